@@ -1,0 +1,74 @@
+//! Time and randomness as values that the shell hands in: nothing below `net/` reads a clock or a random source.
+
+/// The moment at which an input is handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Now {
+    /// Milliseconds of a clock that never goes back; its zero means nothing.
+    pub mono_ms: u64,
+    /// Milliseconds since 1970-01-01T00:00:00Z, as the system believes.
+    pub wall_ms: i64,
+}
+
+/// Where random bytes come from: the operating system in production, a seed in tests.
+pub trait Entropy {
+    /// Fills all of `out` with unguessable bytes.
+    fn fill(&mut self, out: &mut [u8]);
+}
+
+/// An unguessable name of 24 characters (144 bits), safe in XML, URLs and file names.
+pub fn token(entropy: &mut dyn Entropy) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0; 24];
+    entropy.fill(&mut bytes);
+    bytes.iter().map(|b| char::from(ALPHABET[usize::from(b & 63)])).collect()
+}
+
+/// XEP-0082 DateTime in UTC with seconds, as `2026-11-21T23:59:59Z`.
+pub fn datetime(wall_ms: i64) -> String {
+    let seconds = wall_ms.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// Year, month, day of the proleptic Gregorian calendar, from days since 1970-01-01.
+fn civil(days: i64) -> (i64, i64, i64) {
+    // Eras of 400 years that start in March, so that the leap day comes last.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datetime_knows_leap_years_and_the_time_before_1970() {
+        assert_eq!(datetime(0), "1970-01-01T00:00:00Z");
+        assert_eq!(datetime(951_782_400_000), "2000-02-29T00:00:00Z");
+        assert_eq!(datetime(1_795_305_599_999), "2026-11-21T23:59:59Z");
+        assert_eq!(datetime(-1), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn tokens_use_all_their_bytes() {
+        struct Count(u8);
+        impl Entropy for Count {
+            fn fill(&mut self, out: &mut [u8]) {
+                for b in out {
+                    *b = self.0;
+                    self.0 = self.0.wrapping_add(1);
+                }
+            }
+        }
+        let mut e = Count(0);
+        assert_eq!(token(&mut e), "ABCDEFGHIJKLMNOPQRSTUVWX");
+        assert_eq!(token(&mut e), "YZabcdefghijklmnopqrstuv");
+    }
+}

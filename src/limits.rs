@@ -1,0 +1,103 @@
+//! Every bound of the server in one table: name, default, unit, reason.
+//!
+//! A bound that is not in this table does not exist. `[limits]` of the configuration sets each by its name.
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Things of the kind that the name says.
+    Count,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+/// One row of the table, as `couplet about` prints it.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitInfo {
+    /// Name of the field and of the configuration key.
+    pub name: &'static str,
+    /// Value where the configuration says nothing.
+    pub default: u32,
+    /// What it counts.
+    pub unit: Unit,
+    /// Why there is a bound and why this one.
+    pub reason: &'static str,
+}
+
+macro_rules! limits {
+    ($( $name:ident = $default:literal $unit:ident $reason:literal; )*) => {
+        /// The limits in force.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Limits { $( #[doc = $reason] pub $name: u32, )* }
+
+        impl Default for Limits {
+            fn default() -> Self { Self { $( $name: $default, )* } }
+        }
+
+        /// The whole table in the order of this file.
+        pub const TABLE: &[LimitInfo] = &[ $( LimitInfo {
+            name: stringify!($name), default: $default, unit: Unit::$unit, reason: $reason,
+        }, )* ];
+
+        impl Limits {
+            /// The field of that name, for reading and setting by configuration.
+            pub fn by_name(&mut self, name: &str) -> Option<&mut u32> {
+                match name { $( stringify!($name) => Some(&mut self.$name), )* _ => None }
+            }
+        }
+    };
+}
+
+limits! {
+    stanza_bytes_max = 262144 Bytes "one stanza of an authenticated client, as Prosody's c2s_stanza_size_limit";
+    stanza_bytes_max_before_auth = 10000 Bytes "one element or stream header of a stranger";
+    depth_max = 64 Count "nested elements in a stanza; the XML reader's cost grows with the square of it";
+    attributes_max = 64 Count "attributes of one element, namespace declarations among them";
+    namespaces_max = 64 Count "namespace declarations in one stanza";
+    nodes_max = 16384 Count "elements, attributes and texts of one stanza; each costs 32 bytes in memory";
+    prefixes_max = 8 Count "namespace prefixes that a stream header may declare";
+    templates_max = 64 Count "cached XML reader templates, one for each set of stream prefixes";
+    connections_max = 10000 Count "open client connections";
+    resources_max = 10 Count "sessions of one account at a time, as Prosody's max_resources";
+    roster_items_max = 2000 Count "contacts of one account";
+    roster_groups_max = 32 Count "groups of one contact";
+    subscription_requests_max = 200 Count "subscription requests stored for one account until it answers";
+    directed_presence_max = 500 Count "addresses that one session has sent presence to and must take back";
+    offline_messages_max = 100 Count "messages kept for one offline account (XEP-0160)";
+    offline_bytes_max = 1048576 Bytes "all messages kept for one offline account";
+    private_bytes_max = 65536 Bytes "one element of private XML storage (XEP-0049)";
+    private_elements_max = 64 Count "elements of private XML storage of one account";
+    vcard_bytes_max = 131072 Bytes "one vcard-temp, avatar included";
+    blocklist_max = 1000 Count "blocked addresses of one account";
+    caps_cache_max = 256 Count "known entity capability hashes";
+    sasl_tries_max = 3 Count "failed logins on one stream before it is closed";
+    tls_timeout_s = 10 Seconds "from the start of a TLS handshake to its end";
+    auth_timeout_s = 30 Seconds "from accepting a connection to the end of authentication";
+    close_timeout_s = 5 Seconds "how long a closed stream may take to be written and answered";
+    hash_queue_max = 64 Count "password checks waiting for the hashing thread; more are refused with temporary-auth-failure";
+    out_bytes_max = 262144 Bytes "bytes waiting in the queue of one connection whose peer does not read";
+    out_window_bytes = 65536 Bytes "bytes handed to one socket before it has taken them";
+    tick_inputs_max = 512 Count "reads handled in one tick before everything is flushed";
+    tick_handshakes_max = 8 Count "TLS handshake steps in one tick, so that strangers cannot starve clients";
+    store_pending_bytes_max = 4194304 Bytes "writes on their way to the disk; more are refused with resource-constraint";
+    panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_names_every_field_and_its_default() {
+        let mut limits = Limits::default();
+        for row in TABLE {
+            assert_eq!(limits.by_name(row.name).map(|v| *v), Some(row.default), "{}", row.name);
+            assert!(!row.reason.is_empty(), "{}", row.name);
+        }
+        assert!(limits.by_name("no_such_limit").is_none());
+    }
+}

@@ -1,0 +1,463 @@
+//! One XML element with all that is in it, as one table of nodes and one buffer of text.
+//!
+//! Nodes stand in document order: an element, then its attributes, then its children. Each node names where what
+//! belongs to it ends, so walking needs no recursion and no pointers. Elements of a stream's content namespace
+//! (`jabber:client`, `jabber:server`) are all `jabber:client` here; what is written inherits the namespace of the
+//! stream it is written to.
+
+use super::ns;
+use super::write::{escape_attribute, escape_text};
+
+/// Offset and length of a piece of the text buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Element,
+    Attribute,
+    Text,
+}
+
+/// 32 bytes; `limits.nodes_max` bounds how many one stanza has.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    kind: Kind,
+    /// Index of the first node behind this one and all that is in it.
+    end: u32,
+    ns: Span,
+    name: Span,
+    /// Value of an attribute, characters of a text.
+    value: Span,
+}
+
+/// An element that owns its nodes. Node 0 is the element itself.
+#[derive(Clone, Debug)]
+pub struct Element {
+    nodes: Vec<Node>,
+    text: String,
+}
+
+impl Element {
+    /// An element without attributes or children.
+    pub fn empty(ns: &str, name: &str) -> Self {
+        Builder::new(ns, name).finish()
+    }
+
+    /// An element whose only child is text.
+    pub fn with_text(ns: &str, name: &str, text: &str) -> Self {
+        let mut b = Builder::new(ns, name);
+        b.text(text);
+        b.finish()
+    }
+
+    /// The element as a view.
+    pub fn root(&self) -> ElementRef<'_> {
+        ElementRef { arena: self, at: 0 }
+    }
+
+    /// Bytes held on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + self.text.capacity()
+    }
+
+    /// Nodes in the table.
+    pub fn nodes_len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The same element without those children of the root that `keep` refuses. Text directly in the root is kept.
+    pub fn retain_children(&self, mut keep: impl FnMut(ElementRef<'_>) -> bool) -> Element {
+        let root = self.root();
+        let mut b = Builder::new(root.ns(), root.name());
+        b.attributes_of(root);
+        for content in root.content() {
+            match content {
+                Content::Text(t) => b.text(t),
+                Content::Element(e) if keep(e) => b.copy(e),
+                Content::Element(_) => {}
+            }
+        }
+        b.finish()
+    }
+
+    fn span(&self, span: Span) -> &str {
+        let start = span.start as usize;
+        self.text.get(start..start + span.len as usize).unwrap_or_default()
+    }
+
+    fn node(&self, at: u32) -> Node {
+        self.nodes[at as usize]
+    }
+}
+
+/// Two elements are equal when name, attributes (in order) and content are; how they lie in memory does not matter.
+impl PartialEq for Element {
+    fn eq(&self, other: &Self) -> bool {
+        self.nodes.len() == other.nodes.len()
+            && self.nodes.iter().zip(&other.nodes).all(|(a, b)| {
+                a.kind == b.kind
+                    && a.end == b.end
+                    && self.span(a.ns) == other.span(b.ns)
+                    && self.span(a.name) == other.span(b.name)
+                    && self.span(a.value) == other.span(b.value)
+            })
+    }
+}
+
+impl Eq for Element {}
+
+/// A view of one element inside an [`Element`].
+#[derive(Clone, Copy, Debug)]
+pub struct ElementRef<'a> {
+    arena: &'a Element,
+    at: u32,
+}
+
+/// An attribute with its namespace, which is empty for nearly all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attribute<'a> {
+    /// Namespace; empty for an attribute without prefix.
+    pub ns: &'a str,
+    /// Local name.
+    pub name: &'a str,
+    /// Unescaped value.
+    pub value: &'a str,
+}
+
+/// A child of either kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// Unescaped characters.
+    Text(&'a str),
+    /// A child element.
+    Element(ElementRef<'a>),
+}
+
+impl<'a> ElementRef<'a> {
+    /// Namespace.
+    pub fn ns(self) -> &'a str {
+        self.arena.span(self.arena.node(self.at).ns)
+    }
+
+    /// Local name.
+    pub fn name(self) -> &'a str {
+        self.arena.span(self.arena.node(self.at).name)
+    }
+
+    /// True when both namespace and name are these.
+    pub fn is(self, ns: &str, name: &str) -> bool {
+        self.name() == name && self.ns() == ns
+    }
+
+    /// Value of the attribute without namespace.
+    pub fn attr(self, name: &str) -> Option<&'a str> {
+        self.attr_ns("", name)
+    }
+
+    /// Value of the attribute in a namespace, such as `xml:lang`.
+    pub fn attr_ns(self, ns: &str, name: &str) -> Option<&'a str> {
+        self.attributes().find(|a| a.name == name && a.ns == ns).map(|a| a.value)
+    }
+
+    /// All attributes in the order of the document; namespace declarations are not among them.
+    pub fn attributes(self) -> impl Iterator<Item = Attribute<'a>> {
+        let arena = self.arena;
+        let end = arena.node(self.at).end;
+        (self.at + 1..end).map(|at| arena.node(at)).take_while(|n| n.kind == Kind::Attribute).map(|n| Attribute {
+            ns: arena.span(n.ns),
+            name: arena.span(n.name),
+            value: arena.span(n.value),
+        })
+    }
+
+    /// Children of both kinds, in order.
+    pub fn content(self) -> impl Iterator<Item = Content<'a>> {
+        let arena = self.arena;
+        let end = arena.node(self.at).end;
+        let mut at = self.at + 1;
+        std::iter::from_fn(move || {
+            while at < end {
+                let (here, node) = (at, arena.node(at));
+                at = node.end;
+                match node.kind {
+                    Kind::Attribute => {}
+                    Kind::Text => return Some(Content::Text(arena.span(node.value))),
+                    Kind::Element => return Some(Content::Element(ElementRef { arena, at: here })),
+                }
+            }
+            None
+        })
+    }
+
+    /// Child elements, in order.
+    pub fn children(self) -> impl Iterator<Item = ElementRef<'a>> {
+        self.content().filter_map(|c| match c {
+            Content::Element(e) => Some(e),
+            Content::Text(_) => None,
+        })
+    }
+
+    /// The first child of that namespace and name.
+    pub fn child(self, ns: &str, name: &str) -> Option<ElementRef<'a>> {
+        self.children().find(|c| c.is(ns, name))
+    }
+
+    /// True when there is such a child.
+    pub fn has_child(self, ns: &str, name: &str) -> bool {
+        self.child(ns, name).is_some()
+    }
+
+    /// The characters directly inside, without those of children.
+    pub fn text(self) -> String {
+        self.content()
+            .filter_map(|c| match c {
+                Content::Text(t) => Some(t),
+                Content::Element(_) => None,
+            })
+            .collect()
+    }
+
+    /// A copy that owns its nodes.
+    pub fn to_element(self) -> Element {
+        let mut b = Builder::new(self.ns(), self.name());
+        b.attributes_of(self);
+        for content in self.content() {
+            match content {
+                Content::Text(t) => b.text(t),
+                Content::Element(e) => b.copy(e),
+            }
+        }
+        b.finish()
+    }
+
+    /// Writes the element as XML behind `out`. `inherited` is the default namespace where it will stand: no
+    /// declaration is written for an element that is in it.
+    pub fn write(self, inherited: &str, out: &mut Vec<u8>) {
+        write_nodes(self.arena, self.at, self.arena.node(self.at).end, inherited, out);
+    }
+
+    /// Writes what is inside the element, as [`ElementRef::write`] does, with the element's own namespace inherited.
+    pub fn write_content(self, out: &mut Vec<u8>) {
+        let mut first = self.at + 1;
+        let end = self.arena.node(self.at).end;
+        while first < end && self.arena.node(first).kind == Kind::Attribute {
+            first += 1;
+        }
+        write_nodes(self.arena, first, end, self.ns(), out);
+    }
+
+    /// The element as text, for logs and tests.
+    pub fn to_xml(self) -> String {
+        let mut out = Vec::new();
+        self.write("", &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+/// Writes the nodes `from..to` of `arena`. A stack of open elements replaces recursion.
+fn write_nodes(arena: &Element, from: u32, to: u32, inherited: &str, out: &mut Vec<u8>) {
+    let mut open: Vec<(u32, &str, &str)> = Vec::new();
+    let mut at = from;
+    loop {
+        while let Some(&(end, name, _)) = open.last() {
+            if at < end {
+                break;
+            }
+            out.extend_from_slice(b"</");
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'>');
+            open.pop();
+        }
+        if at >= to {
+            return;
+        }
+        let node = arena.node(at);
+        match node.kind {
+            Kind::Attribute => at += 1,
+            Kind::Text => {
+                escape_text(arena.span(node.value), out);
+                at += 1;
+            }
+            Kind::Element => {
+                let element = ElementRef { arena, at };
+                let default = open.last().map_or(inherited, |o| o.2);
+                let next = at + 1 + element.attributes().count() as u32;
+                write_start(element, default, out);
+                if next >= node.end {
+                    out.extend_from_slice(b"/>");
+                } else {
+                    out.push(b'>');
+                    open.push((node.end, element.name(), element.ns()));
+                }
+                at = next;
+            }
+        }
+    }
+}
+
+/// Writes a start tag without its end.
+fn write_start(element: ElementRef<'_>, inherited: &str, out: &mut Vec<u8>) {
+    out.push(b'<');
+    out.extend_from_slice(element.name().as_bytes());
+    if element.ns() != inherited {
+        write_attribute("xmlns", element.ns(), out);
+    }
+    for (i, a) in element.attributes().enumerate() {
+        match a.ns {
+            "" => write_attribute(a.name, a.value, out),
+            ns::XML => write_attribute(&format!("xml:{}", a.name), a.value, out),
+            other => {
+                // One prefix an attribute: rare, and never ambiguous.
+                write_attribute(&format!("xmlns:ns{i}"), other, out);
+                write_attribute(&format!("ns{i}:{}", a.name), a.value, out);
+            }
+        }
+    }
+}
+
+/// Writes ` name='value'`.
+pub fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.push(b' ');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"='");
+    escape_attribute(value, out);
+    out.push(b'\'');
+}
+
+/// Makes an [`Element`] from its start to its end.
+#[derive(Debug)]
+pub struct Builder {
+    element: Element,
+    open: Vec<u32>,
+    /// The last node is a text of the element opened last, so that more text joins it.
+    after_text: bool,
+}
+
+impl Builder {
+    /// Starts with the root.
+    pub fn new(ns: &str, name: &str) -> Self {
+        let mut b = Self { element: Element { nodes: Vec::new(), text: String::new() }, open: Vec::new(), after_text: false };
+        b.open(ns, name);
+        b
+    }
+
+    /// Adds an attribute without namespace to the element opened last. Must come before its content.
+    pub fn attr(&mut self, name: &str, value: &str) -> &mut Self {
+        self.attr_ns("", name, value)
+    }
+
+    /// Adds an attribute in a namespace.
+    pub fn attr_ns(&mut self, ns: &str, name: &str, value: &str) -> &mut Self {
+        let (ns, name, value) = (self.push(ns), self.push(name), self.push(value));
+        self.node(Kind::Attribute, ns, name, value);
+        self
+    }
+
+    /// Adds the attributes of another element.
+    pub fn attributes_of(&mut self, other: ElementRef<'_>) -> &mut Self {
+        for a in other.attributes() {
+            self.attr_ns(a.ns, a.name, a.value);
+        }
+        self
+    }
+
+    /// Opens a child; what follows goes into it until [`Builder::close`].
+    pub fn open(&mut self, ns: &str, name: &str) -> &mut Self {
+        let ns = match self.open.last().map(|&at| self.element.nodes[at as usize].ns) {
+            Some(parent) if self.element.span(parent) == ns => parent,
+            _ => self.push(ns),
+        };
+        let name = self.push(name);
+        self.open.push(self.element.nodes.len() as u32);
+        self.node(Kind::Element, ns, name, Span::default());
+        self
+    }
+
+    /// Closes the child opened last. The root stays open until [`Builder::finish`].
+    pub fn close(&mut self) -> &mut Self {
+        if self.open.len() > 1 {
+            self.end_last();
+        }
+        self
+    }
+
+    /// Adds text to the element opened last; text behind text becomes one.
+    pub fn text(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        if self.after_text
+            && let Some(last) = self.element.nodes.last_mut()
+        {
+            last.value.len += text.len() as u32;
+            self.element.text.push_str(text);
+            return;
+        }
+        let value = self.push(text);
+        self.node(Kind::Text, Span::default(), Span::default(), value);
+        self.after_text = true;
+    }
+
+    /// Adds a child that holds only text.
+    pub fn leaf(&mut self, ns: &str, name: &str, text: &str) -> &mut Self {
+        self.open(ns, name);
+        self.text(text);
+        self.close()
+    }
+
+    /// Adds a copy of another element as a child.
+    pub fn copy(&mut self, other: ElementRef<'_>) {
+        let start = self.element.nodes.len() as u32;
+        let source = other.arena;
+        let end = source.node(other.at).end;
+        self.after_text = false;
+        for at in other.at..end {
+            let node = source.node(at);
+            let (ns, name, value) =
+                (self.push(source.span(node.ns)), self.push(source.span(node.name)), self.push(source.span(node.value)));
+            self.element.nodes.push(Node { kind: node.kind, end: node.end - other.at + start, ns, name, value });
+        }
+    }
+
+    /// Number of nodes so far.
+    pub fn nodes_len(&self) -> usize {
+        self.element.nodes.len()
+    }
+
+    /// Number of elements open, the root among them.
+    pub fn depth(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Closes all that is open.
+    pub fn finish(mut self) -> Element {
+        while !self.open.is_empty() {
+            self.end_last();
+        }
+        self.element
+    }
+
+    fn end_last(&mut self) {
+        self.after_text = false;
+        let end = self.element.nodes.len() as u32;
+        if let Some(at) = self.open.pop() {
+            self.element.nodes[at as usize].end = end;
+        }
+    }
+
+    fn node(&mut self, kind: Kind, ns: Span, name: Span, value: Span) {
+        let end = self.element.nodes.len() as u32 + 1;
+        self.after_text = false;
+        self.element.nodes.push(Node { kind, end, ns, name, value });
+    }
+
+    fn push(&mut self, text: &str) -> Span {
+        let start = self.element.text.len() as u32;
+        self.element.text.push_str(text);
+        Span { start, len: text.len() as u32 }
+    }
+}

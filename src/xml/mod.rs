@@ -1,0 +1,8 @@
+//! XML: framing, reading, the arena element, writing, namespaces. Knows nothing of what a stanza means.
+
+mod element;
+pub mod ns;
+mod write;
+
+pub use element::{Attribute, Builder, Content, Element, ElementRef, write_attribute};
+pub use write::{escape_attribute, escape_text};

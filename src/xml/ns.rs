@@ -1,0 +1,80 @@
+//! Every namespace once, with the specification that defines it.
+
+/// RFC 6120: content namespace of client streams, and of every stanza inside the server.
+pub const CLIENT: &str = "jabber:client";
+/// RFC 6120: content namespace of server streams.
+pub const SERVER: &str = "jabber:server";
+/// RFC 6120: the stream element, its features and its errors.
+pub const STREAM: &str = "http://etherx.jabber.org/streams";
+/// RFC 6120 section 5.
+pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+/// RFC 6120 section 6.
+pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// RFC 6120 section 7.
+pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+/// RFC 3921 section 3, kept as a no-op for old clients.
+pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+/// RFC 6120 section 4.9: conditions of stream errors.
+pub const STREAM_ERROR: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+/// RFC 6120 section 8.3: conditions of stanza errors.
+pub const STANZA_ERROR: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// Namespaces in XML: the prefix `xml`.
+pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
+/// Namespaces in XML: declarations.
+pub const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
+/// RFC 6121 section 2.
+pub const ROSTER: &str = "jabber:iq:roster";
+/// RFC 6121 section 2.6.
+pub const ROSTER_VERSIONING: &str = "urn:xmpp:features:rosterver";
+/// RFC 6121 section 3.4.
+pub const PRE_APPROVAL: &str = "urn:xmpp:features:pre-approval";
+/// XEP-0030.
+pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+/// XEP-0030.
+pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// XEP-0004.
+pub const DATA: &str = "jabber:x:data";
+/// XEP-0012.
+pub const LAST: &str = "jabber:iq:last";
+/// XEP-0049.
+pub const PRIVATE: &str = "jabber:iq:private";
+/// XEP-0054.
+pub const VCARD: &str = "vcard-temp";
+/// XEP-0092.
+pub const VERSION: &str = "jabber:iq:version";
+/// XEP-0115.
+pub const CAPS: &str = "http://jabber.org/protocol/caps";
+/// XEP-0160: the disco feature of a server that stores messages for offline users.
+pub const OFFLINE: &str = "msgoffline";
+/// XEP-0191.
+pub const BLOCKING: &str = "urn:xmpp:blocking";
+/// XEP-0191 section 3.5.
+pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
+/// XEP-0198.
+pub const SM: &str = "urn:xmpp:sm:3";
+/// XEP-0199.
+pub const PING: &str = "urn:xmpp:ping";
+/// XEP-0202.
+pub const TIME: &str = "urn:xmpp:time";
+/// XEP-0203.
+pub const DELAY: &str = "urn:xmpp:delay";
+/// XEP-0045: what a room adds for its users.
+pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+/// XEP-0085.
+pub const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
+/// XEP-0280.
+pub const CARBONS: &str = "urn:xmpp:carbons:2";
+/// XEP-0280 section 10.1.
+pub const CARBONS_RULES: &str = "urn:xmpp:carbons:rules:0";
+/// XEP-0297.
+pub const FORWARD: &str = "urn:xmpp:forward:0";
+/// XEP-0334.
+pub const HINTS: &str = "urn:xmpp:hints";
+/// XEP-0359.
+pub const STANZA_ID: &str = "urn:xmpp:sid:0";
+/// XEP-0440.
+pub const CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
+/// XEP-0478.
+pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
+/// XEP-0157: FORM_TYPE of contact addresses.
+pub const SERVER_INFO: &str = "http://jabber.org/network/serverinfo";
