@@ -5,4 +5,5 @@ pub mod clock;
 pub mod jid;
 pub mod limits;
 pub mod stanza;
+pub mod stream;
 pub mod xml;
