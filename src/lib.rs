@@ -4,5 +4,6 @@ pub mod budget;
 pub mod clock;
 pub mod jid;
 pub mod limits;
+pub mod setting;
 pub mod stanza;
 pub mod xml;
