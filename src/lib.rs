@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 pub mod budget;
 pub mod clock;
+pub mod core;
 pub mod jid;
 pub mod limits;
 pub mod setting;
