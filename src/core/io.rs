@@ -87,6 +87,16 @@ pub enum Output {
         /// Which.
         conn: ConnId,
     },
+    /// Read nothing more from the peer until told: what came waits for an answer of ours.
+    PauseRead {
+        /// Whose.
+        conn: ConnId,
+    },
+    /// Read again.
+    ResumeRead {
+        /// Whose.
+        conn: ConnId,
+    },
     /// Make durable, and answer with [`Input::Committed`] or [`Input::CommitFailed`].
     Commit(Batch),
     /// Have a password hashed, and answer with [`Input::Hashed`].
