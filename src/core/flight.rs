@@ -31,17 +31,24 @@ pub struct InFlight {
     pub promise: bool,
     /// It is itself a copy, or comes from storage: never copied again.
     pub is_copy: bool,
+    /// The server answers in somebody's name: filters are for what people send.
+    pub is_answer: bool,
 }
 
 impl InFlight {
     /// A stanza that passes.
     pub fn passing(stanza: Stanza) -> Self {
-        Self { stanza, tail: None, dest: Dest::Address, origin: None, promise: false, is_copy: false }
+        Self { stanza, tail: None, dest: Dest::Address, origin: None, promise: false, is_copy: false, is_answer: false }
     }
 
     /// A stanza that shows stored state.
     pub fn promising(stanza: Stanza) -> Self {
         Self { promise: true, ..Self::passing(stanza) }
+    }
+
+    /// An answer of the server to a stanza.
+    pub fn answer(stanza: Stanza) -> Self {
+        Self { is_answer: true, ..Self::promising(stanza) }
     }
 
     /// The same, for one session.
