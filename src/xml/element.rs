@@ -340,7 +340,8 @@ pub struct Builder {
 impl Builder {
     /// Starts with the root.
     pub fn new(ns: &str, name: &str) -> Self {
-        let mut b = Self { element: Element { nodes: Vec::new(), text: String::new() }, open: Vec::new(), after_text: false };
+        let mut b =
+            Self { element: Element { nodes: Vec::new(), text: String::new() }, open: Vec::new(), after_text: false };
         b.open(ns, name);
         b
     }
@@ -417,8 +418,11 @@ impl Builder {
         self.after_text = false;
         for at in other.at..end {
             let node = source.node(at);
-            let (ns, name, value) =
-                (self.push(source.span(node.ns)), self.push(source.span(node.name)), self.push(source.span(node.value)));
+            let (ns, name, value) = (
+                self.push(source.span(node.ns)),
+                self.push(source.span(node.name)),
+                self.push(source.span(node.value)),
+            );
             self.element.nodes.push(Node { kind: node.kind, end: node.end - other.at + start, ns, name, value });
         }
     }
