@@ -1,9 +1,8 @@
 //! The back end of tests: a map that outlives the engine as a disk would, and fails when told to.
 
-use super::{Batch, Reader, Snapshot, Store, StoreError, Writer};
+use super::{Batch, Each, Reader, Snapshot, Store, StoreError, Writer};
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An empty store that is gone with its two sides.
@@ -106,23 +105,13 @@ impl Snapshot for Frozen {
         Ok(())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         let mut rows = self.0.range::<[u8], _>((Included(from), Excluded(to)));
         let _ = rows.try_for_each(|(key, value)| each(key, value));
         Ok(())
     }
 
-    fn scan_back(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan_back(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         let mut rows = self.0.range::<[u8], _>((Included(from), Excluded(to))).rev();
         let _ = rows.try_for_each(|(key, value)| each(key, value));
         Ok(())

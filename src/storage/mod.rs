@@ -39,6 +39,12 @@ pub struct Batch {
     pub writes: Vec<Write>,
 }
 
+/// What is done with the rows of a range: key and value, until it breaks.
+pub type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// A row of a table: its sub key and what it holds.
+pub type Row<T> = (Vec<u8>, <T as Table>::Value);
+
 /// A table: what is stored under one table byte of any owner.
 pub trait Table {
     /// The byte in the key; no two tables share one, and none is ever given to another table.
@@ -61,23 +67,13 @@ pub trait Snapshot {
     ///
     /// # Errors
     /// As [`Snapshot::read`]; rows may have been shown before.
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError>;
+    fn scan(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError>;
 
     /// As [`Snapshot::scan`], from the last row to the first.
     ///
     /// # Errors
     /// As [`Snapshot::scan`].
-    fn scan_back(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError>;
+    fn scan_back(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError>;
 
     /// A copy of the value of `key`.
     ///

@@ -5,12 +5,11 @@
 //! side that notices does that: the writer behind a failed commit, the reader when it takes a snapshot.
 
 use super::probe::Probe;
-use super::{Batch, Reader, Snapshot, Store, StoreError, Writer};
+use super::{Batch, Each, Reader, Snapshot, Store, StoreError, Writer};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -197,12 +196,7 @@ impl Snapshot for RedbSnapshot {
         Ok(())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         for row in self.note(self.table.range(from..to).map_err(Into::into))? {
             let (key, value) = self.note(row.map_err(Into::into))?;
             if each(key.value(), value.value()).is_break() {
@@ -212,12 +206,7 @@ impl Snapshot for RedbSnapshot {
         Ok(())
     }
 
-    fn scan_back(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan_back(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         for row in self.note(self.table.range(from..to).map_err(Into::into))?.rev() {
             let (key, value) = self.note(row.map_err(Into::into))?;
             if each(key.value(), value.value()).is_break() {

@@ -8,7 +8,7 @@
 //! Pending is one map, each row with the newest batch that wrote it. Rows leave it when that batch is durable, and all
 //! leave it when a commit failed, because every batch behind a failed one fails too.
 
-use super::{Batch, Encoder, Reader, Record, Snapshot, StoreError, Table, Ticket, codec};
+use super::{Batch, Each, Encoder, Reader, Record, Row, Snapshot, StoreError, Table, Ticket, codec};
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::iter::{Peekable, Rev};
 use std::ops::ControlFlow;
@@ -108,7 +108,7 @@ impl View {
     ///
     /// # Errors
     /// When the back end fails or a row cannot be decoded.
-    pub fn list<T: Table>(&mut self, owner: &str, max: usize) -> Result<Vec<(Vec<u8>, T::Value)>, StoreError> {
+    pub fn list<T: Table>(&mut self, owner: &str, max: usize) -> Result<Vec<Row<T>>, StoreError> {
         self.rows::<T>(owner, b"", false, max)
     }
 
@@ -116,12 +116,7 @@ impl View {
     ///
     /// # Errors
     /// As [`View::list`].
-    pub fn list_from<T: Table>(
-        &mut self,
-        owner: &str,
-        prefix: &[u8],
-        max: usize,
-    ) -> Result<Vec<(Vec<u8>, T::Value)>, StoreError> {
+    pub fn list_from<T: Table>(&mut self, owner: &str, prefix: &[u8], max: usize) -> Result<Vec<Row<T>>, StoreError> {
         self.rows::<T>(owner, prefix, false, max)
     }
 
@@ -129,7 +124,7 @@ impl View {
     ///
     /// # Errors
     /// As [`View::list`].
-    pub fn first<T: Table>(&mut self, owner: &str) -> Result<Option<(Vec<u8>, T::Value)>, StoreError> {
+    pub fn first<T: Table>(&mut self, owner: &str) -> Result<Option<Row<T>>, StoreError> {
         Ok(self.rows::<T>(owner, b"", false, 1)?.pop())
     }
 
@@ -137,7 +132,7 @@ impl View {
     ///
     /// # Errors
     /// As [`View::list`].
-    pub fn last<T: Table>(&mut self, owner: &str) -> Result<Option<(Vec<u8>, T::Value)>, StoreError> {
+    pub fn last<T: Table>(&mut self, owner: &str) -> Result<Option<Row<T>>, StoreError> {
         Ok(self.rows::<T>(owner, b"", true, 1)?.pop())
     }
 
@@ -308,7 +303,7 @@ impl View {
         prefix: &[u8],
         back: bool,
         max: usize,
-    ) -> Result<Vec<(Vec<u8>, T::Value)>, StoreError> {
+    ) -> Result<Vec<Row<T>>, StoreError> {
         if max == 0 {
             return Ok(Vec::new());
         }
@@ -349,7 +344,7 @@ impl View {
         snapshot: &dyn Snapshot,
         (from, to): (&[u8], &[u8]),
         back: bool,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        each: Each<'_>,
     ) -> Result<Ticket, StoreError> {
         let mut upper = Upper {
             scratch: Walk::new(&self.scratch, from, to, back).peekable(),
