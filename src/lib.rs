@@ -7,5 +7,6 @@ pub mod jid;
 pub mod limits;
 pub mod setting;
 pub mod stanza;
+pub mod storage;
 pub mod stream;
 pub mod xml;
