@@ -4,4 +4,5 @@ pub mod budget;
 pub mod clock;
 pub mod jid;
 pub mod limits;
+pub mod net;
 pub mod xml;
