@@ -210,8 +210,8 @@ pub(super) fn exposed(path: &Path) -> bool {
 /// A key that is there already is used, not replaced: it may belong to a certificate that is still being issued.
 /// The key is written first, so that a crash in between leaves nothing but such a key.
 pub(super) fn create_self_signed(folder: &Path, host: &str, name: &str, wall_ms: i64) -> Result<PathBuf, CertError> {
-    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c));
-    if !plain || name.starts_with('.') {
+    // No slash, and no label is empty: the name is no path to elsewhere.
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c)) {
         return Err(error(
             folder,
             &format!("no certificate can be made for the host {host:?}: it is not a DNS name"),

@@ -143,7 +143,8 @@ impl TlsConn {
     ) -> Result<Progress, TlsError> {
         let was = self.phase;
         match was {
-            Phase::Handshaking => SEEN.with_borrow_mut(|seen| *seen = Seen::default()),
+            // What a handshake that panicked may have left behind must not become this one's.
+            Phase::Handshaking => drop(SEEN.take()),
             Phase::Open => {}
             Phase::PeerClosed | Phase::Done => return Ok(Progress::Closed),
         }

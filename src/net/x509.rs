@@ -328,6 +328,9 @@ mod tests {
         assert_eq!(unix_seconds((0x17, b"500101000000Z")), Some(-631_152_000));
         assert_eq!(unix_seconds((0x17, b"491231235959Z")), Some(2_524_607_999));
         assert_eq!(unix_seconds((0x18, b"20000229000001Z")), Some(951_782_401));
+        assert_eq!(unix_seconds((0x18, b"21000228000000Z")), Some(4_107_456_000));
+        assert_eq!(unix_seconds((0x18, b"21000301000000Z")), Some(4_107_542_400));
+        assert_eq!(unix_seconds((0x18, b"99991231235959Z")), Some(253_402_300_799));
         for bad in [&b"20001301000000Z"[..], b"20000100000000Z", b"2000010100000Z", b"20000101000000", b"", b"Z"] {
             assert_eq!(unix_seconds((0x18, bad)), None);
         }

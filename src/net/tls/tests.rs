@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use proptest::prelude::*;
+use ring::aead;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::server::ClientHello;
 use rustls::sign::CertifiedKey;
@@ -410,6 +411,43 @@ fn key_updates_are_answered_in_front_of_the_next_data() {
         assert_eq!(deliver(&mut client, &out).unwrap(), b"<iq/>");
         assert_eq!(server.held_bytes(), 0);
     }
+}
+
+/// rustls remembers offsets into what is kept of an incomplete handshake message.
+#[test]
+fn half_a_handshake_message_does_not_disturb_what_is_sent() {
+    let mut world = World::new(&[&TLS13], &[]);
+    world.client.enable_secret_extraction = true;
+    let (client, mut server) = world.pair();
+    let mut secrets = client.dangerous_extract_secrets().unwrap().tx;
+    // KeyUpdate with update_not_requested (RFC 8446 section 4.6.3).
+    let (head, tail) = [24, 0, 0, 1, 0].split_at(2);
+    let head = record(&mut secrets, head);
+    let (progress, _, _) = receive(&mut server, head);
+    assert_eq!(progress.unwrap(), Progress::Open);
+    assert!(server.held_bytes() > 0);
+    let mut out = Vec::new();
+    server.send(b"<iq/>", &mut out).unwrap();
+    assert!(!out.is_empty());
+    let tail = record(&mut secrets, tail);
+    let (progress, _, _) = receive(&mut server, tail);
+    assert_eq!((progress.unwrap(), server.held_bytes()), (Progress::Open, 0));
+}
+
+/// A record of TLS 1.3 that carries a piece of a handshake message (RFC 8446 section 5.2).
+fn record((sequence, secrets): &mut (u64, rustls::ConnectionTrafficSecrets), handshake: &[u8]) -> Vec<u8> {
+    let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("another cipher suite") };
+    let key = aead::LessSafeKey::new(aead::UnboundKey::new(&aead::AES_256_GCM, key.as_ref()).unwrap());
+    let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+    for (byte, mask) in nonce[4..].iter_mut().zip(sequence.to_be_bytes()) {
+        *byte ^= mask;
+    }
+    *sequence += 1;
+    let mut body = [handshake, &[22]].concat();
+    let header = [23, 3, 3, 0, (body.len() + 16) as u8];
+    let nonce = aead::Nonce::assume_unique_for_key(nonce);
+    key.seal_in_place_append_tag(nonce, aead::Aad::from(header), &mut body).unwrap();
+    [&header[..], &body].concat()
 }
 
 #[test]
