@@ -5,4 +5,6 @@ pub mod clock;
 pub mod jid;
 pub mod limits;
 pub mod net;
+pub mod stanza;
+pub mod stream;
 pub mod xml;

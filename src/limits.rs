@@ -57,7 +57,8 @@ limits! {
     stanza_bytes_max_before_auth = 10000 Bytes "one element or stream header of a stranger";
     depth_max = 64 Count "nested elements in a stanza; the XML reader's cost grows with the square of it";
     attributes_max = 64 Count "attributes of one element, namespace declarations among them";
-    namespaces_max = 64 Count "namespace declarations in one stanza";
+    namespaces_max = 64 Count "namespace prefixes declared in one stanza; the XML reader copies them for each element";
+    namespace_bytes_max = 256 Bytes "one namespace; an element of three bytes may repeat it";
     nodes_max = 16384 Count "elements, attributes and texts of one stanza; each costs 32 bytes in memory";
     prefixes_max = 8 Count "namespace prefixes that a stream header may declare";
     templates_max = 64 Count "cached XML reader templates, one for each set of stream prefixes";

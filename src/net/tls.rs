@@ -16,20 +16,7 @@ use rustls::server::{NoServerSessionStorage, ResolvesServerCert, ServerConnectio
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{KeyLog, ProtocolVersion, ServerConfig};
 
-/// What TLS found out about a connection, for authentication.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFacts {
-    /// True on TLS 1.3, false on TLS 1.2.
-    pub tls13: bool,
-    /// Channel binding tls-exporter (RFC 9266); TLS 1.3 only.
-    pub exporter: Option<[u8; 32]>,
-    /// Channel binding tls-server-end-point (RFC 5929); none where the certificate's signature names no hash.
-    pub end_point: Option<Vec<u8>>,
-    /// Server name that the client asked for (RFC 6066 section 3), in lower case.
-    pub sni: Option<String>,
-    /// Application protocol that both agreed on (RFC 7301).
-    pub alpn: Option<Vec<u8>>,
-}
+use crate::stream::TlsFacts;
 
 /// The largest record on the wire: 2^14 bytes of plaintext, 2048 of expansion (RFC 5246 section 6.2.3), the header.
 /// A handshake message that does not fit in one is refused: no client without a certificate of its own needs more.

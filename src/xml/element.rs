@@ -340,7 +340,8 @@ pub struct Builder {
 impl Builder {
     /// Starts with the root.
     pub fn new(ns: &str, name: &str) -> Self {
-        let mut b = Self { element: Element { nodes: Vec::new(), text: String::new() }, open: Vec::new(), after_text: false };
+        let mut b =
+            Self { element: Element { nodes: Vec::new(), text: String::new() }, open: Vec::new(), after_text: false };
         b.open(ns, name);
         b
     }
@@ -367,10 +368,7 @@ impl Builder {
 
     /// Opens a child; what follows goes into it until [`Builder::close`].
     pub fn open(&mut self, ns: &str, name: &str) -> &mut Self {
-        let ns = match self.open.last().map(|&at| self.element.nodes[at as usize].ns) {
-            Some(parent) if self.element.span(parent) == ns => parent,
-            _ => self.push(ns),
-        };
+        let ns = self.namespace(ns);
         let name = self.push(name);
         self.open.push(self.element.nodes.len() as u32);
         self.node(Kind::Element, ns, name, Span::default());
@@ -411,21 +409,41 @@ impl Builder {
 
     /// Adds a copy of another element as a child.
     pub fn copy(&mut self, other: ElementRef<'_>) {
-        let start = self.element.nodes.len() as u32;
         let source = other.arena;
-        let end = source.node(other.at).end;
+        let root = source.node(other.at);
+        let nodes = &source.nodes[other.at as usize..root.end as usize];
+        // What belongs to an element lies together, its own namespace perhaps excepted: that may be its parent's.
+        let text_start = root.name.start;
+        let text_end = nodes.last().map_or(text_start, |last| match last.kind {
+            Kind::Element => last.name.start + last.name.len,
+            Kind::Attribute | Kind::Text => last.value.start + last.value.len,
+        });
+        let ns = self.namespace(source.span(root.ns));
+        let moved_text = self.push(source.span(Span { start: text_start, len: text_end - text_start }));
+        let moved = |span: Span| match span.start.checked_sub(text_start) {
+            _ if span.len == 0 => Span::default(),
+            Some(offset) => Span { start: moved_text.start + offset, len: span.len },
+            None => ns,
+        };
+        let first = self.element.nodes.len() as u32;
+        self.element.nodes.extend(nodes.iter().map(|node| Node {
+            kind: node.kind,
+            end: node.end - other.at + first,
+            ns: moved(node.ns),
+            name: moved(node.name),
+            value: moved(node.value),
+        }));
         self.after_text = false;
-        for at in other.at..end {
-            let node = source.node(at);
-            let (ns, name, value) =
-                (self.push(source.span(node.ns)), self.push(source.span(node.name)), self.push(source.span(node.value)));
-            self.element.nodes.push(Node { kind: node.kind, end: node.end - other.at + start, ns, name, value });
-        }
     }
 
     /// Number of nodes so far.
     pub fn nodes_len(&self) -> usize {
         self.element.nodes.len()
+    }
+
+    /// Bytes of names, values and characters so far.
+    pub fn text_bytes(&self) -> usize {
+        self.element.text.len()
     }
 
     /// Number of elements open, the root among them.
@@ -453,6 +471,14 @@ impl Builder {
         let end = self.element.nodes.len() as u32 + 1;
         self.after_text = false;
         self.element.nodes.push(Node { kind, end, ns, name, value });
+    }
+
+    /// The namespace of a new child: its parent's when that is the same, so that an inherited one is kept once.
+    fn namespace(&mut self, ns: &str) -> Span {
+        match self.open.last().map(|&at| self.element.nodes[at as usize].ns) {
+            Some(parent) if self.element.span(parent) == ns => parent,
+            _ => self.push(ns),
+        }
     }
 
     fn push(&mut self, text: &str) -> Span {

@@ -2,7 +2,11 @@
 
 mod element;
 pub mod ns;
+mod read;
+mod scan;
 mod write;
 
 pub use element::{Attribute, Builder, Content, Element, ElementRef, write_attribute};
+pub use read::{ReadError, Reader, StreamHeader, Template, parse};
+pub use scan::{Frame, FrameKind, ScanError, ScanLimits, Scanner};
 pub use write::{escape_attribute, escape_text};

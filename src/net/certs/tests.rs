@@ -10,6 +10,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
 use crate::net::tls::{TlsAcceptor, TlsConn};
+use crate::stream::TlsFacts;
 
 /// A folder that is removed with its owner.
 struct Folder(PathBuf);
@@ -85,7 +86,7 @@ fn chosen(store: &CertStore) -> Vec<(String, String)> {
 
 /// Shakes hands with the store, trusting only the certificate in `cert`. Gives the facts of the server, and the
 /// certificate.
-fn handshake(store: &CertStore, name: &str, cert: &Path) -> Result<(tls::TlsFacts, Vec<u8>), rustls::Error> {
+fn handshake(store: &CertStore, name: &str, cert: &Path) -> Result<(TlsFacts, Vec<u8>), rustls::Error> {
     let root = CertificateDer::from_pem_file(cert).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(root).unwrap();

@@ -1,0 +1,439 @@
+//! Negotiation of a client stream (RFC 6120 sections 4 to 7), and its framing afterwards.
+//!
+//! Bytes go in with [`C2s::feed`], events come out of [`C2s::next`], what is to be sent out of [`C2s::take_output`].
+//! An event that asks a question stops the machine until the engine has answered it; meanwhile bytes wait. The order
+//! of things on the happy path:
+//!
+//! ```text
+//! client              machine              engine
+//! header           -> header, features
+//! starttls         -> proceed              StartTls        -> facts
+//! header           -> header, features
+//! auth             ->                      NeedKeys        -> keys
+//!                     challenge
+//! response         ->                      (Hash           -> verified, for PLAIN)
+//!                     success              Authenticated
+//! header           -> header               NeedFeatures    -> features
+//!                     features
+//! iq with bind     ->                      Bind            -> bound
+//!                     result
+//! stanzas          ->                      Element
+//! end of stream    -> end of stream        Closed
+//! ```
+
+use std::fmt;
+use std::rc::Rc;
+
+use zeroize::Zeroizing;
+
+use super::negotiation::{Negotiation, NewStream, Stop};
+use super::sasl::Failure;
+use super::sasl::keys::{HashWork, StoredKeys};
+use super::{StreamError, TlsFacts, header};
+use crate::clock::Entropy;
+use crate::jid::Jid;
+use crate::limits::Limits;
+use crate::stanza::StanzaError;
+use crate::xml::{Element, FrameKind, Reader, ScanLimits, Scanner, Template, ns};
+
+/// What a stream offers. Fixed when it begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// TLS came first, so [`C2s::facts`] will be called before any byte is fed.
+    pub direct_tls: bool,
+    /// STARTTLS can be had.
+    pub starttls: bool,
+    /// No login without TLS.
+    pub encryption_required: bool,
+    /// PLAIN is offered, under TLS.
+    pub plain_allowed: bool,
+    /// Iterations of SCRAM that accounts get, for those who ask for accounts that do not exist.
+    pub iterations: u32,
+}
+
+/// What the machine uses of its surroundings, for the time of one call.
+pub struct StreamCx<'a> {
+    /// True for a prepared domain that we serve.
+    pub hosts: &'a dyn Fn(&str) -> bool,
+    /// Shared by all streams.
+    pub reader: &'a mut Reader,
+    /// The limits in force.
+    pub limits: &'a Limits,
+    /// For ids and nonces.
+    pub entropy: &'a mut dyn Entropy,
+    /// See [`SaslCx::secret`].
+    pub secret: &'a [u8; 32],
+}
+
+/// What the engine must know or do. Output is taken and sent before an event is acted upon.
+pub enum Event {
+    /// Start TLS behind the output. Answer: [`C2s::facts`].
+    StartTls,
+    /// Look up the keys of this prepared localpart at [`C2s::host`]. Answer: [`C2s::keys`] or [`C2s::refuse_login`].
+    NeedKeys {
+        /// Localpart.
+        user: String,
+    },
+    /// Have a password checked. Answer: [`C2s::verified`] or [`C2s::refuse_login`].
+    Hash {
+        /// Prepared password.
+        password: Zeroizing<String>,
+        /// What to check it against.
+        work: HashWork,
+    },
+    /// The client is this user of [`C2s::host`].
+    Authenticated {
+        /// Localpart.
+        user: String,
+    },
+    /// Which features are there behind authentication? Answer: [`C2s::features`].
+    NeedFeatures,
+    /// The client wants a resource. Answer: [`C2s::bound`] or [`C2s::refuse_bind`].
+    Bind {
+        /// Prepared; none when the server shall choose.
+        resource: Option<String>,
+    },
+    /// A first-level element: any once bound; before that, but behind authentication, any that is neither a stanza nor
+    /// of SASL or TLS.
+    Element(Element),
+    /// The stream is over. The connection is closed behind the output.
+    Closed {
+        /// What the client was told; none when it closed the stream itself.
+        error: Option<StreamError>,
+    },
+}
+
+/// One client stream.
+pub struct C2s {
+    scanner: Scanner,
+    /// Bytes that came in; those before `at` are done with. Without capacity when there are none.
+    input: Vec<u8>,
+    at: usize,
+    output: Vec<u8>,
+    phase: Phase,
+    /// Namespaces of the client's header.
+    template: Option<Template>,
+    lang: Option<Rc<str>>,
+}
+
+enum Phase {
+    Negotiating(Box<Negotiation>),
+    Bound(Jid),
+    /// We have closed our side and wait for the client's.
+    Closing,
+    /// All is over, but [`Event::Closed`] has not been handed out.
+    Ended(Option<StreamError>),
+    Closed,
+}
+
+const END: &[u8] = b"</stream:stream>";
+
+impl C2s {
+    /// A stream on a connection that has just been accepted.
+    pub fn new(options: Options, limits: &Limits) -> Self {
+        Self {
+            scanner: Scanner::new(ScanLimits::stranger(limits)),
+            input: Vec::new(),
+            at: 0,
+            output: Vec::new(),
+            phase: Phase::Negotiating(Box::new(Negotiation::new(options))),
+            template: None,
+            lang: None,
+        }
+    }
+
+    /// Takes bytes from the client. Nothing happens to them before [`C2s::next`].
+    pub fn feed(&mut self, data: &[u8]) {
+        if !matches!(self.phase, Phase::Ended(_) | Phase::Closed) {
+            self.input.extend_from_slice(data);
+        }
+    }
+
+    /// Handles what has come in, up to the first thing that concerns the engine. To be called until it returns `None`,
+    /// and again after bytes have been fed, a question has been answered, or [`C2s::close`].
+    pub fn next(&mut self, cx: &mut StreamCx<'_>) -> Option<Event> {
+        loop {
+            let waiting = self.input.len() - self.at;
+            let handled = match &mut self.phase {
+                Phase::Closed => return None,
+                Phase::Ended(error) => {
+                    let error = error.take();
+                    self.shut();
+                    return Some(Event::Closed { error });
+                }
+                Phase::Negotiating(n) => match n.take_event() {
+                    Some(event) => return Some(event),
+                    None if n.is_asking() => n.may_wait(waiting, cx.limits).and(Err(Stop::Incomplete)),
+                    None => self.frame(cx),
+                },
+                Phase::Bound(_) | Phase::Closing => self.frame(cx),
+            };
+            match handled {
+                Ok(Some(event)) => return Some(event),
+                Ok(None) => {}
+                Err(Stop::Incomplete) => {
+                    self.compact();
+                    return None;
+                }
+                Err(Stop::Over) => self.finish(),
+                Err(Stop::Error(error, text)) => self.end(error, text, cx.entropy),
+            }
+        }
+    }
+
+    /// What is to be sent to the client, in order. Empties it.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// Ends the stream with an error (RFC 6120 section 4.9). No event follows; the connection is closed behind the
+    /// output.
+    pub fn fail(&mut self, error: StreamError, text: Option<&str>, entropy: &mut dyn Entropy) {
+        self.end(error, text, entropy);
+        self.shut();
+    }
+
+    /// Closes our side of the stream without an error (section 4.4). [`Event::Closed`] follows when the client has
+    /// closed its side; what it sends before that is dropped.
+    pub fn close(&mut self) {
+        match &self.phase {
+            Phase::Negotiating(n) if !n.header_sent => self.phase = Phase::Ended(None),
+            Phase::Negotiating(_) | Phase::Bound(_) => {
+                self.output.extend_from_slice(END);
+                self.phase = Phase::Closing;
+            }
+            Phase::Closing | Phase::Ended(_) | Phase::Closed => {}
+        }
+    }
+
+    /// Says that TLS stands: answers [`Event::StartTls`], or comes before all bytes with direct TLS.
+    pub fn facts(&mut self, facts: &TlsFacts) {
+        if let Phase::Negotiating(n) = &mut self.phase
+            && let Some(NewStream) = n.facts(facts)
+        {
+            self.scanner.reset();
+        }
+    }
+
+    /// Answers [`Event::NeedKeys`]; `None` when there is no such user.
+    pub fn keys(&mut self, keys: Option<StoredKeys>, cx: &mut StreamCx<'_>) {
+        self.answer(cx, |n, output, cx| n.keys(keys, output, cx));
+    }
+
+    /// Answers [`Event::Hash`].
+    pub fn verified(&mut self, right: bool, cx: &mut StreamCx<'_>) {
+        self.answer(cx, |n, output, cx| n.verified(right, output, cx));
+    }
+
+    /// Answers [`Event::NeedKeys`] or [`Event::Hash`] where neither keys nor a verdict can be had: with
+    /// [`Failure::TemporaryAuthFailure`] when the queue is full or the storage fails.
+    pub fn refuse_login(&mut self, failure: Failure, cx: &mut StreamCx<'_>) {
+        self.answer(cx, |n, output, cx| n.refuse_login(failure, output, cx));
+    }
+
+    /// Answers [`Event::NeedFeatures`] with those beyond resource binding.
+    pub fn features(&mut self, extra: &[Element], cx: &mut StreamCx<'_>) {
+        self.answer(cx, |n, output, cx| {
+            n.features(extra, output, cx.limits);
+            Ok(None)
+        });
+    }
+
+    /// Answers [`Event::Bind`] with the full address of the session.
+    pub fn bound(&mut self, jid: &Jid) {
+        if let Phase::Negotiating(n) = &mut self.phase
+            && n.bound(jid, &mut self.output)
+        {
+            self.phase = Phase::Bound(jid.clone());
+        }
+    }
+
+    /// Answers [`Event::Bind`] with an error; the client may ask for another resource.
+    pub fn refuse_bind(&mut self, error: &StanzaError) {
+        if let Phase::Negotiating(n) = &mut self.phase {
+            n.refuse_bind(error, &mut self.output);
+        }
+    }
+
+    /// True once a resource is bound, for as long as the stream is open.
+    pub fn is_bound(&self) -> bool {
+        matches!(self.phase, Phase::Bound(_))
+    }
+
+    /// True once the client has logged in, for as long as the stream is open.
+    pub fn is_authenticated(&self) -> bool {
+        self.user().is_some()
+    }
+
+    /// True while a question is open. Input waits in memory, so reading from the client should pause.
+    pub fn is_asking(&self) -> bool {
+        matches!(&self.phase, Phase::Negotiating(n) if n.is_asking())
+    }
+
+    /// True when the connection may be closed behind the output.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Prepared domain that the client asked for, for as long as the stream is open.
+    pub fn host(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Negotiating(n) => n.host.as_deref(),
+            Phase::Bound(jid) => Some(jid.domain()),
+            Phase::Closing | Phase::Ended(_) | Phase::Closed => None,
+        }
+    }
+
+    /// Prepared localpart of whoever has logged in, for as long as the stream is open.
+    pub fn user(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Negotiating(n) => n.user.as_deref(),
+            Phase::Bound(jid) => jid.node(),
+            Phase::Closing | Phase::Ended(_) | Phase::Closed => None,
+        }
+    }
+
+    /// `xml:lang` of the stream, for stanzas that have none (section 4.7.4).
+    pub fn lang(&self) -> Option<&Rc<str>> {
+        self.lang.as_ref()
+    }
+
+    /// Bytes held on the heap for this client, but for what it shares with others.
+    pub fn heap_bytes(&self) -> usize {
+        let negotiation = match &self.phase {
+            Phase::Negotiating(n) => size_of::<Negotiation>() + n.heap_bytes(),
+            _ => 0,
+        };
+        self.input.capacity() + self.output.capacity() + self.lang.as_ref().map_or(0, |l| l.len()) + negotiation
+    }
+
+    /// Handles one frame.
+    fn frame(&mut self, cx: &mut StreamCx<'_>) -> Result<Option<Event>, Stop> {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        if rest.is_empty() {
+            return Err(Stop::Incomplete);
+        }
+        let frame = self.scanner.scan(rest)?.ok_or(Stop::Incomplete)?;
+        let bytes = rest.get(..frame.len).unwrap_or(rest);
+        self.at += frame.len;
+        let more = rest.len() > frame.len;
+        let new_stream = match (frame.kind, &mut self.phase) {
+            (FrameKind::Whitespace | FrameKind::Declaration, _) => None,
+            (FrameKind::StreamClose, _) => return Err(Stop::Over),
+            (FrameKind::Element, Phase::Closing) => None,
+            (FrameKind::Element, phase) => {
+                let template = self.template.as_ref().ok_or(StreamError::BadFormat)?;
+                let element = cx.reader.element(template, bytes)?;
+                if element.root().is(ns::STREAM, "error") {
+                    // The client's side is at its end, and so is ours (section 4.9.1.1).
+                    return Err(Stop::Over);
+                }
+                match phase {
+                    Phase::Negotiating(n) => n.element(element, more, &mut self.output, cx)?,
+                    _ => return Ok(Some(Event::Element(element))),
+                }
+            }
+            (FrameKind::StreamOpen, Phase::Negotiating(n)) => {
+                let header = cx.reader.stream_header(bytes)?;
+                self.lang = n.opened(&header, &mut self.output, cx)?;
+                self.template = Some(header.template);
+                None
+            }
+            (FrameKind::StreamOpen, _) => return Err(StreamError::BadFormat.into()),
+        };
+        self.start_anew(new_stream, cx.limits);
+        Ok(None)
+    }
+
+    /// Carries the answer to a question into the negotiation.
+    fn answer(
+        &mut self,
+        cx: &mut StreamCx<'_>,
+        f: impl FnOnce(&mut Negotiation, &mut Vec<u8>, &mut StreamCx<'_>) -> Result<Option<NewStream>, Stop>,
+    ) {
+        let Phase::Negotiating(n) = &mut self.phase else { return };
+        match f(n, &mut self.output, cx) {
+            Ok(new_stream) => self.start_anew(new_stream, cx.limits),
+            Err(Stop::Error(error, text)) => self.end(error, text, cx.entropy),
+            Err(Stop::Over) => self.finish(),
+            Err(Stop::Incomplete) => {}
+        }
+    }
+
+    /// The client will send a new header (section 4.3.3). Limits grow once it has logged in.
+    fn start_anew(&mut self, new_stream: Option<NewStream>, limits: &Limits) {
+        if let Some(NewStream) = new_stream {
+            if self.is_authenticated() {
+                self.scanner.set_limits(ScanLimits::authenticated(limits));
+            }
+            self.scanner.reset();
+        }
+    }
+
+    /// The client's side of the stream is closed: so is ours.
+    fn finish(&mut self) {
+        if matches!(self.phase, Phase::Negotiating(_) | Phase::Bound(_)) {
+            self.output.extend_from_slice(END);
+        }
+        self.phase = Phase::Ended(None);
+    }
+
+    /// Sends an error, behind a header if there has been none (section 4.9.1.2), and the end of our side.
+    fn end(&mut self, error: StreamError, text: Option<&str>, entropy: &mut dyn Entropy) {
+        match &self.phase {
+            Phase::Closed | Phase::Ended(_) => return,
+            Phase::Closing => return self.finish(),
+            Phase::Negotiating(n) if !n.header_sent => {
+                header::write(n.host.as_deref(), None, entropy, &mut self.output);
+            }
+            Phase::Negotiating(_) | Phase::Bound(_) => {}
+        }
+        error.write(text, &mut self.output);
+        self.output.extend_from_slice(END);
+        self.phase = Phase::Ended(Some(error));
+    }
+
+    fn shut(&mut self) {
+        self.phase = Phase::Closed;
+        self.input = Vec::new();
+        self.at = 0;
+    }
+
+    /// Forgets the bytes that are done with, and the room they took.
+    fn compact(&mut self) {
+        self.input.drain(..self.at);
+        self.at = 0;
+        if self.input.capacity() > 2 * self.input.len() + SPARE_BYTES {
+            self.input.shrink_to_fit();
+        }
+    }
+}
+
+/// Room that an incomplete frame may keep beyond twice its size.
+const SPARE_BYTES: usize = 512;
+
+impl fmt::Debug for C2s {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("C2s").field("host", &self.host()).field("user", &self.user()).finish_non_exhaustive()
+    }
+}
+
+/// Shows neither passwords nor keys nor what people write.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartTls => f.write_str("StartTls"),
+            Self::NeedKeys { user } => write!(f, "NeedKeys({user:?})"),
+            Self::Hash { .. } => f.write_str("Hash"),
+            Self::Authenticated { user } => write!(f, "Authenticated({user:?})"),
+            Self::NeedFeatures => f.write_str("NeedFeatures"),
+            Self::Bind { resource } => write!(f, "Bind({resource:?})"),
+            Self::Element(element) => write!(f, "Element({})", element.root().name()),
+            Self::Closed { error } => write!(f, "Closed({error:?})"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "c2s_tests.rs"]
+mod tests;

@@ -1,0 +1,27 @@
+//! One connection without I/O: negotiation, SASL, stream errors. Knows no accounts, no other connections, no sockets.
+
+mod c2s;
+mod error;
+mod features;
+mod header;
+mod negotiation;
+mod profile;
+pub mod sasl;
+
+pub use c2s::{C2s, Event, Options, StreamCx};
+pub use error::StreamError;
+
+/// What TLS says about a connection, once its handshake is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// TLS 1.3.
+    pub tls13: bool,
+    /// The `tls-exporter` channel binding (RFC 9266), on TLS 1.3 alone.
+    pub exporter: Option<[u8; 32]>,
+    /// The `tls-server-end-point` channel binding (RFC 5929): the hash of our certificate.
+    pub end_point: Option<Vec<u8>>,
+    /// Name that the client asked for.
+    pub sni: Option<String>,
+    /// Protocol agreed upon.
+    pub alpn: Option<Vec<u8>>,
+}

@@ -1,0 +1,413 @@
+//! The part of a client stream up to resource binding: what may be said when, and the answers.
+
+use std::mem;
+use std::rc::Rc;
+
+use super::c2s::{Event, Options, StreamCx};
+use super::profile::{self, Request};
+use super::sasl::keys::StoredKeys;
+use super::sasl::{self, AwaitKeys, AwaitResponse, AwaitVerdict, Bindings, Failure, Mechanism, SaslCx, Step};
+use super::{StreamError, TlsFacts, features, header};
+use crate::jid::{self, Jid};
+use crate::limits::Limits;
+use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError};
+use crate::xml::{Element, ElementRef, ReadError, ScanError, StreamHeader, ns, write_attribute};
+
+/// What is needed until a resource is bound.
+pub(super) struct Negotiation {
+    options: Options,
+    state: State,
+    /// To be handed out next.
+    event: Option<Event>,
+    secured: bool,
+    bindings: Bindings,
+    failures: u32,
+    /// Our header has been sent on the present stream.
+    pub header_sent: bool,
+    /// Of the last header.
+    pub host: Option<String>,
+    /// Whoever has logged in.
+    pub user: Option<String>,
+}
+
+enum State {
+    /// The client must send a header.
+    Header,
+    /// TLS is being started.
+    Tls,
+    /// The client may start TLS or log in.
+    Strange,
+    /// In SASL, in the hands of the client.
+    Response(AwaitResponse),
+    /// In SASL, in the hands of the engine.
+    Keys(AwaitKeys),
+    /// In SASL, in the hands of the hashing thread.
+    Verdict(AwaitVerdict),
+    /// The engine must say which features there are.
+    Features,
+    /// The client must bind a resource.
+    Unbound,
+    /// The engine must answer the request with this id.
+    Binding(String),
+}
+
+/// The client will send a new header next.
+pub(super) struct NewStream;
+
+/// Why there is nothing more to handle.
+pub(super) enum Stop {
+    /// Not yet: a frame is incomplete or a question is open.
+    Incomplete,
+    /// The stream has come to its end without an error.
+    Over,
+    /// The stream is broken.
+    Error(StreamError, Option<&'static str>),
+}
+
+impl Negotiation {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            options,
+            state: State::Header,
+            event: None,
+            secured: options.direct_tls,
+            bindings: Bindings::none(),
+            failures: 0,
+            header_sent: false,
+            host: None,
+            user: None,
+        }
+    }
+
+    pub(super) fn take_event(&mut self) -> Option<Event> {
+        self.event.take()
+    }
+
+    /// True while a question is open and input waits.
+    pub(super) fn is_asking(&self) -> bool {
+        match self.state {
+            State::Tls | State::Keys(_) | State::Verdict(_) | State::Features | State::Binding(_) => true,
+            State::Header | State::Strange | State::Response(_) | State::Unbound => false,
+        }
+    }
+
+    /// Looks at how much input waits for an answer to a question.
+    pub(super) fn may_wait(&self, bytes: usize, limits: &Limits) -> Result<(), Stop> {
+        let bytes_max = if self.user.is_some() { limits.stanza_bytes_max } else { limits.stanza_bytes_max_before_auth };
+        match self.state {
+            State::Tls if bytes > 0 => Err(behind_starttls()),
+            _ if bytes > bytes_max as usize => {
+                Err(Stop::Error(StreamError::PolicyViolation, Some("more bytes than may wait for an answer")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes held on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.host.as_ref().map_or(0, String::capacity) + self.user.as_ref().map_or(0, String::capacity)
+    }
+
+    /// The client has opened a stream. Returns its language.
+    pub(super) fn opened(
+        &mut self,
+        header: &StreamHeader,
+        output: &mut Vec<u8>,
+        cx: &mut StreamCx<'_>,
+    ) -> Result<Option<Rc<str>>, Stop> {
+        let opened = header::check(header, cx.hosts)?;
+        if self.user.is_some() && self.host.as_ref() != Some(&opened.host) {
+            return Err(Stop::Error(StreamError::NotAuthorized, Some("the login was for another host")));
+        }
+        header::write(Some(&opened.host), opened.from.as_ref(), cx.entropy, output);
+        self.header_sent = true;
+        self.host = Some(opened.host);
+        if self.user.is_some() {
+            self.state = State::Features;
+            self.event = Some(Event::NeedFeatures);
+        } else {
+            self.state = State::Strange;
+            let features = features::BeforeAuth {
+                starttls: self.may_start_tls().then_some(self.options.encryption_required),
+                mechanisms: &self.mechanisms(),
+                bindings: &self.bindings,
+                bytes_max: cx.limits.stanza_bytes_max_before_auth,
+            };
+            features.write(output);
+        }
+        Ok(opened.lang.map(Rc::from))
+    }
+
+    /// The client has sent a first-level element; `more` when bytes follow it.
+    pub(super) fn element(
+        &mut self,
+        element: Element,
+        more: bool,
+        output: &mut Vec<u8>,
+        cx: &mut StreamCx<'_>,
+    ) -> Result<Option<NewStream>, Stop> {
+        let root = element.root();
+        let is_stanza = root.ns() == ns::CLIENT && matches!(root.name(), "message" | "presence" | "iq");
+        match (&self.state, root.ns()) {
+            (State::Strange, ns::TLS) if root.name() == "starttls" => self.start_tls(more, output).map(|()| None),
+            (State::Strange | State::Response(_), ns::SASL) => match profile::read(root) {
+                Some(request) => self.request(request, output, cx),
+                None => Err(StreamError::UnsupportedStanzaType.into()),
+            },
+            (State::Unbound, ns::CLIENT) if root.name() == "iq" && root.has_child(ns::BIND, "bind") => {
+                self.bind(root, output);
+                Ok(None)
+            }
+            (State::Unbound, other) if !matches!(other, ns::CLIENT | ns::STREAM | ns::SASL | ns::TLS) => {
+                self.event = Some(Event::Element(element));
+                Ok(None)
+            }
+            _ if is_stanza => Err(StreamError::NotAuthorized.into()),
+            _ => Err(StreamError::UnsupportedStanzaType.into()),
+        }
+    }
+
+    fn may_start_tls(&self) -> bool {
+        self.options.starttls && !self.secured
+    }
+
+    fn start_tls(&mut self, more: bool, output: &mut Vec<u8>) -> Result<(), Stop> {
+        let answer = if self.may_start_tls() { "<proceed" } else { "<failure" };
+        if self.may_start_tls() && more {
+            return Err(behind_starttls());
+        }
+        output.extend_from_slice(answer.as_bytes());
+        write_attribute("xmlns", ns::TLS, output);
+        output.extend_from_slice(b"/>");
+        if !self.may_start_tls() {
+            return Err(Stop::Over);
+        }
+        self.state = State::Tls;
+        self.event = Some(Event::StartTls);
+        Ok(())
+    }
+
+    /// TLS stands.
+    pub(super) fn facts(&mut self, facts: &TlsFacts) -> Option<NewStream> {
+        match self.state {
+            State::Tls => {
+                self.secured = true;
+                self.bindings = Bindings::new(facts);
+                Some(self.new_stream())
+            }
+            State::Header if self.options.direct_tls => {
+                self.bindings = Bindings::new(facts);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn new_stream(&mut self) -> NewStream {
+        self.header_sent = false;
+        self.state = State::Header;
+        NewStream
+    }
+
+    /// What may be used to log in as things stand.
+    fn mechanisms(&self) -> Vec<Mechanism> {
+        if self.options.encryption_required && !self.secured {
+            return Vec::new();
+        }
+        let allowed = |m: &Mechanism| match m {
+            Mechanism::Plain => self.secured && self.options.plain_allowed,
+            m => !m.binds_channel() || !self.bindings.is_empty(),
+        };
+        Mechanism::ALL.into_iter().filter(allowed).collect()
+    }
+
+    fn mechanism(&self, name: &str) -> Result<Mechanism, Failure> {
+        let known = Mechanism::from_name(name);
+        if !self.secured && (self.options.encryption_required || known == Some(Mechanism::Plain)) {
+            return Err(Failure::EncryptionRequired);
+        }
+        known.filter(|m| self.mechanisms().contains(m)).ok_or(Failure::InvalidMechanism)
+    }
+
+    /// The client has sent an element of SASL.
+    fn request(
+        &mut self,
+        request: Result<Request<'_>, Failure>,
+        output: &mut Vec<u8>,
+        cx: &mut StreamCx<'_>,
+    ) -> Result<Option<NewStream>, Stop> {
+        let step = match (mem::replace(&mut self.state, State::Strange), request) {
+            (_, Err(failure)) => Step::Fail(failure),
+            (_, Ok(Request::Abort)) => Step::Fail(Failure::Aborted),
+            (State::Strange, Ok(Request::Auth { mechanism, initial })) => match self.mechanism(mechanism) {
+                Ok(mechanism) => sasl::start(mechanism, initial.as_ref().map(|m| m.as_slice()), &self.sasl_cx(cx)),
+                Err(failure) => Step::Fail(failure),
+            },
+            (State::Response(waiting), Ok(Request::Response(message))) => waiting.response(&message, &self.sasl_cx(cx)),
+            // Out of turn.
+            _ => Step::Fail(Failure::MalformedRequest),
+        };
+        self.step(step, output, cx)
+    }
+
+    pub(super) fn keys(
+        &mut self,
+        keys: Option<StoredKeys>,
+        output: &mut Vec<u8>,
+        cx: &mut StreamCx<'_>,
+    ) -> Result<Option<NewStream>, Stop> {
+        match mem::replace(&mut self.state, State::Strange) {
+            State::Keys(waiting) => {
+                let step = waiting.keys(keys, &mut self.sasl_cx(cx));
+                self.step(step, output, cx)
+            }
+            other => self.stay(other),
+        }
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        right: bool,
+        output: &mut Vec<u8>,
+        cx: &mut StreamCx<'_>,
+    ) -> Result<Option<NewStream>, Stop> {
+        match mem::replace(&mut self.state, State::Strange) {
+            State::Verdict(waiting) => self.step(waiting.verdict(right), output, cx),
+            other => self.stay(other),
+        }
+    }
+
+    pub(super) fn refuse_login(
+        &mut self,
+        failure: Failure,
+        output: &mut Vec<u8>,
+        cx: &mut StreamCx<'_>,
+    ) -> Result<Option<NewStream>, Stop> {
+        match mem::replace(&mut self.state, State::Strange) {
+            State::Keys(_) | State::Verdict(_) => self.step(Step::Fail(failure), output, cx),
+            other => self.stay(other),
+        }
+    }
+
+    /// An answer that nobody asked for changes nothing.
+    fn stay(&mut self, state: State) -> Result<Option<NewStream>, Stop> {
+        self.state = state;
+        Ok(None)
+    }
+
+    fn sasl_cx<'a>(&'a self, cx: &'a mut StreamCx<'_>) -> SaslCx<'a> {
+        SaslCx {
+            host: self.host.as_deref().unwrap_or_default(),
+            bindings: &self.bindings,
+            iterations: self.options.iterations,
+            secret: cx.secret,
+            entropy: cx.entropy,
+        }
+    }
+
+    /// Does what a mechanism asks for.
+    fn step(&mut self, step: Step, output: &mut Vec<u8>, cx: &StreamCx<'_>) -> Result<Option<NewStream>, Stop> {
+        match step {
+            Step::Challenge(waiting, message) => {
+                profile::write_challenge(&message, output);
+                self.state = State::Response(waiting);
+            }
+            Step::NeedKeys(waiting, user) => {
+                self.state = State::Keys(waiting);
+                self.event = Some(Event::NeedKeys { user });
+            }
+            Step::Verify(waiting, password, work) => {
+                self.state = State::Verdict(waiting);
+                self.event = Some(Event::Hash { password, work });
+            }
+            Step::Done { user, data } => {
+                profile::write_success(data.as_deref(), output);
+                self.user = Some(user.clone());
+                self.event = Some(Event::Authenticated { user });
+                return Ok(Some(self.new_stream()));
+            }
+            Step::Fail(failure) => {
+                profile::write_failure(failure, output);
+                self.state = State::Strange;
+                self.failures += 1;
+                if self.failures >= cx.limits.sasl_tries_max {
+                    return Err(Stop::Error(StreamError::PolicyViolation, Some("too many failed logins")));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn features(&mut self, extra: &[Element], output: &mut Vec<u8>, limits: &Limits) {
+        if matches!(self.state, State::Features) {
+            self.state = State::Unbound;
+            features::write_after_auth(extra, limits.stanza_bytes_max, output);
+        }
+    }
+
+    /// The client wants a resource (section 7).
+    fn bind(&mut self, iq: ElementRef<'_>, output: &mut Vec<u8>) {
+        let wanted = iq.child(ns::BIND, "bind").and_then(|b| b.child(ns::BIND, "resource")).map(|r| r.text());
+        let resource = wanted.filter(|r| !r.is_empty()).map(|r| jid::prepare_resource(&r)).transpose();
+        match (iq.attr("id"), iq.attr("type"), resource) {
+            (Some(id), Some("set"), Ok(resource)) => {
+                self.state = State::Binding(id.to_owned());
+                self.event = Some(Event::Bind { resource });
+            }
+            (id, _, _) => write_error(id, &Condition::BadRequest.into(), output),
+        }
+    }
+
+    /// True when that was the answer to a question.
+    pub(super) fn bound(&mut self, jid: &Jid, output: &mut Vec<u8>) -> bool {
+        let State::Binding(id) = &self.state else { return false };
+        let result = Stanza::build(Kind::Iq(IqType::Result), |b| {
+            b.open(ns::BIND, "bind").leaf(ns::BIND, "jid", jid.as_str());
+        });
+        write(&result.with_id(id), output);
+        true
+    }
+
+    pub(super) fn refuse_bind(&mut self, error: &StanzaError, output: &mut Vec<u8>) {
+        if let State::Binding(id) = &self.state {
+            write_error(Some(id), error, output);
+            self.state = State::Unbound;
+        }
+    }
+}
+
+/// What stands behind `<starttls/>` in plain would be taken for something said under TLS.
+fn behind_starttls() -> Stop {
+    Stop::Error(StreamError::PolicyViolation, Some("bytes in plain behind starttls"))
+}
+
+fn write_error(id: Option<&str>, error: &StanzaError, output: &mut Vec<u8>) {
+    let mut stanza = Stanza::build(Kind::Iq(IqType::Error), |b| error.build(b));
+    stanza.id = id.map(Rc::from);
+    write(&stanza, output);
+}
+
+fn write(stanza: &Stanza, output: &mut Vec<u8>) {
+    stanza.write_head(output);
+    stanza.write_tail(output);
+}
+
+impl From<StreamError> for Stop {
+    fn from(error: StreamError) -> Self {
+        Self::Error(error, None)
+    }
+}
+
+impl From<ScanError> for Stop {
+    fn from(error: ScanError) -> Self {
+        let (error, text) = StreamError::of_scan(error);
+        Self::Error(error, text)
+    }
+}
+
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Self {
+        let (error, text) = StreamError::of_read(error);
+        Self::Error(error, text)
+    }
+}
