@@ -205,7 +205,8 @@ pub(super) fn exposed(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o007 != 0)
 }
 
-/// Makes a self-signed certificate for `host` (`name` in A-labels) as NAME.crt and NAME.key; gives the path of the former.
+/// Makes a self-signed certificate for `host` (`name` in A-labels) as NAME.crt and NAME.key; gives the path of the
+/// former.
 ///
 /// A key that is there already is used, not replaced: it may belong to a certificate that is still being issued.
 /// The key is written first, so that a crash in between leaves nothing but such a key.

@@ -210,9 +210,8 @@ impl Table {
                 let advice = "put it back; the one that was read before stays in use until the server stops";
                 return Err(cert_folder::error(folder, &format!("the certificate of {host} is gone"), advice));
             }
-            cert_folder::create_self_signed(folder, host, &name, unix_s().saturating_mul(1000))?;
+            let path = cert_folder::create_self_signed(folder, host, &name, unix_s().saturating_mul(1000))?;
             created = true;
-            let path = folder.join(format!("{name}.crt"));
             notices.push(Notice::Created { host: host.clone(), path, fingerprint: String::new() });
         }
         if created {
