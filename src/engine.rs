@@ -231,20 +231,21 @@ impl Engine {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Runs one step; see the module's description. False when it failed by a bug of ours.
-    fn step(&mut self, what: &str, step: impl FnOnce(&mut Core, &mut Modules, &mut Vec<Delivery>)) -> bool {
+    /// Runs one step; see the module's description. Returns what its promises wait for; none when it failed by a bug of
+    /// ours.
+    fn step(&mut self, what: &str, step: impl FnOnce(&mut Core, &mut Modules)) -> Option<Ticket> {
         let mut deliveries = Vec::new();
         self.core.view.begin();
         let (core, modules) = (&mut self.core, &mut self.modules);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            step(core, modules, &mut deliveries);
+            step(core, modules);
             pipeline::run(core, modules, &mut deliveries);
         }));
         if outcome.is_err() {
             self.core.view.drop_scratch();
             self.core.queue.clear();
             self.caught(what);
-            return false;
+            return None;
         }
         let ticket = self.core.view.ticket();
         self.core.view.join();
@@ -259,7 +260,7 @@ impl Engine {
                 self.dirty.insert(conn);
             }
         }
-        true
+        Some(ticket)
     }
 
     /// Counts a caught bug. Too many in a minute and the process ends, for its supervisor to start it afresh.
