@@ -403,7 +403,9 @@ impl C2s {
     fn compact(&mut self) {
         self.input.drain(..self.at);
         self.at = 0;
-        if self.input.capacity() > 2 * self.input.len() + SPARE_BYTES {
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        } else if self.input.capacity() > 2 * self.input.len() + SPARE_BYTES {
             self.input.shrink_to_fit();
         }
     }
