@@ -61,7 +61,7 @@ pub struct StreamCx<'a> {
     pub limits: &'a Limits,
     /// For ids and nonces.
     pub entropy: &'a mut dyn Entropy,
-    /// See [`SaslCx::secret`].
+    /// See [`super::sasl::SaslCx::secret`].
     pub secret: &'a [u8; 32],
 }
 
