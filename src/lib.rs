@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 pub mod budget;
 pub mod clock;
+pub mod core;
 pub mod jid;
 pub mod limits;
+pub mod setting;
 pub mod stanza;
+pub mod storage;
 pub mod stream;
 pub mod xml;

@@ -1,0 +1,115 @@
+//! Accounts and their keys.
+
+use super::Core;
+use crate::jid::Jid;
+use crate::storage::{StoreError, Table};
+use crate::stream::sasl::{ScramKeys, StoredKeys};
+
+crate::record! {
+    /// Keys of one hash function, as RFC 5802 section 3 wants them stored: no password.
+    pub struct Keys {
+        pub salt: Vec<u8>,
+        pub iterations: u32,
+        pub stored_key: Vec<u8>,
+        pub server_key: Vec<u8>,
+    }
+    /// What is stored of an account.
+    pub struct Account {
+        pub sha1: Option<Keys>,
+        pub sha256: Option<Keys>,
+        /// When it was made, in milliseconds since 1970.
+        pub created_ms: u64,
+    }
+    /// A row that only exists.
+    pub struct Present {}
+}
+
+/// Owner: the account. One row, no sub key.
+pub struct Accounts;
+impl Table for Accounts {
+    const ID: u8 = 1;
+    const NAME: &'static str = "accounts";
+    type Value = Account;
+}
+
+/// Owner: the host. Sub key: the localpart. So that accounts can be listed.
+pub struct AccountIndex;
+impl Table for AccountIndex {
+    const ID: u8 = 2;
+    const NAME: &'static str = "account-index";
+    type Value = Present;
+}
+
+impl From<ScramKeys> for Keys {
+    fn from(k: ScramKeys) -> Self {
+        Self { salt: k.salt, iterations: k.iterations, stored_key: k.stored_key, server_key: k.server_key }
+    }
+}
+
+impl From<Keys> for ScramKeys {
+    fn from(k: Keys) -> Self {
+        Self { salt: k.salt, iterations: k.iterations, stored_key: k.stored_key, server_key: k.server_key }
+    }
+}
+
+impl Core {
+    /// True when there is an account of that bare address.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn account_exists(&mut self, jid: &Jid) -> Result<bool, StoreError> {
+        if jid.node().is_none() || !self.is_local(jid) {
+            return Ok(false);
+        }
+        // An account with a session exists: deleting one closes them.
+        if !self.sessions.of(jid).is_empty() {
+            return Ok(true);
+        }
+        Ok(self.view.get::<Accounts>(jid.bare_str(), b"")?.is_some())
+    }
+
+    /// Keys of an account, none when it does not exist.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn account_keys(&mut self, bare: &str) -> Result<Option<StoredKeys>, StoreError> {
+        let account = self.view.get::<Accounts>(bare, b"")?;
+        Ok(account.map(|a| StoredKeys { sha1: a.sha1.map(Into::into), sha256: a.sha256.map(Into::into) }))
+    }
+
+    /// Writes an account with new keys; one that exists keeps its date.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn account_put(&mut self, jid: &Jid, sha1: ScramKeys, sha256: ScramKeys) -> Result<(), StoreError> {
+        let owner = jid.bare_str();
+        let created_ms = match self.view.get::<Accounts>(owner, b"")? {
+            Some(old) => old.created_ms,
+            None => u64::try_from(self.now.wall_ms).unwrap_or(0),
+        };
+        let account = Account { sha1: Some(sha1.into()), sha256: Some(sha256.into()), created_ms };
+        self.view.put::<Accounts>(owner, b"", &account);
+        let node = jid.node().unwrap_or_default();
+        self.view.put::<AccountIndex>(jid.domain(), node.as_bytes(), &Present {});
+        Ok(())
+    }
+
+    /// Removes an account and all that any table has of it. The caller has closed its sessions and told its contacts.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn account_delete(&mut self, jid: &Jid) -> Result<(), StoreError> {
+        self.view.delete_owner(jid.bare_str())?;
+        self.view.delete::<AccountIndex>(jid.domain(), jid.node().unwrap_or_default().as_bytes());
+        Ok(())
+    }
+
+    /// Localparts of the accounts of a host, in order.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn account_list(&mut self, host: &str) -> Result<Vec<String>, StoreError> {
+        let rows = self.view.list::<AccountIndex>(host, usize::MAX)?;
+        Ok(rows.into_iter().filter_map(|(sub, _)| String::from_utf8(sub).ok()).collect())
+    }
+}

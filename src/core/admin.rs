@@ -1,0 +1,298 @@
+//! What an operator asks of the server, and how question and answer travel over the admin socket.
+//!
+//! A request is one frame and so is its answer: a length of four bytes, big endian, and as many bytes. The first byte
+//! of a request is the version of this form, the second says which command, and texts follow, each with a length of
+//! its own. The first byte of an answer is the exit code, the rest is text.
+
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// What the operator asks for.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Make an account.
+    UserAdd {
+        /// Bare address.
+        jid: String,
+        /// Its password, as typed.
+        password: Zeroizing<String>,
+    },
+    /// Give an account another password.
+    UserPasswd {
+        /// Bare address.
+        jid: String,
+        /// Its new password, as typed.
+        password: Zeroizing<String>,
+    },
+    /// Delete an account with all that is stored for it.
+    UserDel {
+        /// Bare address.
+        jid: String,
+    },
+    /// List accounts.
+    UserList {
+        /// Of this host alone.
+        host: Option<String>,
+    },
+    /// A summary of what the server does at present.
+    Status,
+    /// Read configuration and certificates again, open the log anew.
+    Reload,
+    /// Is the server well?
+    Healthcheck,
+}
+
+/// The answer, as the command line prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Exit code of the command: 0 when it was done.
+    pub code: u8,
+    /// Text for the operator, without a final line break.
+    pub text: String,
+}
+
+/// Why bytes are not a request or an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireError {
+    /// Longer than [`COMMAND_BYTES_MAX`] or [`REPLY_BYTES_MAX`].
+    TooLong,
+    /// Another version of this form, or a command that it does not know.
+    Unknown,
+    /// A text is cut short or not UTF-8, or bytes are left over.
+    Malformed,
+}
+
+/// Exit code: done.
+pub const OK: u8 = 0;
+/// Exit code: refused or failed; the text says why.
+pub const FAILED: u8 = 1;
+
+/// Bytes of the length that stands in front of a frame.
+pub const LENGTH_BYTES: usize = 4;
+/// Bytes of the longest request; an address has at most 3071 and a password some hundred.
+pub const COMMAND_BYTES_MAX: usize = 8192;
+/// Bytes of the longest answer: a list of some tens of thousands of users.
+pub const REPLY_BYTES_MAX: usize = 1 << 20;
+
+const VERSION: u8 = 1;
+
+impl fmt::Debug for Command {
+    /// Never shows a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::UserAdd { jid, .. } => write!(f, "UserAdd({jid:?})"),
+            Command::UserPasswd { jid, .. } => write!(f, "UserPasswd({jid:?})"),
+            Command::UserDel { jid } => write!(f, "UserDel({jid:?})"),
+            Command::UserList { host } => write!(f, "UserList({host:?})"),
+            Command::Status => f.write_str("Status"),
+            Command::Reload => f.write_str("Reload"),
+            Command::Healthcheck => f.write_str("Healthcheck"),
+        }
+    }
+}
+
+impl Command {
+    /// The body of a request frame, wiped when it is dropped because it may hold a password.
+    ///
+    /// # Errors
+    /// [`WireError::TooLong`].
+    pub fn to_wire(&self) -> Result<Zeroizing<Vec<u8>>, WireError> {
+        let (tag, texts): (u8, Vec<&str>) = match self {
+            Command::UserAdd { jid, password } => (1, vec![jid, password]),
+            Command::UserPasswd { jid, password } => (2, vec![jid, password]),
+            Command::UserDel { jid } => (3, vec![jid]),
+            Command::UserList { host } => (4, host.iter().map(String::as_str).collect()),
+            Command::Status => (5, vec![]),
+            Command::Reload => (6, vec![]),
+            Command::Healthcheck => (7, vec![]),
+        };
+        let len = 2 + texts.iter().map(|t| LENGTH_BYTES + t.len()).sum::<usize>();
+        if len > COMMAND_BYTES_MAX {
+            return Err(WireError::TooLong);
+        }
+        // With its final capacity: growing would leave a copy of the password behind.
+        let mut out = Zeroizing::new(Vec::with_capacity(len));
+        out.extend([VERSION, tag]);
+        for text in texts {
+            out.extend((text.len() as u32).to_be_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+        Ok(out)
+    }
+
+    /// Reads the body of a request frame.
+    ///
+    /// # Errors
+    /// When it is not one; any bytes may be given.
+    pub fn from_wire(body: &[u8]) -> Result<Self, WireError> {
+        if body.len() > COMMAND_BYTES_MAX {
+            return Err(WireError::TooLong);
+        }
+        let [VERSION, tag, rest @ ..] = body else {
+            return Err(if body.len() < 2 { WireError::Malformed } else { WireError::Unknown });
+        };
+        let mut texts = Texts(rest);
+        let command = match tag {
+            1 => Command::UserAdd { jid: texts.next()?.to_string(), password: texts.password()? },
+            2 => Command::UserPasswd { jid: texts.next()?.to_string(), password: texts.password()? },
+            3 => Command::UserDel { jid: texts.next()?.to_string() },
+            4 if texts.0.is_empty() => Command::UserList { host: None },
+            4 => Command::UserList { host: Some(texts.next()?.to_string()) },
+            5 => Command::Status,
+            6 => Command::Reload,
+            7 => Command::Healthcheck,
+            _ => return Err(WireError::Unknown),
+        };
+        if texts.0.is_empty() { Ok(command) } else { Err(WireError::Malformed) }
+    }
+}
+
+/// The texts of a request that are still to be read.
+struct Texts<'a>(&'a [u8]);
+
+impl<'a> Texts<'a> {
+    fn next(&mut self) -> Result<&'a str, WireError> {
+        let (len, rest) = self.0.split_first_chunk::<LENGTH_BYTES>().ok_or(WireError::Malformed)?;
+        let len = usize::try_from(u32::from_be_bytes(*len)).map_err(|_| WireError::Malformed)?;
+        let (text, rest) = rest.split_at_checked(len).ok_or(WireError::Malformed)?;
+        self.0 = rest;
+        std::str::from_utf8(text).map_err(|_| WireError::Malformed)
+    }
+
+    fn password(&mut self) -> Result<Zeroizing<String>, WireError> {
+        self.next().map(|text| Zeroizing::new(text.to_string()))
+    }
+}
+
+impl Reply {
+    /// An answer that says the command was done.
+    pub fn ok(text: impl Into<String>) -> Self {
+        Self { code: OK, text: text.into() }
+    }
+
+    /// An answer that says why the command was not done.
+    pub fn failed(text: impl Into<String>) -> Self {
+        Self { code: FAILED, text: text.into() }
+    }
+
+    /// The body of an answer frame. A text of more than [`REPLY_BYTES_MAX`] bytes is cut at a line and says so.
+    pub fn to_wire(&self) -> Vec<u8> {
+        const CUT: &str = "\n(more; ask for less)";
+        let mut text = self.text.as_str();
+        let mut cut = "";
+        if text.len() > REPLY_BYTES_MAX - 1 {
+            let fits = text.floor_char_boundary(REPLY_BYTES_MAX - 1 - CUT.len());
+            text = text.get(..fits).unwrap_or_default();
+            text = text.rsplit_once('\n').map_or(text, |(whole_lines, _)| whole_lines);
+            cut = CUT;
+        }
+        let mut out = Vec::with_capacity(1 + text.len() + cut.len());
+        out.push(self.code);
+        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(cut.as_bytes());
+        out
+    }
+
+    /// Reads the body of an answer frame.
+    ///
+    /// # Errors
+    /// When it is not one; any bytes may be given.
+    pub fn from_wire(body: &[u8]) -> Result<Self, WireError> {
+        if body.len() > REPLY_BYTES_MAX {
+            return Err(WireError::TooLong);
+        }
+        let (code, text) = body.split_first().ok_or(WireError::Malformed)?;
+        let text = std::str::from_utf8(text).map_err(|_| WireError::Malformed)?;
+        Ok(Self { code: *code, text: text.to_string() })
+    }
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WireError::TooLong => "the address or password is too long",
+            WireError::Unknown => "the server does not know this command; is it of another version than this program?",
+            WireError::Malformed => "what came over the admin socket is damaged",
+        })
+    }
+}
+
+impl std::error::Error for WireError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_command() -> impl Strategy<Value = Command> {
+        let password = || any::<String>().prop_map(Zeroizing::new);
+        prop_oneof![
+            (any::<String>(), password()).prop_map(|(jid, password)| Command::UserAdd { jid, password }),
+            (any::<String>(), password()).prop_map(|(jid, password)| Command::UserPasswd { jid, password }),
+            any::<String>().prop_map(|jid| Command::UserDel { jid }),
+            any::<Option<String>>().prop_map(|host| Command::UserList { host }),
+            Just(Command::Status),
+            Just(Command::Reload),
+            Just(Command::Healthcheck),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn commands_come_back(command in any_command()) {
+            let wire = command.to_wire().expect("short enough");
+            prop_assert_eq!(Command::from_wire(&wire), Ok(command.clone()));
+            for len in 0..wire.len() {
+                // A cut request is refused, except that a list without its host is the list of all.
+                let cut = Command::from_wire(&wire[..len]);
+                let list_of_all = cut == Ok(Command::UserList { host: None });
+                prop_assert!(cut.is_err() || list_of_all);
+            }
+            let mut longer = wire.to_vec();
+            longer.push(0);
+            prop_assert!(Command::from_wire(&longer).is_err());
+        }
+
+        #[test]
+        fn replies_come_back(code: u8, text: String) {
+            let reply = Reply { code, text };
+            prop_assert_eq!(Reply::from_wire(&reply.to_wire()), Ok(reply));
+        }
+
+        #[test]
+        fn no_bytes_panic(tag in 0u8..9, bytes: Vec<u8>) {
+            let _ = (Command::from_wire(&bytes), Reply::from_wire(&bytes));
+            let _ = Command::from_wire(&[&[VERSION, tag], bytes.as_slice()].concat());
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let jid = "a".repeat(COMMAND_BYTES_MAX);
+        assert_eq!(Command::UserDel { jid }.to_wire().err(), Some(WireError::TooLong));
+        assert_eq!(Command::from_wire(&vec![0; COMMAND_BYTES_MAX + 1]), Err(WireError::TooLong));
+        assert_eq!(Reply::from_wire(&vec![0; REPLY_BYTES_MAX + 1]), Err(WireError::TooLong));
+        assert_eq!(Command::from_wire(&[VERSION + 1, 5]), Err(WireError::Unknown));
+        assert_eq!(Command::from_wire(&[VERSION, 99]), Err(WireError::Unknown));
+    }
+
+    #[test]
+    fn a_long_answer_is_cut_at_a_line() {
+        let reply = Reply::ok("romeo@montague.lit\n".repeat(100_000));
+        let wire = reply.to_wire();
+        assert!(wire.len() <= REPLY_BYTES_MAX && wire.len() > REPLY_BYTES_MAX - 40);
+        let text = Reply::from_wire(&wire).expect("an answer").text;
+        assert!(text.ends_with("\nromeo@montague.lit\n(more; ask for less)"));
+    }
+
+    #[test]
+    fn passwords_do_not_show() {
+        let password = Zeroizing::new("wherefore".to_string());
+        let jid = "romeo@localhost".to_string();
+        for command in
+            [Command::UserAdd { jid: jid.clone(), password: password.clone() }, Command::UserPasswd { jid, password }]
+        {
+            assert!(!format!("{command:?}").contains("wherefore"));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What the server says of itself and of its accounts (XEP-0030), collected once at start and at reload.
+
+use crate::xml::{Builder, ns};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use std::collections::BTreeSet;
+
+/// Names the software in entity capabilities, as XEP-0115 section 4 asks.
+pub const NODE: &str = "https://couplet.im/";
+
+/// `<identity/>` (XEP-0030 section 3.1).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// Registered category.
+    pub category: &'static str,
+    /// Registered type.
+    pub kind: &'static str,
+    /// For people; may be empty.
+    pub name: String,
+}
+
+/// The answer to a disco#info request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// Who it is.
+    pub identities: BTreeSet<Identity>,
+    /// What it can do.
+    pub features: BTreeSet<&'static str>,
+}
+
+impl Info {
+    /// XEP-0115 section 5.1: the hash over sorted identities and features. Both are sorted by bytes here, as `i;octet`
+    /// asks.
+    pub fn verification(&self) -> String {
+        let mut s = String::new();
+        for i in &self.identities {
+            s.push_str(&format!("{}/{}//{}<", i.category, i.kind, i.name));
+        }
+        for feature in &self.features {
+            s.push_str(feature);
+            s.push('<');
+        }
+        STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, s.as_bytes()))
+    }
+
+    /// Adds the content of `<query/>`.
+    pub fn build(&self, b: &mut Builder) {
+        for i in &self.identities {
+            b.open(ns::DISCO_INFO, "identity").attr("category", i.category).attr("type", i.kind);
+            if !i.name.is_empty() {
+                b.attr("name", &i.name);
+            }
+            b.close();
+        }
+        for feature in &self.features {
+            b.open(ns::DISCO_INFO, "feature").attr("var", feature).close();
+        }
+    }
+}
+
+/// What is said of each kind of address.
+#[derive(Clone, Debug, Default)]
+pub struct Disco {
+    /// Of a host of ours.
+    pub host: Info,
+    /// Of the bare address of an account.
+    pub account: Info,
+    /// Hash of `host` for entity capabilities, once everything is collected.
+    pub ver: String,
+}
+
+impl Disco {
+    /// The two identities that RFC 6121 and XEP-0030 give a server and an account.
+    pub fn new(server_name: &str) -> Self {
+        let mut disco = Self::default();
+        disco.host.identities.insert(Identity { category: "server", kind: "im", name: server_name.to_string() });
+        disco.account.identities.insert(Identity { category: "account", kind: "registered", name: String::new() });
+        disco
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_xep_0115_section_5_2_has_its_hash() {
+        let mut info = Info::default();
+        info.identities.insert(Identity { category: "client", kind: "pc", name: "Exodus 0.9.1".to_string() });
+        info.features.extend([ns::CAPS, ns::DISCO_INFO, ns::DISCO_ITEMS, "http://jabber.org/protocol/muc"]);
+        assert_eq!(info.verification(), "QgayPKawpkPSDYmwT/WM94uAlu0=");
+    }
+}

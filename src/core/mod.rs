@@ -1,0 +1,130 @@
+//! What several modules need: sessions, routing, roster, presence, accounts, discovery, inputs and outputs.
+
+pub mod accounts;
+pub mod admin;
+pub mod disco;
+pub mod flight;
+pub mod io;
+pub mod presence;
+pub mod roster;
+pub mod route;
+pub mod session;
+pub mod settings;
+pub mod slab;
+pub mod subscription;
+
+use crate::clock::{Entropy, Now};
+use crate::jid::Jid;
+use crate::metrics::Counters;
+use crate::stanza::{Condition, Stanza, StanzaError};
+use crate::storage::{StoreError, View};
+use crate::xml::{Builder, Element};
+use flight::InFlight;
+use session::{SessionId, Sessions};
+use settings::Settings;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// State that handlers work on. It knows no module.
+pub struct Core {
+    /// When the input that is being handled happened.
+    pub now: Now,
+    /// The configuration in force.
+    pub settings: Rc<Settings>,
+    /// Stored state.
+    pub view: View,
+    /// Bound resources.
+    pub sessions: Sessions,
+    /// Randomness.
+    pub entropy: Box<dyn Entropy>,
+    /// What has happened so far.
+    pub counters: Counters,
+    /// What the server says of itself and of accounts.
+    pub disco: disco::Disco,
+    /// Stanzas that the input has set on their way.
+    pub queue: VecDeque<InFlight>,
+}
+
+impl Core {
+    /// True for a prepared domain that this server serves.
+    pub fn serves(&self, domain: &str) -> bool {
+        self.settings.hosts.iter().any(|h| h == domain)
+    }
+
+    /// True for an address at a host of ours.
+    pub fn is_local(&self, jid: &Jid) -> bool {
+        self.serves(jid.domain())
+    }
+
+    /// Sets a stanza on its way.
+    pub fn send(&mut self, flight: InFlight) {
+        self.queue.push_back(flight);
+    }
+
+    /// Answers a request of a local session. An answer shows stored state more often than not, so it is a promise.
+    pub fn reply(&mut self, request: &Stanza, build: impl FnOnce(&mut Builder)) {
+        self.send(InFlight::answer(request.result(build)));
+    }
+
+    /// Answers a stanza with an error, if it may be answered.
+    pub fn refuse(&mut self, stanza: &Stanza, error: &StanzaError) {
+        if let Some(reply) = stanza.error(error) {
+            self.send(InFlight::answer(reply));
+        }
+    }
+
+    /// Sends a stanza that the account itself sends to some of its sessions, each under its full address.
+    pub fn push(&mut self, sessions: &[SessionId], stanza: &Stanza) {
+        for id in sessions {
+            let Some(jid) = self.sessions.get(*id).map(|s| s.jid.clone()) else { continue };
+            let stanza = Stanza { to: Some(jid), ..stanza.clone() };
+            self.send(InFlight::promising(stanza).to_session(*id));
+        }
+    }
+
+    /// An unguessable name.
+    pub fn token(&mut self) -> String {
+        crate::clock::token(&mut *self.entropy)
+    }
+}
+
+/// Reading failed: the request is refused, nothing is harmed.
+impl From<StoreError> for StanzaError {
+    fn from(error: StoreError) -> Self {
+        log::error!(target: "couplet::storage", "{error}");
+        Condition::InternalServerError.because("The server could not read its storage.")
+    }
+}
+
+/// What a request is about.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The request with `from` (a full address) and `to` (never none: its own account where the client named none).
+    pub stanza: &'a Stanza,
+    /// Its only child.
+    pub child: crate::xml::ElementRef<'a>,
+    /// Whose account is asked, for an account; the host for a host.
+    pub owner: &'a Jid,
+    /// The session that asks, when it is one of ours.
+    pub session: Option<SessionId>,
+    /// True for a set.
+    pub is_set: bool,
+}
+
+impl Request<'_> {
+    /// True when somebody asks his own account.
+    pub fn is_own(&self) -> bool {
+        self.stanza.from.as_ref().is_some_and(|from| from.same_bare(self.owner))
+    }
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// A result with this child.
+    Result(Element),
+    /// A result without child.
+    Empty,
+    /// The handler has answered, or will.
+    Done,
+}

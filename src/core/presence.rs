@@ -1,0 +1,317 @@
+//! Presence and subscriptions of local accounts (RFC 6121 sections 3 and 4).
+
+use super::Core;
+use super::flight::InFlight;
+use super::session::{Available, SessionId};
+use crate::jid::Jid;
+use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError};
+use crate::storage::{StoreError, Table};
+use crate::xml::ns;
+use std::rc::Rc;
+
+crate::record! {
+    /// A subscription request that waits for the account's answer, as XML.
+    pub struct Waiting { pub xml: String }
+}
+
+/// Owner: the account. Sub key: the bare address of who asks.
+pub struct Requests;
+impl Table for Requests {
+    const ID: u8 = 5;
+    const NAME: &'static str = "subscription-requests";
+    type Value = Waiting;
+}
+
+/// What a presence stanza changed in its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The session can take messages for the bare address from now on, and could not before.
+    Reachable,
+    /// Nothing of that kind.
+    Other,
+}
+
+impl Core {
+    /// Takes a presence stanza from a session. `stanza.from` is its full address.
+    ///
+    /// # Errors
+    /// The stanza error to send.
+    pub fn presence_from_session(&mut self, id: SessionId, stanza: Stanza) -> Result<Change, StanzaError> {
+        let Kind::Presence(kind) = stanza.kind else { return Ok(Change::Other) };
+        match (kind, stanza.to.clone()) {
+            (PresenceType::Available, None) => return self.presence_available(id, stanza),
+            (PresenceType::Unavailable, None) => self.presence_unavailable(id, stanza)?,
+            (PresenceType::Error, _) => {}
+            // A client's probe would show it what its server must ask for (section 4.3); nobody answers itself.
+            (PresenceType::Probe, _) | (_, None) => return Err(Condition::BadRequest.into()),
+            (PresenceType::Available | PresenceType::Unavailable, Some(to)) => {
+                self.presence_directed(id, kind, stanza, to)?;
+            }
+            (
+                PresenceType::Subscribe
+                | PresenceType::Subscribed
+                | PresenceType::Unsubscribe
+                | PresenceType::Unsubscribed,
+                Some(to),
+            ) => self.subscription_out(kind, stanza, &to)?,
+        }
+        Ok(Change::Other)
+    }
+
+    /// Sections 4.2 and 4.4.
+    fn presence_available(&mut self, id: SessionId, stanza: Stanza) -> Result<Change, StanzaError> {
+        let priority = priority(&stanza)?;
+        let Some(session) = self.sessions.get_mut(id) else { return Ok(Change::Other) };
+        let jid = session.jid.clone();
+        let before = session.available.replace(Available { priority, stanza: stanza.clone() });
+        self.presence_broadcast(&jid, &stanza)?;
+        let own = self.sessions.of_where(&jid, |s| s.available.is_some());
+        self.presence_fan(&stanza, own.iter().copied());
+        if before.is_none() {
+            self.presence_initial(id, &jid, &own)?;
+        }
+        let reachable_before = before.is_some_and(|a| a.priority >= 0);
+        Ok(if priority >= 0 && !reachable_before { Change::Reachable } else { Change::Other })
+    }
+
+    /// What a session learns when it becomes available: sections 4.2.2 and 3.1.3.
+    fn presence_initial(&mut self, id: SessionId, jid: &Jid, own: &[SessionId]) -> Result<(), StanzaError> {
+        for other in own.iter().filter(|other| **other != id) {
+            let Some(available) = self.sessions.get(*other).and_then(|s| s.available.clone()) else { continue };
+            let stanza = Stanza { to: Some(jid.clone()), ..available.stanza };
+            self.send(InFlight::passing(stanza).to_session(id));
+        }
+        for (contact, item) in self.roster(jid.bare_str())? {
+            if item.to {
+                let probe = Stanza::new(Kind::Presence(PresenceType::Probe));
+                self.send(InFlight::passing(probe.addressed(Some(jid.clone()), Some(contact))));
+            }
+        }
+        let max = self.settings.limits.subscription_requests_max as usize;
+        for (_, waiting) in self.view.list::<Requests>(jid.bare_str(), max)? {
+            let stanza = crate::xml::parse(&waiting.xml).ok().and_then(|e| Stanza::read(e).ok());
+            if let Some(stanza) = stanza {
+                self.send(InFlight::promising(stanza).to_session(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Section 4.5: everyone who knows the session as available hears that it is not.
+    fn presence_unavailable(&mut self, id: SessionId, stanza: Stanza) -> Result<(), StanzaError> {
+        let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
+        let jid = session.jid.clone();
+        let was_available = session.available.take().is_some();
+        let directed = std::mem::take(&mut session.directed);
+        for to in directed {
+            self.send(InFlight::passing(Stanza { to: Some(to), ..stanza.clone() }));
+        }
+        if was_available {
+            self.presence_broadcast(&jid, &stanza)?;
+            let own = self.sessions.of_where(&jid, |s| s.available.is_some());
+            self.presence_fan(&stanza, own.into_iter());
+        }
+        Ok(())
+    }
+
+    /// A session ends without having said so (section 4.5.4).
+    ///
+    /// # Errors
+    /// When storage cannot be read; the contacts then learn nothing.
+    pub fn presence_end(&mut self, id: SessionId) -> Result<(), StanzaError> {
+        let Some(session) = self.sessions.get(id) else { return Ok(()) };
+        let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable)).addressed(Some(session.jid.clone()), None);
+        self.presence_unavailable(id, stanza)
+    }
+
+    /// Sends to all contacts that see the account. The tail is written once.
+    fn presence_broadcast(&mut self, jid: &Jid, stanza: &Stanza) -> Result<(), StoreError> {
+        let mut tail = None;
+        for (contact, item) in self.roster(jid.bare_str())? {
+            if item.from {
+                let tail: &Rc<[u8]> = tail.get_or_insert_with(|| stanza.tail());
+                let flight = InFlight::passing(Stanza { to: Some(contact), ..stanza.clone() });
+                self.send(InFlight { tail: Some(tail.clone()), ..flight });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends to sessions of the same account.
+    fn presence_fan(&mut self, stanza: &Stanza, sessions: impl Iterator<Item = SessionId>) {
+        let tail = stanza.tail();
+        for id in sessions {
+            let to = self.sessions.get(id).map(|s| s.jid.clone());
+            let flight = InFlight::passing(Stanza { to, ..stanza.clone() }).to_session(id);
+            self.send(InFlight { tail: Some(tail.clone()), ..flight });
+        }
+    }
+
+    /// Section 4.6: remembers who must hear of the end, unless a subscription tells them anyway.
+    fn presence_directed(
+        &mut self,
+        id: SessionId,
+        kind: PresenceType,
+        stanza: Stanza,
+        to: Jid,
+    ) -> Result<(), StanzaError> {
+        let max = self.settings.limits.directed_presence_max as usize;
+        let account = stanza.from.as_ref().map(Jid::bare);
+        let subscribed = match &account {
+            Some(account) => self.roster_item(account.bare_str(), to.bare_str())?.from,
+            None => false,
+        };
+        let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
+        if kind == PresenceType::Unavailable {
+            session.directed.remove(&to);
+        } else if !(subscribed && session.available.is_some()) && !session.directed.contains(&to) {
+            if session.directed.len() >= max {
+                return Err(Condition::ResourceConstraint.because("Too many addresses have your directed presence."));
+            }
+            session.directed.insert(to);
+        }
+        self.send(InFlight { origin: Some(id), ..InFlight::passing(stanza) });
+        Ok(())
+    }
+
+    /// A local account changes a subscription (sections 3.1.2, 3.1.5, 3.2.2, 3.3.2, 3.4.2).
+    fn subscription_out(&mut self, kind: PresenceType, stanza: Stanza, to: &Jid) -> Result<(), StanzaError> {
+        let Some(account) = stanza.from.as_ref().map(Jid::bare) else { return Ok(()) };
+        let contact = to.bare();
+        if contact == account {
+            return Ok(());
+        }
+        let mut item = self.roster_item(account.bare_str(), contact.bare_str())?;
+        let before = item.subscription();
+        let outcome = before.outbound(kind);
+        let lists = !item.listed && !outcome.next.is_trace();
+        let max = self.settings.limits.roster_items_max as usize;
+        if lists && self.view.count::<super::roster::Items>(account.bare_str())? >= max {
+            return Err(Condition::ResourceConstraint.because("The roster is full."));
+        }
+        if before.pending_in && !outcome.next.pending_in {
+            self.view.delete::<Requests>(account.bare_str(), contact.bare_str().as_bytes());
+        }
+        if outcome.route {
+            let stanza = Stanza { from: Some(account.clone()), to: Some(contact.clone()), ..stanza };
+            self.send(InFlight::promising(stanza));
+        }
+        item.set_subscription(outcome.next);
+        self.roster_put(&account, &contact, &item)?;
+        match (before.from, outcome.next.from) {
+            (false, true) => self.presence_show(&account, &contact),
+            (true, false) => self.presence_withdraw(&account, &contact),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A subscription stanza or a probe arrives for an account (sections 3.1.3, 3.1.6, 3.2.3, 3.3.3, 4.3.2).
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn subscription_in(&mut self, kind: PresenceType, stanza: &Stanza) -> Result<(), StoreError> {
+        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else { return Ok(()) };
+        let (account, contact) = (to.bare(), from.bare());
+        let exists = self.account_exists(&account)?;
+        if kind == PresenceType::Probe {
+            return self.probe_in(&account, from, exists);
+        }
+        if !exists {
+            // As for an account that does not answer: nobody learns which accounts there are.
+            return Ok(());
+        }
+        let mut item = self.roster_item(account.bare_str(), contact.bare_str())?;
+        let before = item.subscription();
+        let outcome = before.inbound(kind);
+        if kind == PresenceType::Subscribe
+            && outcome.next.pending_in
+            && !self.request_keep(&account, &contact, stanza)?
+        {
+            return Ok(());
+        }
+        if before.pending_in && !outcome.next.pending_in {
+            self.view.delete::<Requests>(account.bare_str(), contact.bare_str().as_bytes());
+        }
+        if outcome.deliver {
+            // Requests go to whoever may be looking; changes to those who have the roster, before the push.
+            let sessions = match kind {
+                PresenceType::Subscribe => self.sessions.of_where(&account, |s| s.available.is_some()),
+                _ => self.sessions.of_where(&account, |s| s.interested),
+            };
+            let stanza = Stanza { to: Some(account.clone()), from: Some(contact.clone()), ..stanza.clone() };
+            for id in sessions {
+                self.send(InFlight::promising(stanza.clone()).to_session(id));
+            }
+        }
+        item.set_subscription(outcome.next);
+        self.roster_put(&account, &contact, &item)?;
+        if let Some(reply) = outcome.reply {
+            let reply = Stanza::new(Kind::Presence(reply));
+            self.send(InFlight::promising(reply.addressed(Some(account.clone()), Some(contact.clone()))));
+            self.presence_show(&account, &contact);
+        }
+        if before.from && !outcome.next.from {
+            self.presence_withdraw(&account, &contact);
+        }
+        Ok(())
+    }
+
+    /// Keeps a request until it is answered. False when too many wait: it is dropped, and the asker may ask again.
+    fn request_keep(&mut self, account: &Jid, contact: &Jid, stanza: &Stanza) -> Result<bool, StoreError> {
+        let sub = contact.bare_str().as_bytes();
+        let max = self.settings.limits.subscription_requests_max as usize;
+        let known = self.view.get::<Requests>(account.bare_str(), sub)?.is_some();
+        if !known && self.view.count::<Requests>(account.bare_str())? >= max {
+            return Ok(false);
+        }
+        let kept = Stanza { from: Some(contact.clone()), to: Some(account.clone()), ..stanza.clone() };
+        let xml = kept.to_element().root().to_xml();
+        self.view.put::<Requests>(account.bare_str(), sub, &Waiting { xml });
+        Ok(true)
+    }
+
+    fn probe_in(&mut self, account: &Jid, from: &Jid, exists: bool) -> Result<(), StoreError> {
+        let seen = exists
+            && (from.same_bare(account) || self.roster_item(account.bare_str(), from.bare_str())?.from);
+        let available = if seen { self.presences(account) } else { Vec::new() };
+        if available.is_empty() {
+            let kind = if seen { PresenceType::Unavailable } else { PresenceType::Unsubscribed };
+            let answer = Stanza::new(Kind::Presence(kind)).addressed(Some(account.clone()), Some(from.clone()));
+            self.send(InFlight::passing(answer));
+        }
+        for stanza in available {
+            self.send(InFlight::passing(Stanza { to: Some(from.clone()), ..stanza }));
+        }
+        Ok(())
+    }
+
+    /// Presence of every available session of an account.
+    fn presences(&self, account: &Jid) -> Vec<Stanza> {
+        let stanza = |id: &SessionId| self.sessions.get(*id)?.available.as_ref().map(|a| a.stanza.clone());
+        self.sessions.of(account).iter().filter_map(stanza).collect()
+    }
+
+    /// Lets a contact see an account from now on.
+    fn presence_show(&mut self, account: &Jid, contact: &Jid) {
+        for stanza in self.presences(account) {
+            self.send(InFlight::promising(Stanza { to: Some(contact.clone()), ..stanza }));
+        }
+    }
+
+    /// Lets a contact see an account no more.
+    pub fn presence_withdraw(&mut self, account: &Jid, contact: &Jid) {
+        for stanza in self.presences(account) {
+            let gone = Stanza::new(Kind::Presence(PresenceType::Unavailable));
+            self.send(InFlight::promising(gone.addressed(stanza.from, Some(contact.clone()))));
+        }
+    }
+}
+
+/// Section 4.7.2.3: an integer between -128 and 127; absent means 0.
+fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
+    match stanza.child(ns::CLIENT, "priority") {
+        None => Ok(0),
+        Some(p) => p.text().trim().parse().map_err(|_| Condition::BadRequest.because("The priority is no number.")),
+    }
+}

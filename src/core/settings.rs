@@ -1,0 +1,37 @@
+//! The part of the configuration that the engine works with.
+
+use crate::jid::Jid;
+use crate::limits::Limits;
+
+/// What the engine must know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Prepared domains that are served; the first is the default. Never empty.
+    pub hosts: Vec<String>,
+    /// Bare addresses with an administrator's rights.
+    pub admins: Vec<Jid>,
+    /// Whether a client must start TLS before it may log in.
+    pub encryption_required: bool,
+    /// Whether the mechanism PLAIN is offered under TLS.
+    pub plain_allowed: bool,
+    /// Rounds of PBKDF2 for new passwords, at least 4096.
+    pub iterations: u32,
+    /// Bytes that may be held for peers.
+    pub memory_max_bytes: usize,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hosts: vec!["localhost".to_string()],
+            admins: Vec::new(),
+            encryption_required: true,
+            plain_allowed: true,
+            iterations: 10_000,
+            memory_max_bytes: 32_000_000,
+            limits: Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Service discovery (XEP-0030) of hosts and accounts.
+
+use super::{IqRoute, Module, Scope, Xep};
+use crate::core::disco::{Disco, NODE};
+use crate::core::settings::Settings;
+use crate::core::{Answer, Core, Request};
+use crate::setting::section;
+use crate::stanza::{Condition, StanzaError};
+use crate::xml::{Builder, Element, ns};
+
+section! {
+    /// Service discovery (XEP-0030).
+    pub struct Config in "modules.disco" {
+        /// Addresses of further services that clients are to find, such as "proxy.example.org".
+        pub items: Vec<String> = Vec::new(),
+    }
+}
+
+/// The module.
+pub struct ServiceDiscovery {
+    items: Vec<String>,
+}
+
+impl Module for ServiceDiscovery {
+    const XEPS: &'static [Xep] = &[Xep { number: 30, version: "2.5.0" }];
+    const HOST_FEATURES: &'static [&'static str] = &[ns::DISCO_INFO, ns::DISCO_ITEMS];
+    const ACCOUNT_FEATURES: &'static [&'static str] = &[ns::DISCO_INFO, ns::DISCO_ITEMS];
+    const IQ: &'static [IqRoute] = &[
+        (Scope::Host, ns::DISCO_INFO, "query"),
+        (Scope::Host, ns::DISCO_ITEMS, "query"),
+        (Scope::Account, ns::DISCO_INFO, "query"),
+        (Scope::Account, ns::DISCO_ITEMS, "query"),
+    ];
+    type Config = Config;
+
+    fn new(config: Config) -> Self {
+        Self { items: config.items }
+    }
+
+    fn disco(&self, _: &Settings, disco: &mut Disco) {
+        // Not of this module alone, and said once: what the core itself does (RFC 6121 sections 2 and 3.4).
+        disco.host.features.extend([ns::ROSTER, ns::PRE_APPROVAL]);
+    }
+
+    fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
+        if request.is_set {
+            return Err(Condition::BadRequest.into());
+        }
+        let is_host = request.owner.node().is_none();
+        if !is_host && !request.is_own() {
+            // XEP-0030 section 8: only those who may see the account's presence.
+            let asker = request.stanza.from.as_ref().map(|j| j.bare_str().to_string()).unwrap_or_default();
+            if !core.roster_item(request.owner.bare_str(), &asker)?.from {
+                return Err(Condition::ServiceUnavailable.into());
+            }
+        }
+        let node = request.child.attr("node");
+        if request.child.ns() == ns::DISCO_ITEMS {
+            return if node.is_some() { Err(Condition::ItemNotFound.into()) } else { Ok(self.items(core, request)) };
+        }
+        let info = if is_host { &core.disco.host } else { &core.disco.account };
+        let mut b = Builder::new(ns::DISCO_INFO, "query");
+        if let Some(node) = node {
+            // XEP-0115 section 6.2: the node that the stream feature names.
+            let known = node.strip_prefix(NODE).and_then(|n| n.strip_prefix('#')) == Some(core.disco.ver.as_str());
+            if !is_host || !known {
+                return Err(Condition::ItemNotFound.into());
+            }
+            b.attr("node", node);
+        }
+        info.build(&mut b);
+        Ok(Answer::Result(b.finish()))
+    }
+}
+
+impl ServiceDiscovery {
+    /// A host's services; an account's available resources (section 4.3 leaves it to the server what is an item).
+    fn items(&self, core: &Core, request: &Request<'_>) -> Answer {
+        if request.owner.node().is_none() && self.items.is_empty() {
+            return Answer::Result(Element::empty(ns::DISCO_ITEMS, "query"));
+        }
+        let mut b = Builder::new(ns::DISCO_ITEMS, "query");
+        if request.owner.node().is_none() {
+            for item in &self.items {
+                b.open(ns::DISCO_ITEMS, "item").attr("jid", item).close();
+            }
+        } else {
+            for id in core.sessions.of_where(request.owner, |s| s.available.is_some()) {
+                if let Some(session) = core.sessions.get(id) {
+                    b.open(ns::DISCO_ITEMS, "item").attr("jid", session.jid.as_str()).close();
+                }
+            }
+        }
+        Answer::Result(b.finish())
+    }
+}

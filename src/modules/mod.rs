@@ -1,0 +1,303 @@
+//! One file for each protocol extension, and the list that makes them one struct.
+//!
+//! Hooks are typed, have empty defaults, and run in the named phases of [`pipeline`](crate::pipeline). The phase orders
+//! kinds of work; the list at the end of this file orders modules inside a phase. A module knows the floors above it
+//! and no other module.
+
+use crate::core::disco::Disco;
+use crate::core::flight::{Flow, InFlight};
+use crate::core::session::SessionId;
+use crate::core::settings::Settings;
+use crate::core::{Answer, Core, Request};
+use crate::jid::Jid;
+use crate::setting::{Section, nearest};
+use crate::stanza::StanzaError;
+use crate::xml::Element;
+
+/// A specification that a module follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xep {
+    /// Number.
+    pub number: u16,
+    /// Version of the text that was followed.
+    pub version: &'static str,
+}
+
+/// A table of the store that a module owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableInfo {
+    /// [`Table::ID`](crate::storage::Table::ID), unique in the program.
+    pub id: u8,
+    /// [`Table::NAME`](crate::storage::Table::NAME).
+    pub name: &'static str,
+}
+
+/// Whom a request may be addressed to for a module to answer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// A host of ours.
+    Host,
+    /// An account, one's own or another's: the handler looks at [`Request::is_own`].
+    Account,
+}
+
+/// One request that a module answers: scope, namespace and name of the child.
+pub type IqRoute = (Scope, &'static str, &'static str);
+
+/// Which way a stanza goes, seen from the account that is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dir {
+    /// From one of its sessions.
+    Sent,
+    /// To it.
+    Received,
+}
+
+/// What happens to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// It can take messages for the bare address, and could not before.
+    Reachable,
+    /// It has ended; the key is still valid.
+    Closed,
+}
+
+/// What a module does with a message that nobody can take now.
+#[derive(Debug)]
+pub enum Undelivered {
+    /// Nothing.
+    NotMine,
+    /// It is kept; the reason is logged.
+    Kept(&'static str),
+    /// It goes nowhere, and the sender is not told; the reason is logged.
+    Dropped(&'static str),
+    /// It goes back.
+    Refused(StanzaError),
+}
+
+/// One protocol extension. Every hook has an empty default. An error from a hook is the answer to the stanza.
+pub trait Module: Sized {
+    /// What it follows.
+    const XEPS: &'static [Xep];
+    /// Features of a host in service discovery.
+    const HOST_FEATURES: &'static [&'static str] = &[];
+    /// Features of an account in service discovery.
+    const ACCOUNT_FEATURES: &'static [&'static str] = &[];
+    /// Tables of the store.
+    const TABLES: &'static [TableInfo] = &[];
+    /// Requests it answers.
+    const IQ: &'static [IqRoute] = &[];
+    /// Its section of the configuration.
+    type Config: Section + Default + Clone;
+
+    /// Makes the module.
+    fn new(config: Self::Config) -> Self;
+
+    /// Adds to what is said of hosts and accounts beyond the constants.
+    fn disco(&self, settings: &Settings, disco: &mut Disco) {
+        let _ = (settings, disco);
+    }
+
+    /// Adds features of a stream whose client has logged in.
+    fn features(&self, core: &Core, out: &mut Vec<Element>) {
+        let _ = (core, out);
+    }
+
+    /// Answers a request that [`Module::IQ`] names.
+    fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
+        let _ = (core, request);
+        Ok(Answer::Done)
+    }
+
+    /// Phase *filter out*: a stanza leaves a local account.
+    fn filter_out(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
+        let _ = (core, flight);
+        Ok(Flow::Pass)
+    }
+
+    /// Phase *filter in*: a stanza reaches a local account.
+    fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
+        let _ = (core, flight);
+        Ok(Flow::Pass)
+    }
+
+    /// Phase *copy*: a message was sent, or has gone to `reached` of the account's sessions.
+    fn copy(&mut self, core: &mut Core, dir: Dir, flight: &InFlight, reached: &[SessionId]) {
+        let _ = (core, dir, flight, reached);
+    }
+
+    /// Phase *undelivered*: no session of the account can take a message.
+    fn undelivered(&mut self, core: &mut Core, flight: &InFlight) -> Result<Undelivered, StanzaError> {
+        let _ = (core, flight);
+        Ok(Undelivered::NotMine)
+    }
+
+    /// A session changes.
+    fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
+        let _ = (core, id, event);
+        Ok(())
+    }
+
+    /// An account is being deleted. Its tables go without that.
+    fn account_deleted(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
+        let _ = (core, account);
+        Ok(())
+    }
+}
+
+crate::setting::section! {
+    /// Protocol extensions. All that are built in are on.
+    pub struct General in "modules" {
+        /// Names of modules that are not to run, such as "carbons".
+        pub disabled: Vec<String> = Vec::new() => known_modules,
+    }
+}
+
+fn known_modules(names: &Vec<String>) -> Result<(), String> {
+    let known = || KNOWN.iter().map(|(name, _)| *name);
+    match names.iter().find(|n| known().all(|k| k != n.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let hint = nearest(name, known()).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
+            Err(format!("there is no module \"{name}\"{hint}"))
+        }
+    }
+}
+
+/// What `couplet about` says of a module.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// File, feature and configuration section.
+    pub name: &'static str,
+    /// What it follows.
+    pub xeps: &'static [Xep],
+    /// Its tables.
+    pub tables: &'static [TableInfo],
+}
+
+macro_rules! modules {
+    ($( $feature:literal => $file:ident :: $type:ident, )*) => {
+        $( #[cfg(feature = $feature)] pub mod $file; )*
+
+        /// Sections of the modules, and which of them are switched off.
+        #[derive(Clone, Debug, Default)]
+        pub struct Config {
+            /// `[modules]`.
+            pub general: General,
+            $( #[cfg(feature = $feature)]
+            #[doc = concat!("`[modules.", stringify!($file), "]`.")]
+            pub $file: <$file::$type as Module>::Config, )*
+        }
+
+        impl Config {
+            /// All sections, for reading and showing the configuration.
+            pub fn sections(&mut self) -> Vec<&mut dyn Section> {
+                vec![ &mut self.general, $( #[cfg(feature = $feature)] &mut self.$file, )* ]
+            }
+        }
+
+        /// The modules of this build that the configuration leaves on.
+        pub struct Modules { $( #[cfg(feature = $feature)] $file: Option<$file::$type>, )* }
+
+        /// Every module of the source tree, and whether this build has it.
+        pub const KNOWN: &[(&str, bool)] = &[ $( (stringify!($file), cfg!(feature = $feature)), )* ];
+
+        /// The modules of this build.
+        pub const LIST: &[Info] = &[ $( #[cfg(feature = $feature)] Info {
+            name: stringify!($file), xeps: $file::$type::XEPS, tables: $file::$type::TABLES,
+        }, )* ];
+
+        impl Modules {
+            /// Makes all that are on.
+            pub fn new(config: &Config) -> Self {
+                let on = |name: &str| !config.general.disabled.iter().any(|d| d == name);
+                Self { $( #[cfg(feature = $feature)]
+                    $file: on(stringify!($file)).then(|| $file::$type::new(config.$file.clone())), )* }
+            }
+
+            /// Collects what is said of hosts and accounts.
+            pub fn disco(&self, settings: &Settings, disco: &mut Disco) {
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file {
+                    disco.host.features.extend($file::$type::HOST_FEATURES);
+                    disco.account.features.extend($file::$type::ACCOUNT_FEATURES);
+                    m.disco(settings, disco);
+                } )*
+            }
+
+            /// Features of a stream whose client has logged in.
+            pub fn features(&self, core: &Core) -> Vec<Element> {
+                let mut out = Vec::new();
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file { m.features(core, &mut out); } )*
+                out
+            }
+
+            /// The answer of the module that has the request's route; none when no module has.
+            pub fn iq(&mut self, core: &mut Core, scope: Scope, request: &Request<'_>)
+                -> Option<Result<Answer, StanzaError>>
+            {
+                let is = |r: &IqRoute| r.0 == scope && request.child.is(r.1, r.2);
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && $file::$type::IQ.iter().any(is) {
+                    return Some(m.iq(core, request));
+                } )*
+                None
+            }
+
+            /// The first module that does not let the stanza pass decides.
+            pub fn filter_out(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    match m.filter_out(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
+                } )*
+                Ok(Flow::Pass)
+            }
+
+            /// The first module that does not let the stanza pass decides.
+            pub fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    match m.filter_in(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
+                } )*
+                Ok(Flow::Pass)
+            }
+
+            /// Every module may copy.
+            pub fn copy(&mut self, core: &mut Core, dir: Dir, flight: &InFlight, reached: &[SessionId]) {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    m.copy(core, dir, flight, reached);
+                } )*
+            }
+
+            /// The first module that takes it decides.
+            pub fn undelivered(&mut self, core: &mut Core, flight: &InFlight) -> Result<Undelivered, StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    match m.undelivered(core, flight)? { Undelivered::NotMine => {} decided => return Ok(decided) }
+                } )*
+                Ok(Undelivered::NotMine)
+            }
+
+            /// Every module hears of it.
+            pub fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.session(core, id, event)?; } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn account_deleted(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.account_deleted(core, account)?; } )*
+                Ok(())
+            }
+        }
+    };
+}
+
+// The order is the order inside each phase: what blocks comes before what copies and what keeps.
+modules! {
+    "blocking" => blocking::Blocking,
+    "carbons" => carbons::Carbons,
+    "offline" => offline::Offline,
+    "disco" => disco::ServiceDiscovery,
+    "caps" => caps::Caps,
+    "ping" => ping::Ping,
+    "version" => version::Version,
+    "time" => time::Time,
+    "private" => private::Private,
+    "vcard" => vcard::VCard,
+}
