@@ -421,8 +421,8 @@ impl Builder {
         let ns = self.namespace(source.span(root.ns));
         let moved_text = self.push(source.span(Span { start: text_start, len: text_end - text_start }));
         let moved = |span: Span| match span.start.checked_sub(text_start) {
-            _ if span.len == 0 => Span::default(),
             Some(offset) => Span { start: moved_text.start + offset, len: span.len },
+            None if span.len == 0 => Span::default(),
             None => ns,
         };
         let first = self.element.nodes.len() as u32;
@@ -600,6 +600,11 @@ mod tests {
             assert_eq!(wrapped.root().children().next().unwrap().to_element(), alone);
             assert!(wrapped.root().has_child("u:outer", "last"));
         }
+        // An empty value at the end of a copy still says where its text ends.
+        let mut b = Builder::new("", "a");
+        b.open("", "b").attr("c", "").close().text("d");
+        let copy = b.finish().root().children().next().unwrap().to_element();
+        assert_eq!(copy.root().to_element().root().to_xml(), "<b c=''/>");
         // An inherited namespace is kept once, however many elements a copy has.
         let mut b = Builder::new("u:long", "a");
         for _ in 0..9 {
