@@ -20,8 +20,7 @@ use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery};
 use crate::stanza::{Condition, IqType, Kind, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
-use crate::stream::c2s::{C2s, Options};
-use crate::stream::error::StreamError;
+use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -295,7 +294,11 @@ impl Engine {
         let pause = c.stream.is_asking() && !c.ends;
         if pause != c.paused {
             c.paused = pause;
-            self.outputs.push_back(if pause { Output::PauseRead { conn: id } } else { Output::ResumeRead { conn: id } });
+            self.outputs.push_back(if pause {
+                Output::PauseRead { conn: id }
+            } else {
+                Output::ResumeRead { conn: id }
+            });
         }
         let slow = c.out.held_bytes() > limits.out_bytes_max as usize;
         if !bytes.is_empty() {
@@ -335,7 +338,7 @@ impl Engine {
         log::error!(target: LOG, "a write failed, nothing of it is acknowledged: {error}");
         self.core.counters.commits_failed = self.core.counters.commits_failed.wrapping_add(1);
         let condition = match error {
-            StoreError::Full { .. } => Condition::ResourceConstraint,
+            StoreError::Full => Condition::ResourceConstraint,
             _ => Condition::InternalServerError,
         };
         if let Err(error) = self.core.view.failed() {

@@ -136,9 +136,7 @@ fn to_account(
     let reached = match verdict {
         Verdict::Session => core.sessions.find(to).into_iter().collect(),
         Verdict::Highest => core.sessions.highest(to),
-        Verdict::NonNegative => {
-            core.sessions.of_where(to, |s| s.available.as_ref().is_some_and(|a| a.priority >= 0))
-        }
+        Verdict::NonNegative => core.sessions.of_where(to, |s| s.available.as_ref().is_some_and(|a| a.priority >= 0)),
         Verdict::Available => core.sessions.of_where(to, |s| s.available.is_some()),
         Verdict::Account => {
             answer(core, modules, Scope::Account, flight, &to.bare());
@@ -206,8 +204,7 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
     let stanza = &flight.stanza;
     let Some(child) = stanza.request() else { return };
     let session = stanza.from.as_ref().and_then(|from| core.sessions.find(from));
-    let request =
-        Request { stanza, child, owner, session, is_set: matches!(stanza.kind, Kind::Iq(IqType::Set)) };
+    let request = Request { stanza, child, owner, session, is_set: matches!(stanza.kind, Kind::Iq(IqType::Set)) };
     let answer = if scope == Scope::Account && child.is(ns::ROSTER, "query") {
         core.roster_request(&request)
     } else if child.is(ns::SESSION, "session") && request.is_set {

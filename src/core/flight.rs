@@ -49,7 +49,15 @@ pub enum Filters {
 impl InFlight {
     /// A stanza that passes.
     pub fn passing(stanza: Stanza) -> Self {
-        Self { stanza, tail: None, dest: Dest::Address, origin: None, promise: false, is_copy: false, filters: Filters::Both }
+        Self {
+            stanza,
+            tail: None,
+            dest: Dest::Address,
+            origin: None,
+            promise: false,
+            is_copy: false,
+            filters: Filters::Both,
+        }
     }
 
     /// A stanza that shows stored state.
@@ -258,7 +266,9 @@ mod tests {
     #[test]
     fn what_waits_for_the_disk_holds_back_its_own_sender_only() {
         let mut q = OutQueue::default();
-        for item in [parcel("a@h/1", "a1", 0), parcel("a@h/1", "a2", 7), parcel("b@h/1", "b1", 0), parcel("a@h/2", "a3", 0)] {
+        for item in
+            [parcel("a@h/1", "a1", 0), parcel("a@h/1", "a2", 7), parcel("b@h/1", "b1", 0), parcel("a@h/2", "a3", 0)]
+        {
             q.push(item);
         }
         assert_eq!(flushed(&mut q, 6), "a1 b1");

@@ -164,7 +164,7 @@ impl Core {
         let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
         if kind == PresenceType::Unavailable {
             session.directed.remove(&to);
-        } else if !(subscribed && session.available.is_some()) && !session.directed.contains(&to) {
+        } else if !session.directed.contains(&to) && (!subscribed || session.available.is_none()) {
             if session.directed.len() >= max {
                 return Err(Condition::ResourceConstraint.because("Too many addresses have your directed presence."));
             }
@@ -272,8 +272,7 @@ impl Core {
     }
 
     fn probe_in(&mut self, account: &Jid, from: &Jid, exists: bool) -> Result<(), StoreError> {
-        let seen = exists
-            && (from.same_bare(account) || self.roster_item(account.bare_str(), from.bare_str())?.from);
+        let seen = exists && (from.same_bare(account) || self.roster_item(account.bare_str(), from.bare_str())?.from);
         let available = if seen { self.presences(account) } else { Vec::new() };
         if available.is_empty() {
             let kind = if seen { PresenceType::Unavailable } else { PresenceType::Unsubscribed };

@@ -6,8 +6,9 @@ use crate::core::admin::{Command, FAILED, OK, Reply};
 use crate::core::io::Output;
 use crate::jid::Jid;
 use crate::storage::{StoreError, Table, Ticket, View};
-use crate::stream::error::StreamError;
-use crate::stream::sasl::{HashWork, ScramKeys, prepare_password};
+use crate::stream::StreamError;
+use crate::stream::sasl::keys::prepare_password;
+use crate::stream::sasl::{HashWork, ScramKeys};
 use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
@@ -114,7 +115,9 @@ impl Engine {
     fn check_exists(&mut self, jid: &Jid, wanted: bool) -> Result<(), String> {
         match (self.core.account_exists(jid), wanted) {
             (Ok(true), true) | (Ok(false), false) => Ok(()),
-            (Ok(true), false) => Err(format!("{jid} exists already; to change its password: couplet user passwd {jid}")),
+            (Ok(true), false) => {
+                Err(format!("{jid} exists already; to change its password: couplet user passwd {jid}"))
+            }
             (Ok(false), true) => Err(format!("there is no account {jid}; to add it: couplet user add {jid}")),
             (Err(error), _) => Err(error.to_string()),
         }

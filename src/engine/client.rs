@@ -2,15 +2,14 @@
 
 use super::{ConnId, Engine, HashOwner, LOG};
 use crate::core::flight::Item;
-use crate::core::session::SessionId;
 use crate::core::io::Output;
+use crate::core::session::SessionId;
 use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
 use crate::stanza::{Condition, ReadError, Stanza};
-use crate::stream::c2s::{Event, StreamCx};
-use crate::stream::error::StreamError;
 use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork};
+use crate::stream::{Event, StreamCx, StreamError};
 use crate::xml::Element;
 use zeroize::Zeroizing;
 

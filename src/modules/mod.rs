@@ -154,11 +154,11 @@ crate::setting::section! {
     /// Protocol extensions. All that are built in are on.
     pub struct General in "modules" {
         /// Names of modules that are not to run, such as "carbons".
-        pub disabled: Vec<String> = Vec::new() => known_modules,
+        pub disabled: Vec<String> = Vec::new() => |names: &Vec<String>| known_modules(names),
     }
 }
 
-fn known_modules(names: &Vec<String>) -> Result<(), String> {
+fn known_modules(names: &[String]) -> Result<(), String> {
     let known = || KNOWN.iter().map(|(name, _)| *name);
     match names.iter().find(|n| known().all(|k| k != n.as_str())) {
         None => Ok(()),
