@@ -3,8 +3,13 @@
 pub mod budget;
 pub mod clock;
 pub mod core;
+pub mod engine;
 pub mod jid;
 pub mod limits;
+pub mod metrics;
+pub mod modules;
+pub mod net;
+pub mod pipeline;
 pub mod setting;
 pub mod stanza;
 pub mod storage;

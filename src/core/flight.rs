@@ -31,17 +31,35 @@ pub struct InFlight {
     pub promise: bool,
     /// It is itself a copy, or comes from storage: never copied again.
     pub is_copy: bool,
+    /// Which filters it passes.
+    pub filters: Filters,
+}
+
+/// Which filters look at a stanza.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filters {
+    /// Those of the sender's account and those of the addressee's.
+    Both,
+    /// Those of the addressee's alone: the sender's server itself has decided to send it.
+    In,
+    /// None: the server answers in somebody's name, and filters are for what people send.
+    None,
 }
 
 impl InFlight {
     /// A stanza that passes.
     pub fn passing(stanza: Stanza) -> Self {
-        Self { stanza, tail: None, dest: Dest::Address, origin: None, promise: false, is_copy: false }
+        Self { stanza, tail: None, dest: Dest::Address, origin: None, promise: false, is_copy: false, filters: Filters::Both }
     }
 
     /// A stanza that shows stored state.
     pub fn promising(stanza: Stanza) -> Self {
         Self { promise: true, ..Self::passing(stanza) }
+    }
+
+    /// An answer of the server to a stanza.
+    pub fn answer(stanza: Stanza) -> Self {
+        Self { filters: Filters::None, ..Self::promising(stanza) }
     }
 
     /// The same, for one session.
@@ -90,6 +108,18 @@ pub struct Parcel {
 }
 
 impl Item {
+    /// A stanza that waits for nothing.
+    pub fn of(stanza: &Stanza) -> Self {
+        Self::Stanza(Box::new(Parcel {
+            kind: stanza.kind,
+            to: stanza.to.clone(),
+            from: stanza.from.clone(),
+            id: stanza.id.clone(),
+            tail: stanza.tail(),
+            after: Ticket(0),
+        }))
+    }
+
     /// Bytes that the item holds; a shared tail counts for each holder, so that the sum is never too low.
     pub fn held_bytes(&self) -> usize {
         match self {
