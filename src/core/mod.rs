@@ -82,6 +82,17 @@ impl Core {
         }
     }
 
+    /// Refuses what would write while more than `limits.store_pending_bytes_max` waits for the disk.
+    ///
+    /// # Errors
+    /// `resource-constraint`.
+    pub fn may_write(&self) -> Result<(), StanzaError> {
+        if self.view.pending_bytes() > self.settings.limits.store_pending_bytes_max as usize {
+            return Err(Condition::ResourceConstraint.because("Too much waits for the disk."));
+        }
+        Ok(())
+    }
+
     /// An unguessable name.
     pub fn token(&mut self) -> String {
         crate::clock::token(&mut *self.entropy)
