@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 pub mod budget;
 pub mod clock;
+pub mod config;
 pub mod core;
 pub mod jid;
 pub mod limits;
