@@ -379,9 +379,6 @@ macro_rules! words {
         $vis enum $name { $( $(#[$variant_attr])* $variant, )* }
 
         impl $name {
-            /// All values in the order of their declaration.
-            pub const ALL: &[$name] = &[ $( $name::$variant ),* ];
-
             /// The word that stands for it in the configuration.
             pub fn as_str(self) -> &'static str {
                 match self { $( $name::$variant => $word, )* }

@@ -166,7 +166,7 @@ impl Reader {
         let key = name.rsplit('.').next().unwrap_or(name);
         let is_key =
             |s: &&mut dyn crate::setting::Section| s.name() == parent && s.fields().iter().any(|f| f.key == key);
-        if sections.iter().any(|s| is_key(&s)) {
+        if sections.iter().any(is_key) {
             return Some(format!("{} is a key, not a section; write {key} = ...", quote(name)));
         }
         Some(match nearest(name, sections.iter().map(|s| s.name()).filter(|n| !n.is_empty())) {

@@ -51,7 +51,7 @@ section! {
         /// Folder of certificates and keys, relative to the data folder: HOST.crt with HOST.key, one PEM file with
         /// both, or HOST/fullchain.pem with HOST/privkey.pem. A host that has none gets a self-signed one. Changed
         /// files are taken up without a restart.
-        pub certificates: String = "certs".to_string() => not_empty,
+        pub certificates: String = "certs".to_string() => |path| not_empty(path),
     }
 }
 
@@ -59,7 +59,7 @@ section! {
     /// Where users, contacts and messages are kept.
     pub struct Storage in "storage" {
         /// The data folder, relative to the folder of this file; without a file, to where the server is started.
-        pub path: String = "couplet-data".to_string() => not_empty,
+        pub path: String = "couplet-data".to_string() => |path| not_empty(path),
         /// "redb" keeps everything in one file; "memory" forgets everything when the server stops.
         pub backend: Backend = Backend::Redb,
         /// Memory for pages of the data file.
@@ -97,7 +97,7 @@ section! {
         /// Where it goes.
         pub output: Output = Output::Stderr,
         /// The file for output = "file", relative to the data folder. SIGHUP opens it anew, for logrotate.
-        pub file: String = "couplet.log".to_string() => not_empty,
+        pub file: String = "couplet.log".to_string() => |path| not_empty(path),
         /// One line of text, or one JSON object, for each event.
         pub format: Format = Format::Text,
     }
@@ -147,7 +147,7 @@ section! {
     /// Commands such as `couplet user add` reach the running server through this socket.
     pub struct Admin in "admin" {
         /// Its path, relative to the data folder.
-        pub socket: String = "couplet.sock".to_string() => not_empty,
+        pub socket: String = "couplet.sock".to_string() => |path| not_empty(path),
     }
 }
 
@@ -188,7 +188,7 @@ fn check_levels(levels: &[String]) -> Result<(), String> {
     levels.iter().try_for_each(|row| level_of_target(row).map(|_| ()))
 }
 
-fn not_empty(text: &String) -> Result<(), String> {
+fn not_empty(text: &str) -> Result<(), String> {
     if text.is_empty() { Err("this is empty; write a path".to_string()) } else { Ok(()) }
 }
 
