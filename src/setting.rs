@@ -341,7 +341,9 @@ macro_rules! section {
                 } ),* ]
             }
 
+            #[allow(clippy::match_single_binding, reason = "a section may have no keys")]
             fn set(&mut self, key: &str, value: &$crate::setting::Value) -> Result<(), String> {
+                let _ = value;
                 match key {
                     $( stringify!($field) => {
                         let parsed = <$ty as $crate::setting::Setting>::parse(value)?;
@@ -353,6 +355,7 @@ macro_rules! section {
                 }
             }
 
+            #[allow(clippy::match_single_binding, reason = "a section may have no keys")]
             fn show(&self, key: &str) -> Option<String> {
                 match key {
                     $( stringify!($field) => Some($crate::setting::Setting::show(&self.$field)), )*
@@ -459,6 +462,11 @@ mod tests {
         }
     }
 
+    section! {
+        /// Nothing to set.
+        pub struct Bare in "modules.bare" {}
+    }
+
     fn str(s: &str) -> Value {
         Value::Str(s.to_string())
     }
@@ -488,6 +496,13 @@ mod tests {
             assert_eq!(sample.show(field.key).as_deref(), Some(field.default.as_str()));
         }
         assert_eq!(sample.show("nothing"), None);
+    }
+
+    #[test]
+    fn a_section_may_have_no_keys() {
+        let mut bare = Bare::default();
+        assert!(bare.fields().is_empty() && bare.show("x").is_none());
+        assert_eq!(bare.set("x", &Value::Int(1)), Err("unknown key \"x\"".to_string()));
     }
 
     #[test]
