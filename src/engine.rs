@@ -20,8 +20,7 @@ use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery};
 use crate::stanza::{Condition, IqType, Kind, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
-use crate::stream::c2s::{C2s, Options};
-use crate::stream::error::StreamError;
+use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -231,20 +230,21 @@ impl Engine {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Runs one step; see the module's description. False when it failed by a bug of ours.
-    fn step(&mut self, what: &str, step: impl FnOnce(&mut Core, &mut Modules, &mut Vec<Delivery>)) -> bool {
+    /// Runs one step; see the module's description. Returns what its promises wait for; none when it failed by a bug of
+    /// ours.
+    fn step(&mut self, what: &str, step: impl FnOnce(&mut Core, &mut Modules)) -> Option<Ticket> {
         let mut deliveries = Vec::new();
         self.core.view.begin();
         let (core, modules) = (&mut self.core, &mut self.modules);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            step(core, modules, &mut deliveries);
+            step(core, modules);
             pipeline::run(core, modules, &mut deliveries);
         }));
         if outcome.is_err() {
             self.core.view.drop_scratch();
             self.core.queue.clear();
             self.caught(what);
-            return false;
+            return None;
         }
         let ticket = self.core.view.ticket();
         self.core.view.join();
@@ -259,7 +259,7 @@ impl Engine {
                 self.dirty.insert(conn);
             }
         }
-        true
+        Some(ticket)
     }
 
     /// Counts a caught bug. Too many in a minute and the process ends, for its supervisor to start it afresh.
@@ -294,7 +294,11 @@ impl Engine {
         let pause = c.stream.is_asking() && !c.ends;
         if pause != c.paused {
             c.paused = pause;
-            self.outputs.push_back(if pause { Output::PauseRead { conn: id } } else { Output::ResumeRead { conn: id } });
+            self.outputs.push_back(if pause {
+                Output::PauseRead { conn: id }
+            } else {
+                Output::ResumeRead { conn: id }
+            });
         }
         let slow = c.out.held_bytes() > limits.out_bytes_max as usize;
         if !bytes.is_empty() {
@@ -334,7 +338,7 @@ impl Engine {
         log::error!(target: LOG, "a write failed, nothing of it is acknowledged: {error}");
         self.core.counters.commits_failed = self.core.counters.commits_failed.wrapping_add(1);
         let condition = match error {
-            StoreError::Full { .. } => Condition::ResourceConstraint,
+            StoreError::Full => Condition::ResourceConstraint,
             _ => Condition::InternalServerError,
         };
         if let Err(error) = self.core.view.failed() {

@@ -3,7 +3,7 @@
 //! A stanza enters by [`from_session`] or is put on the core's queue by whatever makes it; [`run`] takes the queue
 //! through the phases until nothing is left. What comes out are parcels for sessions.
 
-use crate::core::flight::{Dest, Flow, InFlight, Parcel};
+use crate::core::flight::{Dest, Filters, Flow, InFlight, Parcel};
 use crate::core::presence::Change;
 use crate::core::route::{Addressee, Verdict, decide};
 use crate::core::session::SessionId;
@@ -75,7 +75,7 @@ fn phases(
 ) -> Result<(), StanzaError> {
     let Some(to) = flight.stanza.to.clone() else { return Ok(()) };
     let from_account = |f: &Jid| f.node().is_some() && core.is_local(f);
-    if !flight.is_answer && flight.stanza.from.as_ref().is_some_and(from_account) {
+    if flight.filters == Filters::Both && flight.stanza.from.as_ref().is_some_and(from_account) {
         let flow = modules.filter_out(core, flight)?;
         if stopped(core, flight, flow) {
             return Ok(());
@@ -125,7 +125,7 @@ fn to_account(
     out: &mut Vec<Delivery>,
 ) -> Result<(), StanzaError> {
     let exists = core.account_exists(to)?;
-    if exists && !flight.is_answer {
+    if exists && flight.filters != Filters::None {
         let flow = modules.filter_in(core, flight)?;
         if stopped(core, flight, flow) {
             return Ok(());
@@ -136,9 +136,7 @@ fn to_account(
     let reached = match verdict {
         Verdict::Session => core.sessions.find(to).into_iter().collect(),
         Verdict::Highest => core.sessions.highest(to),
-        Verdict::NonNegative => {
-            core.sessions.of_where(to, |s| s.available.as_ref().is_some_and(|a| a.priority >= 0))
-        }
+        Verdict::NonNegative => core.sessions.of_where(to, |s| s.available.as_ref().is_some_and(|a| a.priority >= 0)),
         Verdict::Available => core.sessions.of_where(to, |s| s.available.is_some()),
         Verdict::Account => {
             answer(core, modules, Scope::Account, flight, &to.bare());
@@ -206,8 +204,7 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
     let stanza = &flight.stanza;
     let Some(child) = stanza.request() else { return };
     let session = stanza.from.as_ref().and_then(|from| core.sessions.find(from));
-    let request =
-        Request { stanza, child, owner, session, is_set: matches!(stanza.kind, Kind::Iq(IqType::Set)) };
+    let request = Request { stanza, child, owner, session, is_set: matches!(stanza.kind, Kind::Iq(IqType::Set)) };
     let answer = if scope == Scope::Account && child.is(ns::ROSTER, "query") {
         core.roster_request(&request)
     } else if child.is(ns::SESSION, "session") && request.is_set {

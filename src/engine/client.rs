@@ -2,15 +2,14 @@
 
 use super::{ConnId, Engine, HashOwner, LOG};
 use crate::core::flight::Item;
+use crate::core::io::Output;
 use crate::core::session::SessionId;
-use crate::core::{Core, io::Output};
 use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
 use crate::stanza::{Condition, ReadError, Stanza};
-use crate::stream::c2s::{Event, StreamCx};
-use crate::stream::error::StreamError;
 use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork};
+use crate::stream::{Event, StreamCx, StreamError};
 use crate::xml::Element;
 use zeroize::Zeroizing;
 
@@ -207,11 +206,11 @@ impl Engine {
         }
         let lang = stanza.lang.clone().or(lang);
         let stanza = Stanza { from: Some(jid), lang, ..stanza };
-        let sound = self.step("a stanza", |core, modules, _| match refused {
+        let sound = self.step("a stanza", |core, modules| match refused {
             None => pipeline::from_session(core, modules, session, stanza),
             Some(condition) => core.refuse(&stanza, &condition.into()),
         });
-        if !sound {
+        if sound.is_none() {
             self.fail(conn, StreamError::InternalServerError, None);
         }
     }
@@ -259,17 +258,13 @@ impl Engine {
 
     /// The session is no more: contacts and modules hear of it.
     fn end_session(&mut self, id: SessionId) {
-        self.step("the end of a session", |core, modules, _| {
+        self.step("the end of a session", |core, modules| {
             let told = core.presence_end(id);
             let heard = modules.session(core, id, SessionEvent::Closed);
             for error in [told.err(), heard.err()].into_iter().flatten() {
                 log::error!(target: LOG, "the end of a session was not told: {}", error.condition.as_str());
             }
         });
-        forget(&mut self.core, id);
+        self.core.sessions.remove(id);
     }
-}
-
-fn forget(core: &mut Core, id: SessionId) {
-    core.sessions.remove(id);
 }

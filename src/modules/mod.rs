@@ -93,6 +93,11 @@ pub trait Module: Sized {
     /// Makes the module.
     fn new(config: Self::Config) -> Self;
 
+    /// Takes over a changed configuration. The default makes the module anew; one that knows sessions keeps them.
+    fn reconfigure(&mut self, config: Self::Config) {
+        *self = Self::new(config);
+    }
+
     /// Adds to what is said of hosts and accounts beyond the constants.
     fn disco(&self, settings: &Settings, disco: &mut Disco) {
         let _ = (settings, disco);
@@ -149,11 +154,11 @@ crate::setting::section! {
     /// Protocol extensions. All that are built in are on.
     pub struct General in "modules" {
         /// Names of modules that are not to run, such as "carbons".
-        pub disabled: Vec<String> = Vec::new() => known_modules,
+        pub disabled: Vec<String> = Vec::new() => |names: &Vec<String>| known_modules(names),
     }
 }
 
-fn known_modules(names: &Vec<String>) -> Result<(), String> {
+fn known_modules(names: &[String]) -> Result<(), String> {
     let known = || KNOWN.iter().map(|(name, _)| *name);
     match names.iter().find(|n| known().all(|k| k != n.as_str())) {
         None => Ok(()),
@@ -213,6 +218,15 @@ macro_rules! modules {
                 let on = |name: &str| !config.general.disabled.iter().any(|d| d == name);
                 Self { $( #[cfg(feature = $feature)]
                     $file: on(stringify!($file)).then(|| $file::$type::new(config.$file.clone())), )* }
+            }
+
+            /// Takes over a changed configuration. A module keeps what it knows of sessions.
+            pub fn reconfigure(&mut self, config: &Config) {
+                let on = |name: &str| !config.general.disabled.iter().any(|d| d == name);
+                $( #[cfg(feature = $feature)] match &mut self.$file {
+                    Some(m) if on(stringify!($file)) => m.reconfigure(config.$file.clone()),
+                    slot => *slot = on(stringify!($file)).then(|| $file::$type::new(config.$file.clone())),
+                } )*
             }
 
             /// Collects what is said of hosts and accounts.
