@@ -13,9 +13,13 @@ mod show;
 
 pub use address::Address;
 pub use limits::shown as shown_limits;
-pub use sections::{Admin, Backend, C2s, Format, Level, Log, Memory, Modules, Output, Sasl, Server, Storage, Tcp, Tls};
+pub use sections::{Admin, Backend, C2s, Format, Level, Log, Memory, Output, Sasl, Server, Storage, Tcp, Tls};
 
+use crate::core::settings;
+use crate::engine::Settings;
+use crate::jid::Jid;
 use crate::limits::Limits;
+use crate::modules;
 use crate::setting::Section;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -51,8 +55,8 @@ pub struct Config {
     pub memory: Memory,
     /// `[limits]`
     pub limits: Limits,
-    /// `[modules]`
-    pub modules: Modules,
+    /// `[modules]` and the sections below it.
+    pub modules: modules::Config,
     /// The file that was read.
     pub file: Option<PathBuf>,
     /// What deserves a line in the log but does not keep the server from starting.
@@ -129,6 +133,21 @@ impl Config {
         self.data_folder().join(&self.admin.socket)
     }
 
+    /// The engine's part.
+    pub fn engine_settings(&self) -> Settings {
+        let core = settings::Settings {
+            hosts: self.server.hosts.clone(),
+            // The check has refused what is no address.
+            admins: self.server.admins.iter().filter_map(|admin| Jid::parse(admin).ok()).collect(),
+            encryption_required: self.c2s.encryption_required,
+            plain_allowed: self.sasl.plain,
+            iterations: self.sasl.iterations,
+            memory_max_bytes: self.memory.max.0 as usize,
+            limits: self.limits.clone(),
+        };
+        Settings { core, modules: self.modules.clone() }
+    }
+
     /// The values in force as TOML, each with where it comes from. Secrets are masked.
     pub fn show(&self) -> String {
         show::effective(self)
@@ -141,7 +160,7 @@ impl Config {
 
     /// All sections in the order of the example.
     fn sections(&mut self) -> Vec<&mut dyn Section> {
-        vec![
+        let mut all: Vec<&mut dyn Section> = vec![
             &mut self.server,
             &mut self.c2s,
             &mut self.tls,
@@ -152,8 +171,9 @@ impl Config {
             &mut self.memory,
             &mut self.tcp,
             &mut self.limits,
-            &mut self.modules,
-        ]
+        ];
+        all.extend(self.modules.sections());
+        all
     }
 
     fn origin(&self, section: &str, key: &str) -> &Origin {

@@ -1,6 +1,7 @@
 //! Reading the file and the environment.
 
 use super::{Config, ConfigError, FILE_VARIABLE, Origin, SYSTEM_FILE, check, full_name, variable};
+use crate::modules::KNOWN;
 use crate::setting::{Value, nearest, quote};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -168,6 +169,9 @@ impl Reader {
             |s: &&mut dyn crate::setting::Section| s.name() == parent && s.fields().iter().any(|f| f.key == key);
         if sections.iter().any(is_key) {
             return Some(format!("{} is a key, not a section; write {key} = ...", quote(name)));
+        }
+        if let Some(module) = name.strip_prefix("modules.").filter(|m| KNOWN.iter().any(|(known, _)| known == m)) {
+            return Some(format!("this build has no module {}; remove [{name}]", quote(module)));
         }
         Some(match nearest(name, sections.iter().map(|s| s.name()).filter(|n| !n.is_empty())) {
             Some(near) => format!("unknown section [{name}]; did you mean [{near}]?"),

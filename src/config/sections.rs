@@ -159,14 +159,6 @@ section! {
     }
 }
 
-section! {
-    /// Features (`couplet about` lists them). Each may have a section of its own below.
-    pub struct Modules in "modules" {
-        /// Names of those to leave out.
-        pub disabled: Vec<String> = Vec::new(),
-    }
-}
-
 impl Log {
     /// [`Log::levels`] taken apart: a prefix of the log target and its level. The check has refused everything else.
     pub fn levels_by_target(&self) -> impl Iterator<Item = (&str, Level)> {
