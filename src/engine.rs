@@ -317,8 +317,8 @@ impl Engine {
 
     fn committed(&mut self, upto: Ticket) {
         if let Err(error) = self.core.view.committed(upto) {
+            // What is stored is stored: the view shows it from memory, and reads try again.
             log::error!(target: LOG, "{error}");
-            return self.commit_failed(&error);
         }
         let durable = self.core.view.durable();
         let (ready, waiting) = std::mem::take(&mut self.replies).into_iter().partition(|r| r.0 <= durable);

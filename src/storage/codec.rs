@@ -364,6 +364,7 @@ mod tests {
     crate::record! {
         enum Ask { Nothing = 0, Subscribe = 7 }
         struct Inner { pub flag: bool, at: Option<u64>, }
+        struct Mark {}
         struct Outer {
             name: String, groups: Vec<String>, key: Vec<u8>, ask: Ask, inner: Vec<Inner>, pair: (u16, u32), who: Jid,
         }
@@ -431,11 +432,39 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_nothings_has_no_more_members_than_the_input_has_bytes() {
+        #[derive(Debug, PartialEq)]
+        struct Nothing;
+        impl Record for Nothing {
+            fn encode(&self, _: &mut Encoder) {}
+
+            fn decode(_: &mut Decoder<'_>) -> Option<Self> {
+                Some(Nothing)
+            }
+        }
+        assert_eq!(from_bytes::<Vec<Nothing>>(&to_bytes(&u64::MAX)), None);
+    }
+
+    #[test]
+    fn a_number_with_bytes_that_add_nothing_is_none() {
+        assert_eq!(from_bytes::<u64>(&[0x80, 0]), None);
+        assert_eq!(from_bytes::<u64>(&[0]), Some(0));
+        let mut bytes = [0xff; 10];
+        bytes[9] = 1;
+        assert_eq!(from_bytes::<u64>(&bytes), Some(u64::MAX));
+        bytes[9] = 2;
+        assert_eq!(from_bytes::<u64>(&bytes), None, "65 bits");
+        bytes[9] = 0x81;
+        assert_eq!(from_bytes::<u64>(&bytes), None);
+    }
+
+    #[test]
     fn the_form_of_each_kind_is_fixed() {
         assert_eq!(to_bytes(&300u32), [0xac, 0x02]);
         assert_eq!(to_bytes(&Inner { flag: true, at: Some(5) }), [1, 1, 1, 5]);
         assert_eq!(to_bytes(&vec!["a".to_string(), String::new()]), [2, 1, b'a', 0]);
         assert_eq!(to_bytes(&Ask::Subscribe), [7]);
+        assert_eq!(to_bytes(&Mark {}), [1]);
         assert_eq!(from_bytes::<Ask>(&[1]), None);
         assert_eq!(from_bytes::<Inner>(&[2, 1, 1, 5]), None, "another version");
         assert_eq!(from_bytes::<u16>(&to_bytes(&65536u32)), None);

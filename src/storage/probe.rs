@@ -135,3 +135,49 @@ impl<B: StorageBackend> StorageBackend for Probe<B> {
         self.below.close()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use redb::backends::InMemoryBackend;
+
+    const LEN_MAX: usize = 3 * PAGE_BYTES;
+
+    proptest! {
+        #[test]
+        fn a_probe_is_the_file_as_it_would_be_and_the_file_stays(
+            below in prop::collection::vec(any::<u8>(), 0..LEN_MAX),
+            changes in prop::collection::vec((0..LEN_MAX, prop::collection::vec(any::<u8>(), 0..5000)), 0..12),
+        ) {
+            let file = InMemoryBackend::new();
+            file.set_len(below.len() as u64).unwrap();
+            file.write(0, &below).unwrap();
+            let probe = Probe::new(file).unwrap();
+            let mut model = below.clone();
+            for (at, data) in changes {
+                if data.len() % 3 == 0 {
+                    probe.set_len(at as u64).unwrap();
+                    model.resize(at, 0);
+                } else {
+                    let place = model.get_mut(at..at + data.len());
+                    prop_assert_eq!(probe.write(at as u64, &data).is_ok(), place.is_some());
+                    if let Some(place) = place {
+                        place.copy_from_slice(&data);
+                    }
+                }
+                prop_assert_eq!(probe.len().unwrap(), model.len() as u64);
+                let mut read = vec![0; model.len()];
+                probe.read(0, &mut read).unwrap();
+                prop_assert_eq!(&read, &model);
+                let mut part = vec![0; model.len() / 2];
+                probe.read((model.len() / 3) as u64, &mut part).unwrap();
+                prop_assert_eq!(&part[..], &model[model.len() / 3..][..part.len()]);
+                prop_assert!(probe.read(1, &mut read).is_err() || model.is_empty());
+            }
+            let mut now = vec![0; below.len()];
+            probe.below.read(0, &mut now).unwrap();
+            prop_assert_eq!((now, probe.below.len().unwrap()), (below.clone(), below.len() as u64));
+        }
+    }
+}

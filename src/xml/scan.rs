@@ -160,8 +160,8 @@ pub struct Scanner {
     at: usize,
     /// Where the current tag starts, behind `<`, `</` or `<!`.
     tag: usize,
-    /// Where the current reference, CDATA section or attribute value starts.
-    mark: usize,
+    /// Where the current attribute value starts.
+    value: usize,
     /// The current attribute value is a namespace.
     in_declaration: bool,
     /// There is text since the last tag.
@@ -189,7 +189,7 @@ impl Scanner {
             state: State::Start,
             at: 0,
             tag: 0,
-            mark: 0,
+            value: 0,
             in_declaration: false,
             text: false,
             depth: 0,
@@ -265,7 +265,7 @@ impl Scanner {
                             quote => {
                                 self.attribute(tag)?;
                                 self.go(State::Value(quote));
-                                self.mark = self.at;
+                                self.value = self.at;
                             }
                         }
                     }
@@ -275,7 +275,7 @@ impl Scanner {
                         match buf[self.at] {
                             b'<' => return Err(ScanError::NotWellFormed),
                             b'&' => self.go(State::Reference(Some(quote))),
-                            _ if self.in_declaration && self.at - self.mark > self.limits.namespace_bytes_max => {
+                            _ if self.in_declaration && self.at - self.value > self.limits.namespace_bytes_max => {
                                 return Err(ScanError::TooMany);
                             }
                             _ => self.go(State::Tag),
@@ -312,7 +312,8 @@ impl Scanner {
                 }
                 State::Cdata => {
                     if self.skip_to(memchr(b'>', rest), buf) {
-                        let ended = buf[self.mark..self.at].ends_with(b"]]");
+                        // The section starts with `[`, so that both brackets are inside of it.
+                        let ended = buf[..self.at].ends_with(b"]]");
                         self.go(if ended { State::Text } else { State::Cdata });
                     }
                 }
@@ -377,7 +378,6 @@ impl Scanner {
         self.at = self.tag + known;
         if known == CDATA.len() {
             self.state = State::Cdata;
-            self.mark = self.at;
             self.text = true;
         }
         Ok(())

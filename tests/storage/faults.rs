@@ -59,6 +59,8 @@ fn a_disk_that_fails_any_one_call_loses_nothing_and_works_on() {
             if let Err(error) = running.writer.commit(std::slice::from_ref(&batch)) {
                 errors += 1;
                 assert!(matches!(error, StoreError::Io(_)), "call {n}: {error}");
+                let count = running.view.count::<Numbers>("count");
+                assert_eq!(count, Ok(1), "call {n}: the view shows what it did until it knows");
                 running.view.failed().unwrap_or_else(|error| panic!("call {n}: {error}"));
                 let stored = rows(&running.reader);
                 assert!(stored == expected[k as usize - 1] || stored == expected[k as usize], "call {n}");

@@ -56,6 +56,12 @@ fn an_output_waits_for_what_its_input_wrote_or_else_for_what_it_read() {
     assert_eq!(ticket_after(&mut view, &get(b"b")), Ticket(0));
     assert_eq!((view.durable(), view.pending_bytes()), (third.ticket, 0));
     assert!(view.close_batch().is_none());
+
+    view.begin();
+    view.delete_owner("juliet").unwrap();
+    assert_eq!(view.ticket(), Ticket(0), "nothing was there to delete");
+    view.delete_owner("romeo").unwrap();
+    assert_eq!(view.ticket(), Ticket(third.ticket.0 + 1));
 }
 
 #[test]
@@ -113,10 +119,12 @@ fn a_row_of_another_form_is_an_error_and_not_a_guess() {
 #[test]
 fn an_owner_with_a_zero_byte_stays_apart() {
     let mut view = View::new(Memory::new().open().0).unwrap();
-    view.put::<Numbers>("a\0\u{1}", b"b", &1);
-    assert_eq!(view.count::<Numbers>("a"), Ok(0));
-    assert_eq!(view.get::<Notes>("a", b"\x01b"), Ok(None));
-    assert_eq!(view.get::<Numbers>("a\0\u{1}", b"b"), Ok(Some(1)));
+    let owner = "a\0\u{1}";
+    view.put::<Numbers>(owner, b"b", &1);
+    assert_eq!(key(owner, Numbers::ID, b"b"), key("a", Notes::ID, b"\0\xffb"), "but for the view's care");
+    assert_eq!(view.count::<Notes>("a"), Ok(0));
+    assert_eq!(view.get::<Notes>("a", b"\0\xffb"), Ok(None));
+    assert_eq!(view.get::<Numbers>(owner, b"b"), Ok(Some(1)));
 }
 
 #[test]
