@@ -1,6 +1,7 @@
 //! Couplet.
 #![forbid(unsafe_code)]
 pub mod budget;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod core;

@@ -134,6 +134,7 @@ fn wrong_files_are_explained() {
             "[modules.teleport]\nx = 1",
             "F:1:10: unknown section [modules.teleport]; `couplet config example` lists all sections",
         ),
+        ("[modules.blcking]", "F:1:10: unknown section [modules.blcking]; did you mean [modules.blocking]?"),
         ("[hosts]", "F:1:2: \"hosts\" is a key, not a section; write hosts = ..."),
         ("[log.level]\nx = 1", "F:1:6: \"log.level\" is a key, not a section; write level = ..."),
         ("c2s = 5222", "F:1:1: \"c2s\" is a section; write [c2s] on a line of its own"),

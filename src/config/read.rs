@@ -173,8 +173,13 @@ impl Reader {
         if let Some(module) = name.strip_prefix("modules.").filter(|m| KNOWN.iter().any(|(known, _)| known == m)) {
             return Some(format!("this build has no module {}; remove [{name}]", quote(module)));
         }
-        Some(match nearest(name, sections.iter().map(|s| s.name()).filter(|n| !n.is_empty())) {
-            Some(near) => format!("unknown section [{name}]; did you mean [{near}]?"),
+        // A slip is looked for among the sections beside it, by the part that is its own.
+        let siblings = sections.iter().filter_map(|s| match s.name().rsplit_once('.') {
+            Some((above, own)) => (above == parent).then_some(own),
+            None => (parent.is_empty() && !s.name().is_empty()).then_some(s.name()),
+        });
+        Some(match nearest(key, siblings) {
+            Some(near) => format!("unknown section [{name}]; did you mean [{}]?", full_name(parent, near)),
             None => format!("unknown section [{name}]; `couplet config example` lists all sections"),
         })
     }
