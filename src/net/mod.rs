@@ -19,4 +19,4 @@ pub mod threads;
 pub mod tls;
 pub mod x509;
 
-pub use serve::{Handle, ServeError, ServeOptions, Serving, serve};
+pub use serve::{Handle, OnReady, ServeError, ServeOptions, Serving, serve};

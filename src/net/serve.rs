@@ -46,8 +46,11 @@ pub struct ServeOptions {
     /// The process is the server's: it takes over signals and panics. Tests that run servers in threads say no.
     pub owns_process: bool,
     /// Called when everything listens, before the first connection is served.
-    pub on_ready: Option<Box<dyn FnOnce(&Serving)>>,
+    pub on_ready: Option<OnReady>,
 }
+
+/// What to do once a server listens.
+pub type OnReady = Box<dyn FnOnce(&Serving)>;
 
 /// What is known once a server listens.
 pub struct Serving {

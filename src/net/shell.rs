@@ -173,7 +173,7 @@ impl Shell {
             tuning,
             reload,
             conns: HashMap::new(),
-            scratch: Scratch::new(),
+            scratch: Scratch::default(),
             rung: Vec::new(),
             reports: VecDeque::new(),
             established: VecDeque::new(),

@@ -133,10 +133,10 @@ impl Shell {
 
     pub(super) fn welcome(&mut self, socket: TcpStream, peer: SocketAddr, transport: Transport, now: Now) {
         // Those that are only being closed give way before anybody is refused.
-        if self.conns.len() >= self.tuning.limits.connections_max as usize {
-            if let Some(&(_, id)) = self.closing_end.first() {
-                self.forget(id);
-            }
+        if self.conns.len() >= self.tuning.limits.connections_max as usize
+            && let Some(&(_, id)) = self.closing_end.first()
+        {
+            self.forget(id);
         }
         let Some(id) = self.engine.accept(now, transport, peer.ip().to_canonical()) else { return };
         let direct = transport == Transport::DirectTls;
