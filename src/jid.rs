@@ -398,6 +398,7 @@ mod tests {
             "a\u{FFFD}@example.com",
             "\u{5D0}a@example.com",
             "\u{5D0}1@example.com",
+            "\u{5D0}a\u{5D0}@example.com",
             "exa mple.com",
             "example.com\u{80}",
             "exam<ple.com",

@@ -80,7 +80,7 @@ limits! {
     auth_timeout_s = 30 Seconds "from accepting a connection to the end of authentication";
     close_timeout_s = 5 Seconds "how long a closed stream may take to be written and answered";
     hash_queue_max = 64 Count "password checks waiting for the hashing thread; more are refused with temporary-auth-failure";
-    out_bytes_max = 262144 Bytes "bytes waiting in the queue of one connection whose peer does not read";
+    out_bytes_max = 1572864 Bytes "bytes waiting in the queue of one connection: more than all offline messages and a stanza; a peer that lets more wait is closed";
     out_window_bytes = 65536 Bytes "bytes handed to one socket before it has taken them";
     tick_inputs_max = 512 Count "reads handled in one tick before everything is flushed";
     tick_handshakes_max = 8 Count "TLS handshake steps in one tick, so that strangers cannot starve clients";

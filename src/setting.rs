@@ -342,6 +342,7 @@ macro_rules! section {
             }
 
             fn set(&mut self, key: &str, value: &$crate::setting::Value) -> Result<(), String> {
+                let _ = value;
                 match key {
                     $( stringify!($field) => {
                         let parsed = <$ty as $crate::setting::Setting>::parse(value)?;

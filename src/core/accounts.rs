@@ -2,16 +2,36 @@
 
 use super::Core;
 use crate::jid::Jid;
-use crate::storage::{StoreError, Table};
+use crate::storage::{Decoder, Encoder, Record, StoreError, Table};
 use crate::stream::sasl::{ScramKeys, StoredKeys};
+
+/// Bytes that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub Vec<u8>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "({} bytes)", self.0.len())
+    }
+}
+
+impl Record for Hidden {
+    fn encode(&self, out: &mut Encoder) {
+        self.0.encode(out);
+    }
+
+    fn decode(d: &mut Decoder<'_>) -> Option<Self> {
+        d.get().map(Self)
+    }
+}
 
 crate::record! {
     /// Keys of one hash function, as RFC 5802 section 3 wants them stored: no password.
     pub struct Keys {
         pub salt: Vec<u8>,
         pub iterations: u32,
-        pub stored_key: Vec<u8>,
-        pub server_key: Vec<u8>,
+        pub stored_key: Hidden,
+        pub server_key: Hidden,
     }
     /// What is stored of an account.
     pub struct Account {
@@ -42,13 +62,18 @@ impl Table for AccountIndex {
 
 impl From<ScramKeys> for Keys {
     fn from(k: ScramKeys) -> Self {
-        Self { salt: k.salt, iterations: k.iterations, stored_key: k.stored_key, server_key: k.server_key }
+        Self {
+            salt: k.salt,
+            iterations: k.iterations,
+            stored_key: Hidden(k.stored_key),
+            server_key: Hidden(k.server_key),
+        }
     }
 }
 
 impl From<Keys> for ScramKeys {
     fn from(k: Keys) -> Self {
-        Self { salt: k.salt, iterations: k.iterations, stored_key: k.stored_key, server_key: k.server_key }
+        Self { salt: k.salt, iterations: k.iterations, stored_key: k.stored_key.0, server_key: k.server_key.0 }
     }
 }
 

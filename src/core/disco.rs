@@ -1,7 +1,13 @@
 //! What the server says of itself and of its accounts (XEP-0030), collected once at start and at reload.
 
 use crate::xml::{Builder, ns};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use std::collections::BTreeSet;
+
+/// Names the software in entity capabilities, as XEP-0115 section 4 asks.
+pub const NODE: &str = "https://couplet.im/";
 
 /// `<identity/>` (XEP-0030 section 3.1).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +30,20 @@ pub struct Info {
 }
 
 impl Info {
+    /// XEP-0115 section 5.1: the hash over sorted identities and features. Both are sorted by bytes here, as `i;octet`
+    /// asks.
+    pub fn verification(&self) -> String {
+        let mut s = String::new();
+        for i in &self.identities {
+            s.push_str(&format!("{}/{}//{}<", i.category, i.kind, i.name));
+        }
+        for feature in &self.features {
+            s.push_str(feature);
+            s.push('<');
+        }
+        STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, s.as_bytes()))
+    }
+
     /// Adds the content of `<query/>`.
     pub fn build(&self, b: &mut Builder) {
         for i in &self.identities {
@@ -46,6 +66,8 @@ pub struct Disco {
     pub host: Info,
     /// Of the bare address of an account.
     pub account: Info,
+    /// Hash of `host` for entity capabilities, once everything is collected.
+    pub ver: String,
 }
 
 impl Disco {
@@ -55,5 +77,18 @@ impl Disco {
         disco.host.identities.insert(Identity { category: "server", kind: "im", name: server_name.to_string() });
         disco.account.identities.insert(Identity { category: "account", kind: "registered", name: String::new() });
         disco
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_xep_0115_section_5_2_has_its_hash() {
+        let mut info = Info::default();
+        info.identities.insert(Identity { category: "client", kind: "pc", name: "Exodus 0.9.1".to_string() });
+        info.features.extend([ns::CAPS, ns::DISCO_INFO, ns::DISCO_ITEMS, "http://jabber.org/protocol/muc"]);
+        assert_eq!(info.verification(), "QgayPKawpkPSDYmwT/WM94uAlu0=");
     }
 }

@@ -31,17 +31,43 @@ pub struct InFlight {
     pub promise: bool,
     /// It is itself a copy, or comes from storage: never copied again.
     pub is_copy: bool,
+    /// Which filters it passes.
+    pub filters: Filters,
+}
+
+/// Which filters look at a stanza.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filters {
+    /// Those of the sender's account and those of the addressee's.
+    Both,
+    /// Those of the addressee's alone: the sender's server itself has decided to send it.
+    In,
+    /// None: the server answers in somebody's name, and filters are for what people send.
+    None,
 }
 
 impl InFlight {
     /// A stanza that passes.
     pub fn passing(stanza: Stanza) -> Self {
-        Self { stanza, tail: None, dest: Dest::Address, origin: None, promise: false, is_copy: false }
+        Self {
+            stanza,
+            tail: None,
+            dest: Dest::Address,
+            origin: None,
+            promise: false,
+            is_copy: false,
+            filters: Filters::Both,
+        }
     }
 
     /// A stanza that shows stored state.
     pub fn promising(stanza: Stanza) -> Self {
         Self { promise: true, ..Self::passing(stanza) }
+    }
+
+    /// An answer of the server to a stanza.
+    pub fn answer(stanza: Stanza) -> Self {
+        Self { filters: Filters::None, ..Self::promising(stanza) }
     }
 
     /// The same, for one session.
@@ -90,6 +116,18 @@ pub struct Parcel {
 }
 
 impl Item {
+    /// A stanza that waits for nothing.
+    pub fn of(stanza: &Stanza) -> Self {
+        Self::Stanza(Box::new(Parcel {
+            kind: stanza.kind,
+            to: stanza.to.clone(),
+            from: stanza.from.clone(),
+            id: stanza.id.clone(),
+            tail: stanza.tail(),
+            after: Ticket(0),
+        }))
+    }
+
     /// Bytes that the item holds; a shared tail counts for each holder, so that the sum is never too low.
     pub fn held_bytes(&self) -> usize {
         match self {
@@ -228,7 +266,9 @@ mod tests {
     #[test]
     fn what_waits_for_the_disk_holds_back_its_own_sender_only() {
         let mut q = OutQueue::default();
-        for item in [parcel("a@h/1", "a1", 0), parcel("a@h/1", "a2", 7), parcel("b@h/1", "b1", 0), parcel("a@h/2", "a3", 0)] {
+        for item in
+            [parcel("a@h/1", "a1", 0), parcel("a@h/1", "a2", 7), parcel("b@h/1", "b1", 0), parcel("a@h/2", "a3", 0)]
+        {
             q.push(item);
         }
         assert_eq!(flushed(&mut q, 6), "a1 b1");

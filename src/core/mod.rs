@@ -63,13 +63,13 @@ impl Core {
 
     /// Answers a request of a local session. An answer shows stored state more often than not, so it is a promise.
     pub fn reply(&mut self, request: &Stanza, build: impl FnOnce(&mut Builder)) {
-        self.send(InFlight::promising(request.result(build)));
+        self.send(InFlight::answer(request.result(build)));
     }
 
     /// Answers a stanza with an error, if it may be answered.
     pub fn refuse(&mut self, stanza: &Stanza, error: &StanzaError) {
         if let Some(reply) = stanza.error(error) {
-            self.send(InFlight::passing(reply));
+            self.send(InFlight::answer(reply));
         }
     }
 

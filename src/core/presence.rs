@@ -1,7 +1,7 @@
 //! Presence and subscriptions of local accounts (RFC 6121 sections 3 and 4).
 
 use super::Core;
-use super::flight::InFlight;
+use super::flight::{Filters, InFlight};
 use super::session::{Available, SessionId};
 use crate::jid::Jid;
 use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError};
@@ -164,7 +164,7 @@ impl Core {
         let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
         if kind == PresenceType::Unavailable {
             session.directed.remove(&to);
-        } else if !(subscribed && session.available.is_some()) && !session.directed.contains(&to) {
+        } else if !session.directed.contains(&to) && (!subscribed || session.available.is_none()) {
             if session.directed.len() >= max {
                 return Err(Condition::ResourceConstraint.because("Too many addresses have your directed presence."));
             }
@@ -200,7 +200,7 @@ impl Core {
         self.roster_put(&account, &contact, &item)?;
         match (before.from, outcome.next.from) {
             (false, true) => self.presence_show(&account, &contact),
-            (true, false) => self.presence_withdraw(&account, &contact),
+            (true, false) => self.presence_withdraw(&account, &contact, Filters::Both),
             _ => {}
         }
         Ok(())
@@ -252,7 +252,7 @@ impl Core {
             self.presence_show(&account, &contact);
         }
         if before.from && !outcome.next.from {
-            self.presence_withdraw(&account, &contact);
+            self.presence_withdraw(&account, &contact, Filters::Both);
         }
         Ok(())
     }
@@ -272,8 +272,7 @@ impl Core {
     }
 
     fn probe_in(&mut self, account: &Jid, from: &Jid, exists: bool) -> Result<(), StoreError> {
-        let seen = exists
-            && (from.same_bare(account) || self.roster_item(account.bare_str(), from.bare_str())?.from);
+        let seen = exists && (from.same_bare(account) || self.roster_item(account.bare_str(), from.bare_str())?.from);
         let available = if seen { self.presences(account) } else { Vec::new() };
         if available.is_empty() {
             let kind = if seen { PresenceType::Unavailable } else { PresenceType::Unsubscribed };
@@ -293,17 +292,18 @@ impl Core {
     }
 
     /// Lets a contact see an account from now on.
-    fn presence_show(&mut self, account: &Jid, contact: &Jid) {
+    pub fn presence_show(&mut self, account: &Jid, contact: &Jid) {
         for stanza in self.presences(account) {
             self.send(InFlight::promising(Stanza { to: Some(contact.clone()), ..stanza }));
         }
     }
 
     /// Lets a contact see an account no more.
-    pub fn presence_withdraw(&mut self, account: &Jid, contact: &Jid) {
+    pub fn presence_withdraw(&mut self, account: &Jid, contact: &Jid, filters: Filters) {
         for stanza in self.presences(account) {
             let gone = Stanza::new(Kind::Presence(PresenceType::Unavailable));
-            self.send(InFlight::promising(gone.addressed(stanza.from, Some(contact.clone()))));
+            let flight = InFlight::promising(gone.addressed(stanza.from, Some(contact.clone())));
+            self.send(InFlight { filters, ..flight });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The roster (RFC 6121 section 2): storage, requests, pushes, versions.
 
+use super::flight::{Filters, InFlight};
 use super::session::SessionId;
 use super::subscription::Subscription;
 use super::{Answer, Core, Request};
@@ -260,14 +261,14 @@ impl Core {
     pub fn roster_end(&mut self, account: &Jid, contact: &Jid, item: &Item) -> Result<(), StoreError> {
         let mut tell = |kind| {
             let stanza = Stanza::new(Kind::Presence(kind)).addressed(Some(account.bare()), Some(contact.bare()));
-            self.send(super::flight::InFlight::promising(stanza));
+            self.send(InFlight::promising(stanza));
         };
         if item.to || item.ask {
             tell(PresenceType::Unsubscribe);
         }
         if item.from {
             tell(PresenceType::Unsubscribed);
-            self.presence_withdraw(account, contact);
+            self.presence_withdraw(account, contact, Filters::Both);
         }
         Ok(())
     }

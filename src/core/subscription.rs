@@ -171,12 +171,8 @@ mod tests {
         ["both", "no both", "yes to", "no both", "yes from"],
     ];
 
-    const KINDS: [PresenceType; 4] = [
-        PresenceType::Subscribe,
-        PresenceType::Unsubscribe,
-        PresenceType::Subscribed,
-        PresenceType::Unsubscribed,
-    ];
+    const KINDS: [PresenceType; 4] =
+        [PresenceType::Subscribe, PresenceType::Unsubscribe, PresenceType::Subscribed, PresenceType::Unsubscribed];
 
     fn expected(text: &str) -> (bool, Subscription) {
         let (pass, next) = text.split_once(' ').unwrap();

@@ -1,13 +1,14 @@
 //! Service discovery (XEP-0030) of hosts and accounts.
 
 use super::{IqRoute, Module, Scope, Xep};
-use crate::core::disco::Disco;
+use crate::core::disco::{Disco, NODE};
 use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
+use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
 use crate::xml::{Builder, Element, ns};
 
-crate::section! {
+section! {
     /// Service discovery (XEP-0030).
     pub struct Config in "modules.disco" {
         /// Addresses of further services that clients are to find, such as "proxy.example.org".
@@ -60,7 +61,9 @@ impl Module for ServiceDiscovery {
         let info = if is_host { &core.disco.host } else { &core.disco.account };
         let mut b = Builder::new(ns::DISCO_INFO, "query");
         if let Some(node) = node {
-            if !is_host || core.disco.node.as_deref() != Some(node) {
+            // XEP-0115 section 6.2: the node that the stream feature names.
+            let known = node.strip_prefix(NODE).and_then(|n| n.strip_prefix('#')) == Some(core.disco.ver.as_str());
+            if !is_host || !known {
                 return Err(Condition::ItemNotFound.into());
             }
             b.attr("node", node);

@@ -10,7 +10,7 @@ use crate::core::session::SessionId;
 use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
-use crate::setting::Section;
+use crate::setting::{Section, nearest};
 use crate::stanza::StanzaError;
 use crate::xml::Element;
 
@@ -93,6 +93,11 @@ pub trait Module: Sized {
     /// Makes the module.
     fn new(config: Self::Config) -> Self;
 
+    /// Takes over a changed configuration. The default makes the module anew; one that knows sessions keeps them.
+    fn reconfigure(&mut self, config: Self::Config) {
+        *self = Self::new(config);
+    }
+
     /// Adds to what is said of hosts and accounts beyond the constants.
     fn disco(&self, settings: &Settings, disco: &mut Disco) {
         let _ = (settings, disco);
@@ -145,6 +150,25 @@ pub trait Module: Sized {
     }
 }
 
+crate::setting::section! {
+    /// Protocol extensions. All that are built in are on.
+    pub struct General in "modules" {
+        /// Names of modules that are not to run, such as "carbons".
+        pub disabled: Vec<String> = Vec::new() => |names: &Vec<String>| known_modules(names),
+    }
+}
+
+fn known_modules(names: &[String]) -> Result<(), String> {
+    let known = || KNOWN.iter().map(|(name, _)| *name);
+    match names.iter().find(|n| known().all(|k| k != n.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let hint = nearest(name, known()).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
+            Err(format!("there is no module \"{name}\"{hint}"))
+        }
+    }
+}
+
 /// What `couplet about` says of a module.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
@@ -163,8 +187,8 @@ macro_rules! modules {
         /// Sections of the modules, and which of them are switched off.
         #[derive(Clone, Debug, Default)]
         pub struct Config {
-            /// Names of modules that are not to run.
-            pub disabled: Vec<String>,
+            /// `[modules]`.
+            pub general: General,
             $( #[cfg(feature = $feature)]
             #[doc = concat!("`[modules.", stringify!($file), "]`.")]
             pub $file: <$file::$type as Module>::Config, )*
@@ -173,7 +197,7 @@ macro_rules! modules {
         impl Config {
             /// All sections, for reading and showing the configuration.
             pub fn sections(&mut self) -> Vec<&mut dyn Section> {
-                vec![ $( #[cfg(feature = $feature)] &mut self.$file, )* ]
+                vec![ &mut self.general, $( #[cfg(feature = $feature)] &mut self.$file, )* ]
             }
         }
 
@@ -191,9 +215,18 @@ macro_rules! modules {
         impl Modules {
             /// Makes all that are on.
             pub fn new(config: &Config) -> Self {
-                let on = |name: &str| !config.disabled.iter().any(|d| d == name);
+                let on = |name: &str| !config.general.disabled.iter().any(|d| d == name);
                 Self { $( #[cfg(feature = $feature)]
                     $file: on(stringify!($file)).then(|| $file::$type::new(config.$file.clone())), )* }
+            }
+
+            /// Takes over a changed configuration. A module keeps what it knows of sessions.
+            pub fn reconfigure(&mut self, config: &Config) {
+                let on = |name: &str| !config.general.disabled.iter().any(|d| d == name);
+                $( #[cfg(feature = $feature)] match &mut self.$file {
+                    Some(m) if on(stringify!($file)) => m.reconfigure(config.$file.clone()),
+                    slot => *slot = on(stringify!($file)).then(|| $file::$type::new(config.$file.clone())),
+                } )*
             }
 
             /// Collects what is said of hosts and accounts.

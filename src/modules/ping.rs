@@ -2,10 +2,11 @@
 
 use super::{IqRoute, Module, Scope, Xep};
 use crate::core::{Answer, Core, Request};
+use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
 use crate::xml::ns;
 
-crate::section! {
+section! {
     /// XMPP ping (XEP-0199).
     pub struct Config in "modules.ping" {}
 }

@@ -3,10 +3,11 @@
 use super::{IqRoute, Module, Scope, Xep};
 use crate::clock::datetime;
 use crate::core::{Answer, Core, Request};
+use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
 use crate::xml::{Builder, ns};
 
-crate::section! {
+section! {
     /// Entity time (XEP-0202).
     pub struct Config in "modules.time" {}
 }

@@ -2,10 +2,11 @@
 
 use super::{IqRoute, Module, Scope, Xep};
 use crate::core::{Answer, Core, Request};
+use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
 use crate::xml::{Builder, ns};
 
-crate::section! {
+section! {
     /// Software version (XEP-0092).
     pub struct Config in "modules.version" {
         /// What is said of the operating system; empty says nothing.

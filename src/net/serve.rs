@@ -10,8 +10,7 @@ use std::sync::Arc;
 use smol::LocalExecutor;
 
 use crate::core::io::Transport;
-use crate::core::settings::Settings;
-use crate::engine::Engine;
+use crate::engine::{Engine, Settings};
 use crate::net::bell::Bell;
 use crate::net::certs::{CertError, CertStore};
 use crate::net::clock::{Clock, SystemEntropy};

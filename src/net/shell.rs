@@ -29,8 +29,7 @@ use smol::channel::Sender;
 use crate::clock::Now;
 use crate::core::admin::{self, Command, Reply};
 use crate::core::io::{ConnId, Input, Output};
-use crate::core::settings::Settings;
-use crate::engine::Engine;
+use crate::engine::{Engine, Settings};
 use crate::limits::Limits;
 use crate::net::bell::{Bell, Clapper, Token};
 use crate::net::certs::{CertStore, Notice};
@@ -357,7 +356,7 @@ impl Shell {
         let notices = self.tls.certificates.reload_for(&tuning.hosts).map_err(|error| error.to_string())?;
         tell(&notices);
         self.tuning = tuning;
-        self.engine.handle(now, Input::Settings(settings));
+        self.engine.reconfigure(*settings);
         Ok(())
     }
 

@@ -13,9 +13,8 @@ pub fn stamp(stanza: &mut Stanza, from: &str, wall_ms: i64) {
 
 /// Removes stamps that claim to come from `from`: only that entity may set them (XEP-0203 section 4).
 pub fn strip_forged(stanza: &mut Stanza, from: &str) {
-    let forged = |s: &Stanza| {
-        s.payload.root().children().any(|c| c.is(ns::DELAY, "delay") && c.attr("from") == Some(from))
-    };
+    let forged =
+        |s: &Stanza| s.payload.root().children().any(|c| c.is(ns::DELAY, "delay") && c.attr("from") == Some(from));
     if forged(stanza) {
         stanza.retain_children(|c| !(c.is(ns::DELAY, "delay") && c.attr("from") == Some(from)));
     }

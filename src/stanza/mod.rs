@@ -154,7 +154,14 @@ impl Stanza {
 
     /// A stanza without payload.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, to: None, from: None, id: None, lang: None, payload: Rc::new(Element::empty(ns::CLIENT, name(kind))) }
+        Self {
+            kind,
+            to: None,
+            from: None,
+            id: None,
+            lang: None,
+            payload: Rc::new(Element::empty(ns::CLIENT, name(kind))),
+        }
     }
 
     /// A stanza whose children `build` adds.

@@ -61,7 +61,7 @@ pub struct StreamCx<'a> {
     pub limits: &'a Limits,
     /// For ids and nonces.
     pub entropy: &'a mut dyn Entropy,
-    /// See [`SaslCx::secret`].
+    /// See [`super::sasl::SaslCx::secret`].
     pub secret: &'a [u8; 32],
 }
 
@@ -403,7 +403,9 @@ impl C2s {
     fn compact(&mut self) {
         self.input.drain(..self.at);
         self.at = 0;
-        if self.input.capacity() > 2 * self.input.len() + SPARE_BYTES {
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        } else if self.input.capacity() > 2 * self.input.len() + SPARE_BYTES {
             self.input.shrink_to_fit();
         }
     }

@@ -10,7 +10,7 @@ use super::sasl::{self, AwaitKeys, AwaitResponse, AwaitVerdict, Bindings, Failur
 use super::{StreamError, TlsFacts, features, header};
 use crate::jid::{self, Jid};
 use crate::limits::Limits;
-use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError};
+use crate::stanza::{self, Condition, IqType, Kind, Stanza, StanzaError};
 use crate::xml::{Element, ElementRef, ReadError, ScanError, StreamHeader, ns, write_attribute};
 
 /// What is needed until a resource is bound.
@@ -388,7 +388,7 @@ fn write_error(id: Option<&str>, error: &StanzaError, output: &mut Vec<u8>) {
 }
 
 fn write(stanza: &Stanza, output: &mut Vec<u8>) {
-    stanza.write_head(output);
+    stanza::write_head(stanza.kind, stanza.to.as_ref(), output);
     stanza.write_tail(output);
 }
 

@@ -421,8 +421,8 @@ impl Builder {
         let ns = self.namespace(source.span(root.ns));
         let moved_text = self.push(source.span(Span { start: text_start, len: text_end - text_start }));
         let moved = |span: Span| match span.start.checked_sub(text_start) {
-            _ if span.len == 0 => Span::default(),
             Some(offset) => Span { start: moved_text.start + offset, len: span.len },
+            None if span.len == 0 => Span::default(),
             None => ns,
         };
         let first = self.element.nodes.len() as u32;
@@ -485,5 +485,172 @@ impl Builder {
         let start = self.element.text.len() as u32;
         self.element.text.push_str(text);
         Span { start, len: text.len() as u32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `<message to='j'><body>hi <b/> there</body><x xmlns='u:x' a='1'><y/>t</x></message>`
+    fn message() -> Element {
+        let mut b = Builder::new(ns::CLIENT, "message");
+        b.attr("to", "j").open(ns::CLIENT, "body").text("hi ");
+        b.open(ns::CLIENT, "b").close().text(" there");
+        b.close().open("u:x", "x").attr("a", "1").open("u:x", "y").close().text("t");
+        b.finish()
+    }
+
+    #[test]
+    fn a_builder_makes_what_it_was_told() {
+        let element = message();
+        let root = element.root();
+        assert!(root.is(ns::CLIENT, "message") && !root.is("", "message") && !root.is(ns::CLIENT, "iq"));
+        assert_eq!((root.attr("to"), root.attr("from")), (Some("j"), None));
+        assert_eq!(root.children().map(ElementRef::name).collect::<Vec<_>>(), ["body", "x"]);
+        let body = root.child(ns::CLIENT, "body").unwrap();
+        assert_eq!(body.text(), "hi  there");
+        assert_eq!(body.content().count(), 3);
+        let x = root.child("u:x", "x").unwrap();
+        assert_eq!(x.attributes().collect::<Vec<_>>(), [Attribute { ns: "", name: "a", value: "1" }]);
+        assert!(x.has_child("u:x", "y") && !x.has_child(ns::CLIENT, "y") && !root.has_child("u:x", "y"));
+        assert_eq!(x.text(), "t");
+        assert_eq!(element.nodes_len(), 10);
+        assert!(element.heap_bytes() >= 10 * 32);
+    }
+
+    #[test]
+    fn the_root_closes_only_at_the_end() {
+        let mut b = Builder::new("", "a");
+        b.close().close().open("", "b");
+        assert_eq!((b.depth(), b.nodes_len()), (2, 2));
+        b.close().leaf("", "c", "d");
+        assert_eq!(b.finish().root().to_xml(), "<a><b/><c>d</c></a>");
+    }
+
+    #[test]
+    fn text_behind_text_is_one_and_empty_text_is_none() {
+        let mut b = Builder::new("", "a");
+        b.text("");
+        b.text("x");
+        b.text("");
+        b.text("y");
+        b.leaf("", "b", "");
+        b.text("z");
+        let element = b.finish();
+        let texts = |e: &Element| e.root().content().filter(|c| matches!(c, Content::Text(_))).count();
+        assert_eq!((texts(&element), element.root().text().as_str()), (2, "xyz"));
+        assert_eq!(element.root().to_xml(), "<a>xy<b/>z</a>");
+        // Text behind a copy is text of the parent, not of what was copied.
+        let mut b = Builder::new("", "p");
+        b.copy(Element::with_text("", "a", "1").root());
+        b.text("2");
+        assert_eq!(b.finish().root().to_xml(), "<p><a>1</a>2</p>");
+        // A text that only a removed child had divided is one again.
+        let joined = element.retain_children(|_| false);
+        assert_eq!((texts(&joined), joined.root().to_xml().as_str()), (1, "<a>xyz</a>"));
+    }
+
+    #[test]
+    fn writing_declares_a_namespace_where_it_changes() {
+        let element = message();
+        let mut out = Vec::new();
+        element.root().write(ns::CLIENT, &mut out);
+        let inside = "<body>hi <b/> there</body><x xmlns='u:x' a='1'><y/>t</x>";
+        assert_eq!(String::from_utf8(out).unwrap(), format!("<message to='j'>{inside}</message>"));
+        assert_eq!(element.root().to_xml(), format!("<message xmlns='jabber:client' to='j'>{inside}</message>"));
+        let mut out = Vec::new();
+        element.root().write_content(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), inside);
+        let mut out = Vec::new();
+        Element::empty("", "a").root().write(ns::CLIENT, &mut out);
+        assert_eq!(out, b"<a xmlns=''/>");
+        let mut out = Vec::new();
+        Element::empty("u:x", "a").root().write_content(&mut out);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn writing_escapes_what_a_reader_would_take_for_something_else() {
+        let mut b = Builder::new("", "a");
+        b.attr("b", "<>&'\"\r\n\t\u{E9}")
+            .attr_ns(ns::XML, "lang", "de")
+            .attr_ns("u:'", "c", "1")
+            .attr_ns("u:d", "c", "2");
+        b.text("<>&'\"\r\n\t]]>\u{E9}");
+        assert_eq!(
+            b.finish().root().to_xml(),
+            "<a b='&lt;&gt;&amp;&apos;&quot;&#13;&#10;&#9;\u{E9}' xml:lang='de' xmlns:ns2='u:&apos;' ns2:c='1' \
+             xmlns:ns3='u:d' ns3:c='2'>&lt;&gt;&amp;'\"&#13;\n\t]]&gt;\u{E9}</a>"
+        );
+    }
+
+    #[test]
+    fn a_copy_equals_its_original_and_needs_no_more_room() {
+        let element = message();
+        assert_eq!(element.root().to_element(), element);
+        assert_eq!(element.retain_children(|_| true), element);
+        for child in element.root().children() {
+            let alone = child.to_element();
+            assert_eq!(alone.root().to_xml(), child.to_xml());
+            let mut b = Builder::new("u:outer", "outer");
+            b.attr("z", "0").copy(child);
+            b.leaf("u:outer", "last", "1");
+            let wrapped = b.finish();
+            assert_eq!(wrapped.root().children().next().unwrap().to_element(), alone);
+            assert!(wrapped.root().has_child("u:outer", "last"));
+        }
+        // An empty value at the end of a copy still says where its text ends.
+        let mut b = Builder::new("", "a");
+        b.open("", "b").attr("c", "").close().text("d");
+        let copy = b.finish().root().children().next().unwrap().to_element();
+        assert_eq!(copy.root().to_element().root().to_xml(), "<b c=''/>");
+        // An inherited namespace is kept once, however many elements a copy has.
+        let mut b = Builder::new("u:long", "a");
+        for _ in 0..9 {
+            b.open("u:long", "b").open("u:other", "c").close().close();
+        }
+        let original = b.finish();
+        let mut b = Builder::new("u:long", "a");
+        original.root().children().for_each(|child| b.copy(child));
+        assert_eq!(b.text_bytes(), original.text.len());
+        assert_eq!(b.finish(), original);
+    }
+
+    #[test]
+    fn removing_children_leaves_the_rest() {
+        let rest = message().retain_children(|child| child.ns() != ns::CLIENT);
+        assert_eq!(
+            rest.root().to_xml(),
+            "<message xmlns='jabber:client' to='j'><x xmlns='u:x' a='1'><y/>t</x></message>"
+        );
+    }
+
+    #[test]
+    fn equality_is_of_content_not_of_layout() {
+        let element = message();
+        let mut b = Builder::new(ns::CLIENT, "message");
+        b.attributes_of(element.root());
+        element.root().children().for_each(|child| b.copy(child));
+        assert_eq!(b.finish(), element);
+        let attribute = |name, value| {
+            let mut b = Builder::new("", "a");
+            b.attr(name, value);
+            b.finish()
+        };
+        assert_eq!(attribute("b", "c"), attribute("b", "c"));
+        for other in
+            [attribute("b", "d"), attribute("c", "c"), Element::empty("", "a"), Element::with_text("", "a", "c")]
+        {
+            assert_ne!(attribute("b", "c"), other);
+        }
+        assert_ne!(Element::empty("", "a"), Element::empty("u", "a"));
+        // As many nodes, nested differently.
+        assert_ne!(super::super::parse("<a><b/><c/></a>"), super::super::parse("<a><b><c/></b></a>"));
+    }
+
+    #[test]
+    fn a_node_is_small() {
+        assert_eq!(size_of::<Node>(), 32);
     }
 }

@@ -1,6 +1,7 @@
 //! XML: framing, reading, the arena element, writing, namespaces. Knows nothing of what a stanza means.
 
 mod element;
+mod markup;
 pub mod ns;
 mod read;
 mod scan;

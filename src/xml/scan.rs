@@ -9,6 +9,9 @@
 
 use memchr::{memchr, memchr2, memchr3};
 
+use super::markup::{
+    attribute_name, check_declaration, check_reference, has_duplicate, hash, is_declaration, is_space,
+};
 use crate::limits::Limits;
 
 /// Bounds of one frame.
@@ -157,8 +160,8 @@ pub struct Scanner {
     at: usize,
     /// Where the current tag starts, behind `<`, `</` or `<!`.
     tag: usize,
-    /// Where the current reference, CDATA section or attribute value starts.
-    mark: usize,
+    /// Where the current attribute value starts.
+    value: usize,
     /// The current attribute value is a namespace.
     in_declaration: bool,
     /// There is text since the last tag.
@@ -186,7 +189,7 @@ impl Scanner {
             state: State::Start,
             at: 0,
             tag: 0,
-            mark: 0,
+            value: 0,
             in_declaration: false,
             text: false,
             depth: 0,
@@ -262,7 +265,7 @@ impl Scanner {
                             quote => {
                                 self.attribute(tag)?;
                                 self.go(State::Value(quote));
-                                self.mark = self.at;
+                                self.value = self.at;
                             }
                         }
                     }
@@ -272,7 +275,7 @@ impl Scanner {
                         match buf[self.at] {
                             b'<' => return Err(ScanError::NotWellFormed),
                             b'&' => self.go(State::Reference(Some(quote))),
-                            _ if self.in_declaration && self.at - self.mark > self.limits.namespace_bytes_max => {
+                            _ if self.in_declaration && self.at - self.value > self.limits.namespace_bytes_max => {
                                 return Err(ScanError::TooMany);
                             }
                             _ => self.go(State::Tag),
@@ -309,7 +312,8 @@ impl Scanner {
                 }
                 State::Cdata => {
                     if self.skip_to(memchr(b'>', rest), buf) {
-                        let ended = buf[self.mark..self.at].ends_with(b"]]");
+                        // The section starts with `[`, so that both brackets are inside of it.
+                        let ended = buf[..self.at].ends_with(b"]]");
                         self.go(if ended { State::Text } else { State::Cdata });
                     }
                 }
@@ -374,7 +378,6 @@ impl Scanner {
         self.at = self.tag + known;
         if known == CDATA.len() {
             self.state = State::Cdata;
-            self.mark = self.at;
             self.text = true;
         }
         Ok(())
@@ -400,7 +403,7 @@ impl Scanner {
     /// Handles a start tag, from its name to before its `>`.
     fn start_tag(&mut self, tag: &[u8]) -> Result<Option<FrameKind>, ScanError> {
         // The reader knows duplicate attributes, but not duplicate declarations.
-        if self.declarations > 1 && has_duplicate_declaration(tag) {
+        if self.declarations > 1 && has_duplicate(tag) {
             return Err(ScanError::NotWellFormed);
         }
         let empty = tag.ends_with(b"/");
@@ -461,84 +464,209 @@ impl Scanner {
     }
 }
 
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
-}
+#[cfg(test)]
+mod tests {
+    use super::FrameKind::{Declaration, Element, StreamClose, StreamOpen, Whitespace};
+    use super::ScanError::{BadText, NotWellFormed, RestrictedXml, TooDeep, TooLong, TooMany, UnsupportedEncoding};
+    use super::*;
 
-/// Name of the attribute whose `=` stands at the end of `tag`.
-fn attribute_name(tag: &[u8]) -> Option<&[u8]> {
-    let tag = tag.trim_ascii_end().strip_suffix(b"=")?.trim_ascii_end();
-    let start = tag.iter().rposition(|&b| is_space(b) || b == b'\'' || b == b'"')? + 1;
-    tag.get(start..).filter(|name| !name.is_empty())
-}
-
-fn is_declaration(name: &[u8]) -> bool {
-    name.strip_prefix(b"xmlns").is_some_and(|rest| rest.is_empty() || rest.starts_with(b":"))
-}
-
-fn has_duplicate_declaration(tag: &[u8]) -> bool {
-    let mut names = Vec::new();
-    let mut at = 0;
-    while let Some(open) = memchr2(b'\'', b'"', &tag[at..]).map(|offset| at + offset) {
-        names.extend(attribute_name(&tag[..open]).filter(|name| is_declaration(name)));
-        at = match memchr(tag[open], &tag[open + 1..]) {
-            Some(offset) => open + offset + 2,
-            None => break,
-        };
-    }
-    names.sort_unstable();
-    names.windows(2).any(|pair| pair[0] == pair[1])
-}
-
-/// Checks the reference at the end of `before`, which `end` follows.
-fn check_reference(before: &[u8], end: u8) -> Result<(), ScanError> {
-    let name = before.iter().rposition(|&b| b == b'&').map_or(before, |ampersand| &before[ampersand + 1..]);
-    match (end, name) {
-        (b';', b"amp" | b"lt" | b"gt" | b"apos" | b"quot" | [b'#', _, ..]) => Ok(()),
-        // An entity that only a DTD could define.
-        (b';' | b'_' | b'-' | b'.' | b':' | 0x80.., [_, ..]) => Err(ScanError::RestrictedXml),
-        _ => Err(ScanError::NotWellFormed),
-    }
-}
-
-/// Checks `<?xml version='1.0' encoding='UTF-8' standalone='yes'?>` (XML 1.0 section 2.8), of which all but the
-/// version may be missing.
-fn check_declaration(declaration: &[u8]) -> Result<(), ScanError> {
-    let mut rest = declaration
-        .strip_prefix(b"<?xml")
-        .filter(|rest| rest.first().is_some_and(|&b| is_space(b)))
-        .ok_or(ScanError::RestrictedXml)?
-        .strip_suffix(b"?>")
-        .ok_or(ScanError::NotWellFormed)?;
-    match pseudo_attribute(&mut rest, b"version")? {
-        Some(b"1.0") => {}
-        Some(_) => return Err(ScanError::RestrictedXml),
-        None => return Err(ScanError::NotWellFormed),
-    }
-    if pseudo_attribute(&mut rest, b"encoding")?.is_some_and(|name| !name.eq_ignore_ascii_case(b"utf-8")) {
-        return Err(ScanError::UnsupportedEncoding);
-    }
-    match (pseudo_attribute(&mut rest, b"standalone")?, rest.trim_ascii()) {
-        (None | Some(b"yes" | b"no"), []) => Ok(()),
-        _ => Err(ScanError::NotWellFormed),
-    }
-}
-
-/// Takes ` name='value'` off the front of `rest`, if it is there.
-fn pseudo_attribute<'a>(rest: &mut &'a [u8], name: &[u8]) -> Result<Option<&'a [u8]>, ScanError> {
-    let trimmed = rest.trim_ascii_start();
-    let Some(behind) = trimmed.strip_prefix(name).filter(|_| trimmed.len() < rest.len()) else {
-        return Ok(None);
+    const LIMITS: ScanLimits = ScanLimits {
+        bytes_max: 1000,
+        depth_max: 4,
+        attributes_max: 4,
+        namespaces_max: 3,
+        namespace_bytes_max: 20,
+        nodes_max: 12,
     };
-    let value = behind.trim_ascii_start().strip_prefix(b"=").ok_or(ScanError::NotWellFormed)?.trim_ascii_start();
-    let (&quote, value) =
-        value.split_first().filter(|(q, _)| matches!(q, b'\'' | b'"')).ok_or(ScanError::NotWellFormed)?;
-    let len = memchr(quote, value).ok_or(ScanError::NotWellFormed)?;
-    *rest = &value[len + 1..];
-    Ok(Some(&value[..len]))
-}
+    const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='s' to='>'>";
 
-/// FNV-1a.
-fn hash(name: &[u8]) -> u32 {
-    name.iter().fold(0x811c_9dc5, |hash, &b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193))
+    /// All frames of `text`, which arrives in pieces of `step` bytes.
+    fn frames(text: &[u8], step: usize) -> Result<Vec<(FrameKind, String)>, ScanError> {
+        let mut scanner = Scanner::new(LIMITS);
+        let (mut buf, mut found) = (Vec::new(), Vec::new());
+        for piece in text.chunks(step) {
+            buf.extend_from_slice(piece);
+            while let Some(frame) = scanner.scan(&buf)? {
+                found.push((frame.kind, String::from_utf8(buf.drain(..frame.len).collect()).unwrap()));
+            }
+        }
+        assert_eq!(scanner.is_inside_frame(), !buf.is_empty());
+        Ok(found)
+    }
+
+    /// What follows the header, which `text` may not end: the last frame, or the error, in whatever pieces.
+    fn after_header(text: &[u8]) -> Result<Option<(FrameKind, String)>, ScanError> {
+        let text = [HEADER.as_bytes(), text].concat();
+        let whole = frames(&text, usize::MAX).map(|frames| frames.into_iter().skip(1).last());
+        for step in [1, 2, 3, 7] {
+            let pieces = frames(&text, step).map(|frames| frames.into_iter().skip(1).last());
+            // White space comes as it arrives.
+            if !matches!(whole, Ok(Some((Whitespace, _)))) {
+                assert_eq!(pieces, whole, "in steps of {step}");
+            }
+        }
+        whole
+    }
+
+    #[test]
+    fn a_stream_comes_apart_into_its_frames() {
+        let parts = [
+            (Declaration, "<?xml version='1.0'?>"),
+            (Whitespace, "\n"),
+            (StreamOpen, HEADER),
+            (Element, "<message a=\"'>\" b='/>\"'><body>&lt;a b='&#x3e;'&gt; / ' \" > ü</body></message>"),
+            (Whitespace, " \r\n\t"),
+            (Element, "<presence/>"),
+            (Element, "<a\n/>"),
+            (Element, "<iq ><a><b c='d'/></a ><x></x></iq\n>"),
+            (Element, "<a><![CDATA[</a>]>]]]><![CDATA[]]>]</a>"),
+            (StreamClose, "</stream:stream >"),
+            (Whitespace, "\n"),
+        ];
+        let text: String = parts.iter().map(|(_, text)| *text).collect();
+        let expected: Vec<_> = parts.iter().map(|(kind, text)| (*kind, text.to_string())).collect();
+        assert_eq!(frames(text.as_bytes(), usize::MAX), Ok(expected.clone()));
+        for step in 1..50 {
+            let found = frames(text.as_bytes(), step).unwrap();
+            let elements = |frames: &[(FrameKind, String)]| {
+                frames.iter().filter(|(kind, _)| *kind != Whitespace).cloned().collect::<Vec<_>>()
+            };
+            assert_eq!(elements(&found), elements(&expected), "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn what_xmpp_restricts_is_refused_wherever_it_stands() {
+        for text in [
+            "<!-- c -->",
+            "<?pi?>",
+            "<?xml version='1.0'?>",
+            "<!DOCTYPE a>",
+            "<![CDATA[a]]>",
+            "<a><!-- c --></a>",
+            "<a><?pi?></a>",
+            "<a><!DOCTYPE a></a>",
+            "<a><![CDAT[",
+            "<a>&nbsp;</a>",
+            "<a>&a_b;</a>",
+            "<a>&\u{E9};</a>",
+            "<a b='&nbsp;'/>",
+        ] {
+            assert_eq!(after_header(text.as_bytes()), Err(RestrictedXml), "{text}");
+        }
+        for text in ["<!-- c -->", "<!DOCTYPE a>", "<?pi?>", "<?xml-model ?>", "<?xml version='1.1'?>"] {
+            assert_eq!(frames(text.as_bytes(), 1), Err(RestrictedXml), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_xml_is_refused() {
+        for text in [
+            &b"<<a/>"[..],
+            b"<>",
+            b"<a b='<'/>",
+            b"<a 'b'/>",
+            b"<a ='b'/>",
+            b"<a>&;</a>",
+            b"<a>& b</a>",
+            b"<a>&lt</a>",
+            b"<a>&#;</a>",
+            b"<a xmlns:b='1' xmlns='2' xmlns:b='3'/>",
+            b"<a xmlns='1' xmlns='1'/>",
+            b"<a>\xff</a>",
+            b"<a>\xc0\x80</a>",
+            b"<a>\xed\xa0\x80</a>",
+            b"<a b='\xe2\x82'/>",
+            b"</stream>",
+            b"</streams:stream>",
+            b"</stream:stream><a/>",
+            b"</stream:stream></stream:stream>",
+            b"</stream:stream>a",
+        ] {
+            assert_eq!(after_header(text), Err(NotWellFormed), "{}", String::from_utf8_lossy(text));
+        }
+        for text in ["a", "</a>", "<a/>", "\u{FEFF}<a>", "<?xml version='1.0'?><?xml version='1.0'?>"] {
+            assert!(matches!(frames(text.as_bytes(), 1), Err(NotWellFormed | RestrictedXml)), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_encodings_are_told_from_rubbish() {
+        for text in [&b"\xfe\xff"[..], b"\xff\xfe<", b"\0<", b"<?xml version='1.0' encoding='UTF-16'?>"] {
+            assert_eq!(frames(text, 1), Err(UnsupportedEncoding), "{text:?}");
+        }
+        assert_eq!(frames(b"\x16\x03\x01", 1), Err(NotWellFormed), "a TLS hello");
+    }
+
+    #[test]
+    fn text_directly_under_the_stream_is_refused_at_once() {
+        for text in ["x", " x", "<a/>x", "&#32;", "\u{FEFF}", "\0"] {
+            assert_eq!(after_header(text.as_bytes()), Err(BadText), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn each_bound_lets_its_number_pass_and_no_more() {
+        for (passes, fails, error) in [
+            ("<a><b><c><d/></c></b></a>", "<a><b><c><d><e/></d></c></b></a>", TooDeep),
+            ("<a b='' c='' d='' e=''/>", "<a b='' c='' d='' e='' f=''/>", TooMany),
+            ("<a xmlns='' c='' d='' e=''/>", "<a xmlns='' c='' d='' e='' f=''/>", TooMany),
+            (
+                "<a xmlns:a='1' xmlns='2'><b xmlns:b='1'/><c xmlns:c='1' xmlns='1'/></a>",
+                "<a xmlns:a='1' xmlns='2'><b xmlns:b='1'/><c xmlns:c='1' xmlns:d='1'/></a>",
+                TooMany,
+            ),
+            ("<a xmlns='01234567890123456789'/>", "<a xmlns='012345678901234567890'/>", TooMany),
+            ("<a b='012345678901234567890'/>", "<a xmlns:b='0123456&amp;01234567890'/>", TooMany),
+            // Elements, attributes, texts.
+            (
+                "<a b=''>1<b/>2<c d=''>&lt;</c> <![CDATA[]]>&gt;<d/><e/>4</a>",
+                "<a b=''>1<b/>2<c d=''>&lt;</c> <![CDATA[]]>&gt;<d/><e f=''/>4</a>",
+                TooMany,
+            ),
+        ] {
+            assert!(matches!(after_header(passes.as_bytes()), Ok(Some((Element, _)))), "{passes}");
+            assert_eq!(after_header(fails.as_bytes()), Err(error), "{fails}");
+        }
+        // Each frame is counted for itself.
+        assert!(after_header("<a b='' c='' d=''/>".repeat(9).as_bytes()).is_ok());
+        assert!(after_header("<a xmlns:a='' xmlns:b=''/>".repeat(9).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn the_bound_on_bytes_fires_with_the_first_byte_too_many() {
+        for (start, end) in
+            [("<a>", "</a>"), ("<a b='", "'/>"), ("<a>&#", ";</a>"), ("<a", "/>"), ("<a><![CDATA[", "]]></a>")]
+        {
+            let filler = if start == "<a" { " " } else { "0" };
+            let longest = format!("{start}{}{end}", filler.repeat(LIMITS.bytes_max - start.len() - end.len()));
+            assert_eq!(after_header(longest.as_bytes()), Ok(Some((Element, longest.clone()))));
+            let open = format!("{start}{}", filler.repeat(LIMITS.bytes_max - start.len()));
+            assert_eq!(after_header(open.as_bytes()), Ok(None));
+            assert_eq!(after_header(format!("{open}{filler}").as_bytes()), Err(TooLong));
+        }
+        assert_eq!(
+            after_header(format!("{}<a/>", " ".repeat(5000)).as_bytes()),
+            Ok(Some((Element, "<a/>".to_owned())))
+        );
+    }
+
+    #[test]
+    fn limits_change_in_mid_stream_and_a_reset_starts_over() {
+        let mut scanner = Scanner::new(ScanLimits { bytes_max: 70, ..LIMITS });
+        let element = format!("<a>{}</a>", "x".repeat(100));
+        let len = scanner.scan(HEADER.as_bytes()).unwrap().unwrap().len;
+        assert_eq!(len, HEADER.len());
+        assert_eq!(scanner.clone().scan(element.as_bytes()), Err(TooLong));
+        scanner.set_limits(LIMITS);
+        assert_eq!(scanner.scan(element.as_bytes()), Ok(Some(Frame { kind: Element, len: 107 })));
+        scanner.reset();
+        assert_eq!(scanner.scan(HEADER.as_bytes()), Ok(Some(Frame { kind: StreamOpen, len })));
+    }
+
+    /// What a scanner costs each connection.
+    #[test]
+    fn a_scanner_is_small() {
+        assert!(size_of::<Scanner>() <= 96, "{}", size_of::<Scanner>());
+    }
 }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::clock::Entropy;
 use crate::jid::{self, Jid};
 pub use binding::Bindings;
-use keys::{HashWork, ScramHash, StoredKeys};
+pub use keys::{HashJob, HashOutcome, HashResult, HashWork, ScramHash, ScramKeys, StoredKeys};
 
 /// Bytes of one message of a client, decoded. Enough for a name and an authorization identity of 1023 bytes each with
 /// every character escaped; the element that carries it is bounded by `limits.stanza_bytes_max_before_auth`.

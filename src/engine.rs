@@ -1,0 +1,408 @@
+//! The whole server as one struct: inputs in, outputs out, no socket, no thread, no clock.
+//!
+//! Each thing that happens (a stanza, a login, a timer) is one *step*: it writes to a scratch batch of its own and
+//! collects what it wants delivered. When it returns, the batch joins the tick's and the deliveries go to their queues
+//! with the ticket that they must wait for. When it fails by a bug of ours, both are dropped and the connection closed.
+
+mod admin;
+mod client;
+
+use crate::budget::{Budget, Charge};
+use crate::clock::{Entropy, Now};
+use crate::core::Core;
+use crate::core::disco::Disco;
+use crate::core::flight::{Item, OutQueue};
+use crate::core::session::{SessionId, Sessions};
+use crate::core::settings;
+use crate::core::slab::Slab;
+use crate::metrics::Counters;
+use crate::modules::{self, Modules};
+use crate::pipeline::{self, Delivery};
+use crate::stanza::{Condition, IqType, Kind, Stanza};
+use crate::storage::{Reader, StoreError, Ticket, View};
+use crate::stream::{C2s, Options, StreamError};
+use crate::xml;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+pub use crate::core::io::{ConnId, Input, Output, Transport};
+
+const LOG: &str = "couplet::engine";
+
+/// The configuration of the engine.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Of the core.
+    pub core: settings::Settings,
+    /// Of the modules.
+    pub modules: modules::Config,
+}
+
+/// What the engine knows of one client connection.
+struct Conn {
+    stream: C2s,
+    peer: IpAddr,
+    out: OutQueue,
+    session: Option<SessionId>,
+    charge: Charge,
+    /// Bytes that the shell has not got rid of yet.
+    waiting_bytes: usize,
+    /// When it must be done with what it is doing: logging in, or closing.
+    deadline_ms: Option<u64>,
+    /// Nothing more is read; it goes when its queue is empty.
+    ends: bool,
+    /// The shell has been told not to read.
+    paused: bool,
+}
+
+/// Who waits for the hashing thread.
+enum HashOwner {
+    Login(ConnId),
+    Admin { id: u32, command: admin::Pending },
+}
+
+/// The server.
+pub struct Engine {
+    core: Core,
+    modules: Modules,
+    reader: xml::Reader,
+    conns: Slab<Conn>,
+    budget: Budget,
+    outputs: VecDeque<Output>,
+    /// Connections that have something to say.
+    dirty: BTreeSet<ConnId>,
+    timers: BTreeSet<(u64, ConnId)>,
+    hashing: BTreeMap<u64, HashOwner>,
+    hash_ids: u64,
+    /// Answers to operators that wait for the disk.
+    replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
+    /// For the salts of accounts that do not exist.
+    secret: [u8; 32],
+    started: Now,
+    shutting_down: bool,
+    panics: VecDeque<u64>,
+}
+
+impl Engine {
+    /// A server without connections.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn new(
+        settings: Settings,
+        store: Box<dyn Reader>,
+        mut entropy: Box<dyn Entropy>,
+        now: Now,
+    ) -> Result<Self, StoreError> {
+        let mut view = View::new(store)?;
+        let secret = admin::server_secret(&mut view, &mut *entropy)?;
+        let modules = Modules::new(&settings.modules);
+        let limits = &settings.core.limits;
+        let reader = xml::Reader::new(limits);
+        let budget = Budget::new(settings.core.memory_max_bytes);
+        let core = Core {
+            now,
+            disco: collect_disco(&modules, &settings.core),
+            settings: Rc::new(settings.core),
+            view,
+            sessions: Sessions::default(),
+            entropy,
+            counters: Counters::default(),
+            queue: VecDeque::new(),
+        };
+        Ok(Self {
+            core,
+            modules,
+            reader,
+            conns: Slab::default(),
+            budget,
+            outputs: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            hashing: BTreeMap::new(),
+            hash_ids: 0,
+            replies: Vec::new(),
+            secret,
+            started: now,
+            shutting_down: false,
+            panics: VecDeque::new(),
+        })
+    }
+
+    /// Takes over new settings at a reload. Connections that are open keep theirs until they are opened again.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.modules.reconfigure(&settings.modules);
+        self.core.disco = collect_disco(&self.modules, &settings.core);
+        self.reader.set_limits(&settings.core.limits);
+        self.budget.set_max_bytes(settings.core.memory_max_bytes);
+        self.core.settings = Rc::new(settings.core);
+    }
+
+    /// A client has connected. None when one of the limits forbids it: the shell closes the socket.
+    pub fn accept(&mut self, now: Now, transport: Transport, peer: IpAddr) -> Option<ConnId> {
+        self.core.now = now;
+        let settings = self.core.settings.clone();
+        if self.shutting_down || self.conns.len() >= settings.limits.connections_max as usize {
+            log::warn!(target: LOG, "{peer} turned away: limits.connections_max is reached");
+            return None;
+        }
+        let options = Options {
+            direct_tls: transport == Transport::DirectTls,
+            starttls: transport == Transport::StartTls,
+            encryption_required: settings.encryption_required,
+            plain_allowed: settings.plain_allowed,
+            iterations: settings.iterations,
+        };
+        let mut charge = Charge::default();
+        if !self.budget.settle(&mut charge, size_of::<Conn>()) {
+            self.budget.settle(&mut charge, 0);
+            log::warn!(target: LOG, "{peer} turned away: memory.max is reached");
+            return None;
+        }
+        let deadline_ms = now.mono_ms + u64::from(settings.limits.auth_timeout_s) * 1000;
+        let conn = Conn {
+            stream: C2s::new(options, &settings.limits),
+            peer,
+            out: OutQueue::default(),
+            session: None,
+            charge,
+            waiting_bytes: 0,
+            deadline_ms: Some(deadline_ms),
+            ends: false,
+            paused: false,
+        };
+        let id = ConnId(self.conns.insert(conn));
+        self.timers.insert((deadline_ms, id));
+        self.core.counters.connections = self.core.counters.connections.wrapping_add(1);
+        Some(id)
+    }
+
+    /// Takes one input. What it causes is ready after the tick is closed by [`Engine::end_tick`].
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        self.core.now = now;
+        match input {
+            Input::Bytes { conn, data } => self.bytes(conn, data),
+            Input::TlsReady { conn, facts } => {
+                if let Some(c) = self.conns.get_mut(conn.0) {
+                    c.stream.facts(&facts);
+                }
+                self.drive(conn);
+            }
+            Input::Closed { conn } => self.end_conn(conn),
+            Input::Wrote { conn, waiting_bytes } => {
+                if let Some(c) = self.conns.get_mut(conn.0) {
+                    c.waiting_bytes = waiting_bytes;
+                    self.dirty.insert(conn);
+                }
+            }
+            Input::Committed(upto) => self.committed(upto),
+            Input::CommitFailed(error) => self.commit_failed(&error),
+            Input::Hashed(result) => self.hashed(result),
+            Input::Wake => self.wake(),
+            Input::Admin { id, command } => self.admin(id, command),
+            Input::Shutdown => self.shutdown(),
+        }
+    }
+
+    /// Closes the tick: its writes become one batch, and every connection that has something to say says it.
+    pub fn end_tick(&mut self, now: Now) {
+        self.core.now = now;
+        if let Some(batch) = self.core.view.close_batch() {
+            self.outputs.push_back(Output::Commit(batch));
+        }
+        while let Some(conn) = self.dirty.pop_first() {
+            self.flush(conn);
+        }
+        if self.shutting_down && self.conns.is_empty() && self.core.view.pending_bytes() == 0 {
+            self.outputs.push_back(Output::Exit);
+        }
+    }
+
+    /// The next thing to do; none when the tick has nothing more.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Wake`] is due, on the clock of [`Now::mono_ms`].
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Runs one step; see the module's description. Returns what its promises wait for; none when it failed by a bug of
+    /// ours.
+    fn step(&mut self, what: &str, step: impl FnOnce(&mut Core, &mut Modules)) -> Option<Ticket> {
+        let mut deliveries = Vec::new();
+        self.core.view.begin();
+        let (core, modules) = (&mut self.core, &mut self.modules);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            step(core, modules);
+            pipeline::run(core, modules, &mut deliveries);
+        }));
+        if outcome.is_err() {
+            self.core.view.drop_scratch();
+            self.core.queue.clear();
+            self.caught(what);
+            return None;
+        }
+        let ticket = self.core.view.ticket();
+        self.core.view.join();
+        for Delivery { session, mut parcel, promise } in deliveries {
+            if promise {
+                parcel.after = ticket;
+            }
+            if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
+                && let Some(c) = self.conns.get_mut(conn.0)
+            {
+                c.out.push(Item::Stanza(Box::new(parcel)));
+                self.dirty.insert(conn);
+            }
+        }
+        Some(ticket)
+    }
+
+    /// Counts a caught bug. Too many in a minute and the process ends, for its supervisor to start it afresh.
+    fn caught(&mut self, what: &str) {
+        let now_ms = self.core.now.mono_ms;
+        self.core.counters.panics = self.core.counters.panics.wrapping_add(1);
+        self.panics.push_back(now_ms);
+        while self.panics.front().is_some_and(|at| at + 60_000 < now_ms) {
+            self.panics.pop_front();
+        }
+        log::error!(target: LOG, "a bug of ours in {what} was caught; please report it with the lines above");
+        if self.panics.len() > self.core.settings.limits.panics_per_minute_max as usize {
+            log::error!(target: LOG, "too many of them in a minute: ending");
+            self.outputs.push_back(Output::Exit);
+        }
+    }
+
+    /// Hands to the shell what may leave.
+    fn flush(&mut self, id: ConnId) {
+        let durable = self.core.view.durable();
+        let limits = self.core.settings.limits.clone();
+        let Some(c) = self.conns.get_mut(id.0) else { return };
+        let window = (limits.out_window_bytes as usize).saturating_sub(c.waiting_bytes);
+        let mut bytes = Vec::new();
+        if window > 0 {
+            c.out.flush(durable, window, &mut bytes);
+        }
+        let held = c.stream.heap_bytes() + c.out.held_bytes() + c.waiting_bytes + bytes.len();
+        c.waiting_bytes += bytes.len();
+        let fits = self.budget.settle(&mut c.charge, size_of::<Conn>() + held);
+        let done = c.ends && c.out.is_empty();
+        let pause = c.stream.is_asking() && !c.ends;
+        if pause != c.paused {
+            c.paused = pause;
+            self.outputs.push_back(if pause {
+                Output::PauseRead { conn: id }
+            } else {
+                Output::ResumeRead { conn: id }
+            });
+        }
+        let slow = c.out.held_bytes() > limits.out_bytes_max as usize;
+        if !bytes.is_empty() {
+            self.outputs.push_back(Output::Write { conn: id, bytes });
+        }
+        if done {
+            self.end_conn(id);
+            self.outputs.push_back(Output::Close { conn: id });
+        } else if slow || (!fits && held > FAIR_BYTES) {
+            // A peer that does not read, or holds more than its share when memory is short.
+            log::info!(target: LOG, "closing {id:?}: {held} bytes wait for a peer that does not read");
+            self.end_conn(id);
+            self.outputs.push_back(Output::Close { conn: id });
+        }
+    }
+
+    fn committed(&mut self, upto: Ticket) {
+        if let Err(error) = self.core.view.committed(upto) {
+            // What is stored is stored: the view shows it from memory, and reads try again.
+            log::error!(target: LOG, "{error}");
+        }
+        let durable = self.core.view.durable();
+        let (ready, waiting) = std::mem::take(&mut self.replies).into_iter().partition(|r| r.0 <= durable);
+        self.replies = waiting;
+        for (_, id, reply) in ready {
+            self.outputs.push_back(Output::AdminReply { id, reply });
+        }
+        for (key, conn) in self.conns.iter() {
+            if !conn.out.is_empty() {
+                self.dirty.insert(ConnId(key));
+            }
+        }
+    }
+
+    /// All that waited for the failed batch is withdrawn; results become errors.
+    fn commit_failed(&mut self, error: &StoreError) {
+        log::error!(target: LOG, "a write failed, nothing of it is acknowledged: {error}");
+        self.core.counters.commits_failed = self.core.counters.commits_failed.wrapping_add(1);
+        let condition = match error {
+            StoreError::Full => Condition::ResourceConstraint,
+            _ => Condition::InternalServerError,
+        };
+        if let Err(error) = self.core.view.failed() {
+            log::error!(target: LOG, "{error}");
+        }
+        let durable = self.core.view.durable();
+        for key in self.conns.keys() {
+            let Some(c) = self.conns.get_mut(key) else { continue };
+            for parcel in c.out.withdraw(durable) {
+                let mut request = Stanza::new(Kind::Iq(IqType::Set)).addressed(parcel.to, parcel.from);
+                request.id = parcel.id;
+                let Some(refusal) = request.error(&condition.because("The server could not store that.")) else {
+                    continue;
+                };
+                c.out.push(Item::of(&refusal));
+            }
+            self.dirty.insert(ConnId(key));
+        }
+        for (_, id, reply) in std::mem::take(&mut self.replies) {
+            let text = format!("{}\nnot stored: {error}", reply.text);
+            let reply = crate::core::admin::Reply { code: crate::core::admin::FAILED, text };
+            self.outputs.push_back(Output::AdminReply { id, reply });
+        }
+    }
+
+    fn wake(&mut self) {
+        while let Some(&(at, conn)) = self.timers.first() {
+            if at > self.core.now.mono_ms {
+                return;
+            }
+            self.timers.pop_first();
+            // A timer whose connection has gone, or has another deadline by now, means nothing.
+            if let Some(c) = self.conns.get(conn.0)
+                && c.deadline_ms == Some(at)
+            {
+                if c.ends {
+                    self.end_conn(conn);
+                    self.outputs.push_back(Output::Close { conn });
+                } else {
+                    self.fail(conn, StreamError::ConnectionTimeout, Some("Logging in took too long."));
+                }
+            }
+        }
+    }
+
+    fn shutdown(&mut self) {
+        self.shutting_down = true;
+        for key in self.conns.keys() {
+            self.fail(ConnId(key), StreamError::SystemShutdown, None);
+        }
+    }
+
+    /// For tests: the sum of what all connections are charged is what the budget says.
+    pub fn budget_is_sound(&self) -> bool {
+        self.budget.used_bytes() == self.conns.iter().map(|(_, c)| c.charge.bytes()).sum::<usize>()
+    }
+}
+
+/// What one connection may hold when memory is short.
+const FAIR_BYTES: usize = 16_384;
+
+fn collect_disco(modules: &Modules, settings: &settings::Settings) -> Disco {
+    let mut disco = Disco::new("Couplet");
+    modules.disco(settings, &mut disco);
+    disco.ver = disco.host.verification();
+    disco
+}

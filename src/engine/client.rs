@@ -1,0 +1,270 @@
+//! Client connections: what the stream machine asks, and what it hands on.
+
+use super::{ConnId, Engine, HashOwner, LOG};
+use crate::core::flight::Item;
+use crate::core::io::Output;
+use crate::core::session::SessionId;
+use crate::jid::Jid;
+use crate::modules::SessionEvent;
+use crate::pipeline;
+use crate::stanza::{Condition, ReadError, Stanza};
+use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork};
+use crate::stream::{Event, StreamCx, StreamError};
+use crate::xml::Element;
+use zeroize::Zeroizing;
+
+/// Borrows what the stream machine needs, from disjoint parts of the engine.
+macro_rules! stream_cx {
+    ($engine:ident, $settings:ident) => {
+        StreamCx {
+            hosts: &|domain: &str| $settings.hosts.iter().any(|h| h == domain),
+            reader: &mut $engine.reader,
+            limits: &$settings.limits,
+            entropy: &mut *$engine.core.entropy,
+            secret: &$engine.secret,
+        }
+    };
+}
+
+impl Engine {
+    pub(super) fn bytes(&mut self, conn: ConnId, data: &[u8]) {
+        match self.conns.get_mut(conn.0) {
+            Some(c) if !c.ends => c.stream.feed(data),
+            _ => return,
+        }
+        self.drive(conn);
+    }
+
+    /// Lets the machine work until it has nothing more or waits for an answer. Its output goes to the queue before the
+    /// event that came with it is acted upon, so that order is that of time.
+    pub(super) fn drive(&mut self, conn: ConnId) {
+        loop {
+            let settings = self.core.settings.clone();
+            let Some(c) = self.conns.get_mut(conn.0) else { return };
+            if c.ends {
+                return;
+            }
+            let event = c.stream.next(&mut stream_cx!(self, settings));
+            let output = c.stream.take_output();
+            if !output.is_empty() {
+                c.out.push(Item::Raw(output));
+            }
+            // Flushed in any case: what it holds may have changed, and so its charge.
+            self.dirty.insert(conn);
+            match event {
+                None => return,
+                Some(event) => self.event(conn, event),
+            }
+        }
+    }
+
+    fn event(&mut self, conn: ConnId, event: Event) {
+        match event {
+            Event::StartTls => {
+                self.flush(conn);
+                self.outputs.push_back(Output::StartTls { conn });
+            }
+            Event::NeedKeys { user } => self.need_keys(conn, &user),
+            Event::Hash { password, work } => self.need_hash(conn, password, work),
+            Event::Authenticated { user } => {
+                self.core.counters.logins = self.core.counters.logins.wrapping_add(1);
+                if let Some(c) = self.conns.get(conn.0) {
+                    log::info!(target: LOG, "{user}@{} logged in from {}", c.stream.host().unwrap_or_default(), c.peer);
+                }
+            }
+            Event::NeedFeatures => {
+                let mut extra = self.modules.features(&self.core);
+                extra.extend(crate::core::roster::features());
+                let settings = self.core.settings.clone();
+                if let Some(c) = self.conns.get_mut(conn.0) {
+                    c.stream.features(&extra, &mut stream_cx!(self, settings));
+                }
+            }
+            Event::Bind { resource } => self.bind(conn, resource),
+            Event::Element(element) => self.element(conn, element),
+            Event::Closed { error } => {
+                if let Some(error) = error {
+                    self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
+                    log::info!(target: LOG, "{conn:?} closed with {}", error.condition());
+                }
+                self.begin_end(conn);
+            }
+        }
+    }
+
+    fn need_keys(&mut self, conn: ConnId, user: &str) {
+        let Some(host) = self.conns.get(conn.0).and_then(|c| c.stream.host()) else { return };
+        let bare = format!("{user}@{host}");
+        let keys = self.core.account_keys(&bare);
+        let settings = self.core.settings.clone();
+        let Some(c) = self.conns.get_mut(conn.0) else { return };
+        match keys {
+            Ok(keys) => c.stream.keys(keys, &mut stream_cx!(self, settings)),
+            Err(error) => {
+                log::error!(target: LOG, "{error}");
+                c.stream.refuse_login(Failure::TemporaryAuthFailure, &mut stream_cx!(self, settings));
+            }
+        }
+    }
+
+    fn need_hash(&mut self, conn: ConnId, password: Zeroizing<String>, work: HashWork) {
+        if !self.hash(password, work, HashOwner::Login(conn)) {
+            let settings = self.core.settings.clone();
+            if let Some(c) = self.conns.get_mut(conn.0) {
+                c.stream.refuse_login(Failure::TemporaryAuthFailure, &mut stream_cx!(self, settings));
+            }
+        }
+    }
+
+    /// Hands a password to the hashing thread. False when too many wait there.
+    pub(super) fn hash(&mut self, password: Zeroizing<String>, work: HashWork, owner: HashOwner) -> bool {
+        if self.hashing.len() >= self.core.settings.limits.hash_queue_max as usize {
+            log::warn!(target: LOG, "limits.hash_queue_max is reached: a password check is refused");
+            return false;
+        }
+        self.hash_ids += 1;
+        self.hashing.insert(self.hash_ids, owner);
+        self.outputs.push_back(Output::Hash(HashJob { id: self.hash_ids, password, work }));
+        true
+    }
+
+    pub(super) fn hashed(&mut self, result: HashResult) {
+        match (self.hashing.remove(&result.id), result.outcome) {
+            (Some(HashOwner::Login(conn)), HashOutcome::Verified(right)) => {
+                let settings = self.core.settings.clone();
+                if let Some(c) = self.conns.get_mut(conn.0) {
+                    c.stream.verified(right, &mut stream_cx!(self, settings));
+                }
+                self.drive(conn);
+            }
+            (Some(HashOwner::Admin { id, command }), HashOutcome::Derived { sha1, sha256 }) => {
+                self.admin_derived(id, command, sha1, sha256);
+            }
+            // A job answers what it was asked; its asker may be gone.
+            (Some(_), _) | (None, _) => {}
+        }
+    }
+
+    /// RFC 6120 section 7. A resource that is taken goes to the newcomer, and the old session is told of the conflict
+    /// (section 7.7.2.2, case 3, as Prosody does): its connection is most often dead already.
+    fn bind(&mut self, conn: ConnId, resource: Option<String>) {
+        let Some(c) = self.conns.get(conn.0) else { return };
+        let (Some(host), Some(user)) = (c.stream.host(), c.stream.user()) else { return };
+        let resource = resource.unwrap_or_else(|| crate::clock::token(&mut *self.core.entropy));
+        let Ok(jid) = Jid::from_parts(Some(user), host, Some(&resource)) else {
+            return self.refuse_bind(conn, Condition::BadRequest);
+        };
+        match self.core.account_exists(&jid) {
+            Ok(true) => {}
+            // Deleted between login and now.
+            Ok(false) => return self.fail(conn, StreamError::NotAuthorized, Some("The account is gone.")),
+            Err(error) => {
+                log::error!(target: LOG, "{error}");
+                return self.refuse_bind(conn, Condition::InternalServerError);
+            }
+        }
+        if let Some(old) = self.core.sessions.find(&jid) {
+            let old_conn = self.core.sessions.get(old).map(|s| s.conn);
+            self.end_session(old);
+            if let Some(old_conn) = old_conn {
+                self.fail(old_conn, StreamError::Conflict, Some("Replaced by a new session."));
+            }
+        } else if self.core.sessions.of(&jid).len() >= self.core.settings.limits.resources_max as usize {
+            return self.refuse_bind(conn, Condition::ResourceConstraint);
+        }
+        let session = self.core.sessions.add(jid.clone(), conn);
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.session = Some(session);
+            c.deadline_ms = None;
+            c.stream.bound(&jid);
+        }
+    }
+
+    fn refuse_bind(&mut self, conn: ConnId, condition: Condition) {
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.stream.refuse_bind(&condition.into());
+        }
+    }
+
+    /// A first-level element of a client that is logged in.
+    fn element(&mut self, conn: ConnId, element: Element) {
+        let Some(c) = self.conns.get(conn.0) else { return };
+        let Some(session) = c.session else {
+            return self.fail(conn, StreamError::UnsupportedStanzaType, None);
+        };
+        let lang = c.stream.lang().cloned();
+        let Some(jid) = self.core.sessions.get(session).map(|s| s.jid.clone()) else { return };
+        let (stanza, refused) = match Stanza::read(element) {
+            Ok(stanza) => (stanza, None),
+            Err(ReadError::Refused { stanza, condition }) => (*stanza, Some(condition)),
+            Err(ReadError::NotAStanza) => return self.fail(conn, StreamError::UnsupportedStanzaType, None),
+            Err(ReadError::InvalidFrom) => return self.fail(conn, StreamError::InvalidFrom, None),
+        };
+        // RFC 6120 section 8.1.2.1: the full or bare address of the session, or none.
+        if stanza.from.as_ref().is_some_and(|from| *from != jid && from.as_str() != jid.bare_str()) {
+            return self.fail(conn, StreamError::InvalidFrom, None);
+        }
+        let lang = stanza.lang.clone().or(lang);
+        let stanza = Stanza { from: Some(jid), lang, ..stanza };
+        let sound = self.step("a stanza", |core, modules| match refused {
+            None => pipeline::from_session(core, modules, session, stanza),
+            Some(condition) => core.refuse(&stanza, &condition.into()),
+        });
+        if sound.is_none() {
+            self.fail(conn, StreamError::InternalServerError, None);
+        }
+    }
+
+    /// Ends a stream with an error; what waits in its queue still leaves.
+    pub(super) fn fail(&mut self, conn: ConnId, error: StreamError, text: Option<&str>) {
+        let Some(c) = self.conns.get_mut(conn.0) else { return };
+        if c.ends {
+            return;
+        }
+        log::info!(target: LOG, "{conn:?} closed with {}", error.condition());
+        self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
+        c.stream.fail(error, text, &mut *self.core.entropy);
+        let output = c.stream.take_output();
+        c.out.push(Item::Raw(output));
+        self.begin_end(conn);
+    }
+
+    /// Nothing more is read; the session ends now, the connection when its queue is written.
+    fn begin_end(&mut self, conn: ConnId) {
+        let Some(c) = self.conns.get_mut(conn.0) else { return };
+        c.ends = true;
+        let deadline_ms = self.core.now.mono_ms + u64::from(self.core.settings.limits.close_timeout_s) * 1000;
+        c.deadline_ms = Some(deadline_ms);
+        let session = c.session.take();
+        self.timers.insert((deadline_ms, conn));
+        self.dirty.insert(conn);
+        if let Some(session) = session {
+            self.end_session(session);
+        }
+    }
+
+    /// The connection is no more.
+    pub(super) fn end_conn(&mut self, conn: ConnId) {
+        let Some(mut c) = self.conns.remove(conn.0) else { return };
+        self.budget.settle(&mut c.charge, 0);
+        if let Some(at) = c.deadline_ms {
+            self.timers.remove(&(at, conn));
+        }
+        self.dirty.remove(&conn);
+        if let Some(session) = c.session {
+            self.end_session(session);
+        }
+    }
+
+    /// The session is no more: contacts and modules hear of it.
+    fn end_session(&mut self, id: SessionId) {
+        self.step("the end of a session", |core, modules| {
+            let told = core.presence_end(id);
+            let heard = modules.session(core, id, SessionEvent::Closed);
+            for error in [told.err(), heard.err()].into_iter().flatten() {
+                log::error!(target: LOG, "the end of a session was not told: {}", error.condition.as_str());
+            }
+        });
+        self.core.sessions.remove(id);
+    }
+}

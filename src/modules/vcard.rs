@@ -1,0 +1,65 @@
+//! vcard-temp (XEP-0054): one's own to write, everybody's to read.
+
+use super::{IqRoute, Module, Scope, TableInfo, Xep};
+use crate::core::{Answer, Core, Request};
+use crate::setting::section;
+use crate::stanza::{Condition, StanzaError};
+use crate::storage::Table;
+use crate::xml::{Element, ns};
+
+section! {
+    /// vcard-temp (XEP-0054).
+    pub struct Config in "modules.vcard" {}
+}
+
+crate::record! {
+    /// A vCard as XML.
+    pub struct Stored { pub xml: String }
+}
+
+/// Owner: the account. One row, no sub key.
+pub struct VCards;
+impl Table for VCards {
+    const ID: u8 = 18;
+    const NAME: &'static str = "vcards";
+    type Value = Stored;
+}
+
+/// The module.
+pub struct VCard;
+
+impl Module for VCard {
+    const XEPS: &'static [Xep] = &[Xep { number: 54, version: "1.2" }];
+    const HOST_FEATURES: &'static [&'static str] = &[ns::VCARD];
+    const ACCOUNT_FEATURES: &'static [&'static str] = &[ns::VCARD];
+    const TABLES: &'static [TableInfo] = &[TableInfo { id: VCards::ID, name: VCards::NAME }];
+    const IQ: &'static [IqRoute] = &[(Scope::Account, ns::VCARD, "vCard")];
+    type Config = Config;
+
+    fn new(_: Config) -> Self {
+        Self
+    }
+
+    fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
+        let owner = request.owner.bare_str();
+        if !request.is_set {
+            let stored = core.view.get::<VCards>(owner, b"")?;
+            return match stored.and_then(|s| crate::xml::parse(&s.xml).ok()) {
+                Some(vcard) => Ok(Answer::Result(vcard)),
+                // Section 3.1: one's own is empty, another's is not found; both are allowed, and this tells nothing.
+                None if request.is_own() => Ok(Answer::Result(Element::empty(ns::VCARD, "vCard"))),
+                None => Err(Condition::ItemNotFound.into()),
+            };
+        }
+        if !request.is_own() {
+            // Section 3.3.
+            return Err(Condition::Forbidden.into());
+        }
+        let xml = request.child.to_xml();
+        if xml.len() > core.settings.limits.vcard_bytes_max as usize {
+            return Err(Condition::NotAcceptable.because("The vCard is too long."));
+        }
+        core.view.put::<VCards>(owner, b"", &Stored { xml });
+        Ok(Answer::Empty)
+    }
+}

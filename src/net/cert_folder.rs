@@ -1,0 +1,331 @@
+//! The folder of certificates: what lies in it, reading a certificate with its key, making a self-signed one.
+//!
+//! Layouts, side by side in one folder: `NAME.crt`, `NAME.pem` or `NAME.cert` with `NAME.key`; one PEM file with both;
+//! `NAME/fullchain.pem` with `NAME/privkey.pem`, as certbot leaves them.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use memchr::memmem;
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType, date_time_ymd};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use zeroize::Zeroizing;
+
+use super::idna;
+use super::x509::CertInfo;
+use crate::clock;
+
+/// A file that cannot be used, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What the operator should do.
+    pub advice: String,
+}
+
+/// Bytes of one file; a chain of ten RSA certificates with their texts has some 60 kB.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Validity of a self-signed certificate. Clients pin it, so its end is an outage; nothing is gained by an early one.
+const SELF_SIGNED_YEARS: i32 = 10;
+
+/// 2026-01-01, in milliseconds since 1970: a machine whose clock says less has not been told the time yet.
+const CLOCK_UNSET_BEFORE_MS: i64 = 1_767_225_600_000;
+
+/// A certificate in the folder that may serve a host.
+pub(super) struct Candidate {
+    /// Its file name without ending, or its folder's name, as an A-label domain where it is one.
+    pub stem: String,
+    pub cert: PathBuf,
+    /// The same as `cert` where one file has both.
+    pub key: PathBuf,
+    pub content: Content,
+}
+
+pub(super) enum Content {
+    /// Readable, and a key lies beside it.
+    Pair(CertInfo),
+    /// Of no use to us, which is normal for a file that has no host's name: a chain, parameters, no key beside it.
+    Other(CertError),
+    /// Meant to be a certificate, but unreadable.
+    Broken(CertError),
+}
+
+/// Everything in the folder, and what must stay the same for that to be true.
+pub(super) struct Scan {
+    pub candidates: Vec<Candidate>,
+    pub watched: Vec<Watched>,
+}
+
+/// A path as it was when it was looked at.
+pub(super) struct Watched {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+}
+
+/// Changes with any write, replacement, or change of permissions.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    changed: (i64, i64),
+    size_bytes: u64,
+    inode: u64,
+}
+
+impl Watched {
+    /// Must be called before the path is read, so that a change in between is seen.
+    fn new(path: PathBuf) -> Self {
+        let stamp = Self::stamp(&path);
+        Self { path, stamp }
+    }
+
+    pub fn changed(&self) -> bool {
+        Self::stamp(&self.path) != self.stamp
+    }
+
+    fn stamp(path: &Path) -> Option<Stamp> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Stamp {
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            size_bytes: meta.size(),
+            inode: meta.ino(),
+        })
+    }
+}
+
+/// Looks at every certificate of the folder, in the order of their names. Keys are not read.
+pub(super) fn scan(folder: &Path) -> Result<Scan, CertError> {
+    let mut watched = vec![Watched::new(folder.to_owned())];
+    let list = |e: io::Error| io_error(folder, "cannot list the folder of certificates", &e);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(list)? {
+        paths.push(entry.map_err(list)?.path());
+    }
+    paths.sort();
+    let mut candidates = Vec::new();
+    for path in paths {
+        let (stem, cert, key) = if path.is_dir() {
+            watched.push(Watched::new(path.clone()));
+            let cert = path.join("fullchain.pem");
+            if !cert.exists() {
+                continue;
+            }
+            (path.file_name(), cert, path.join("privkey.pem"))
+        } else {
+            let ending = path.extension().and_then(OsStr::to_str);
+            if !matches!(ending, Some("crt" | "pem" | "cert")) {
+                continue;
+            }
+            let key = path.with_extension("key");
+            let key = if key.exists() { key } else { path.clone() };
+            (path.file_stem(), path.clone(), key)
+        };
+        let Some(stem) = stem.and_then(OsStr::to_str) else { continue };
+        let stem = idna::to_ascii(stem).unwrap_or_else(|| stem.to_owned());
+        watched.push(Watched::new(cert.clone()));
+        if key != cert {
+            watched.push(Watched::new(key.clone()));
+        }
+        let content = look(&cert, &key);
+        candidates.push(Candidate { stem, cert, key, content });
+    }
+    Ok(Scan { candidates, watched })
+}
+
+fn look(cert: &Path, key: &Path) -> Content {
+    let bytes = match read(cert) {
+        Ok(bytes) => bytes,
+        Err(error) => return Content::Broken(error),
+    };
+    let no_certificate = |problem: &str| {
+        error(cert, problem, "put the certificate there in PEM form, followed by those of its issuers (the full chain)")
+    };
+    let der = match CertificateDer::pem_slice_iter(&bytes).next() {
+        Some(Ok(der)) => der,
+        Some(Err(_)) => return Content::Broken(no_certificate("the PEM text is damaged")),
+        None => return Content::Other(no_certificate("there is no certificate in it")),
+    };
+    let Some(info) = CertInfo::parse(&der, cert.to_owned()) else {
+        return Content::Broken(no_certificate("the certificate is damaged"));
+    };
+    if key == cert && memmem::find(&bytes, b"PRIVATE KEY-----").is_none() {
+        let beside = cert.with_extension("key");
+        return Content::Other(error(
+            cert,
+            "there is no private key for this certificate",
+            &format!("put the key into {}", beside.display()),
+        ));
+    }
+    Content::Pair(info)
+}
+
+/// Reads the chain and the key of a candidate and checks that they belong together.
+pub(super) fn certified_key(candidate: &Candidate, provider: &CryptoProvider) -> Result<CertifiedKey, CertError> {
+    let Candidate { cert, key, .. } = candidate;
+    let chain = CertificateDer::pem_slice_iter(&read(cert)?).collect::<Result<Vec<_>, _>>().map_err(|_| {
+        error(cert, "the PEM text of the chain is damaged", "copy the whole chain again from where it was issued")
+    })?;
+    let bytes = read(key)?;
+    let private = PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
+        if memmem::find(&bytes, b"ENCRYPTED").is_some() {
+            let decrypt = format!("decrypt it with: openssl pkey -in {0} -out {0}", key.display());
+            error(key, "the private key is encrypted with a passphrase", &decrypt)
+        } else {
+            error(key, "there is no private key in it", "put the key there in PEM form (PKCS #8, PKCS #1 or SEC 1)")
+        }
+    })?;
+    CertifiedKey::from_der(chain, private, provider).map_err(|reason| match reason {
+        rustls::Error::InconsistentKeys(_) => error(
+            key,
+            &format!("this key does not belong to the certificate {}", cert.display()),
+            "copy both again from the same place; the first certificate in the file must be that of the server",
+        ),
+        reason => error(
+            key,
+            &format!("the private key cannot be used ({reason})"),
+            "make a key with ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits",
+        ),
+    })
+}
+
+/// True when users other than its owner and group can reach the file.
+pub(super) fn exposed(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o007 != 0)
+}
+
+/// Makes a self-signed certificate for `host` (`name` in A-labels) as NAME.crt and NAME.key; gives the path of the
+/// former.
+///
+/// A key that is there already is used, not replaced: it may belong to a certificate that is still being issued.
+/// The key is written first, so that a crash in between leaves nothing but such a key.
+pub(super) fn create_self_signed(folder: &Path, host: &str, name: &str, wall_ms: i64) -> Result<PathBuf, CertError> {
+    // No slash, and no label is empty: the name is no path to elsewhere.
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c)) {
+        return Err(error(
+            folder,
+            &format!("no certificate can be made for the host {host:?}: it is not a DNS name"),
+            "correct the host's name in the configuration",
+        ));
+    }
+    let cert_path = folder.join(format!("{name}.crt"));
+    let key_path = folder.join(format!("{name}.key"));
+    let advice = "put a certificate for the host there yourself, or remove the key to have one made";
+    let failed = |e: rcgen::Error| error(&key_path, &format!("cannot make a certificate with this key ({e})"), advice);
+    let key = if key_path.exists() {
+        let pem = Zeroizing::new(String::from_utf8_lossy(&read(&key_path)?).into_owned());
+        KeyPair::from_pem(&pem).map_err(failed)?
+    } else {
+        let key = KeyPair::generate().map_err(failed)?;
+        write_new(&key_path, Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
+        key
+    };
+    let cert = self_signed_params(host, name, wall_ms).and_then(|p| p.self_signed(&key)).map_err(failed)?;
+    write_new(&cert_path, cert.pem().as_bytes(), 0o644)?;
+    Ok(cert_path)
+}
+
+fn self_signed_params(host: &str, name: &str, wall_ms: i64) -> Result<CertificateParams, rcgen::Error> {
+    // DNS-ID or iPAddress for TLS, xmppAddr for XMPP (RFC 6120 section 13.7.1.2.1); rcgen cannot write an SRVName.
+    let server = match name.parse::<IpAddr>() {
+        Ok(address) => SanType::IpAddress(address),
+        Err(_) => SanType::DnsName(name.try_into()?),
+    };
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![server, SanType::OtherName((vec![1, 3, 6, 1, 5, 5, 7, 8, 5], host.into()))];
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    // RFC 5280 appendix A.1, ub-common-name.
+    let common_name = if name.len() <= 64 { name } else { "couplet" };
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    // From a day ago, for clients whose clock is behind ours; years of four digits, as X.509 has them.
+    let (year, month, day) = date(wall_ms.max(CLOCK_UNSET_BEFORE_MS) - 86_400_000).unwrap_or((2026, 1, 1));
+    params.not_before = date_time_ymd(year, month, day);
+    params.not_after = date_time_ymd(year + SELF_SIGNED_YEARS, month, day.min(28));
+    Ok(params)
+}
+
+fn date(wall_ms: i64) -> Option<(i32, u8, u8)> {
+    let text = clock::datetime(wall_ms);
+    let mut parts = text.split('T').next()?.split('-');
+    let year: i32 = parts.next()?.parse().ok()?;
+    let month = parts.next()?.parse().ok()?;
+    let day = parts.next()?.parse().ok()?;
+    (year <= 9999 - SELF_SIGNED_YEARS).then_some((year, month, day))
+}
+
+/// Makes the folder if there is none, open to nobody else.
+pub(super) fn create_folder(folder: &Path) -> Result<(), CertError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|e| io_error(folder, "cannot make the folder of certificates", &e))
+}
+
+/// Writes a file that is there whole or not at all, after a power cut too.
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertError> {
+    let mut half = path.as_os_str().to_owned();
+    half.push(".new");
+    let half = PathBuf::from(half);
+    let write = || -> io::Result<()> {
+        match fs::remove_file(&half) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&half)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&half, path)?;
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    };
+    write().map_err(|e| io_error(path, "cannot write a self-signed certificate", &e))
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertError> {
+    let cannot = |e: io::Error| io_error(path, "cannot read the file", &e);
+    let file = File::open(path).map_err(cannot)?;
+    let size_bytes = file.metadata().map_err(cannot)?.len();
+    // The room for all of it is made at once: growing would leave copies of a key behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size_bytes.min(FILE_BYTES_MAX) as usize + 1));
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(error(path, "the file has more than a megabyte", "put a certificate or a key in PEM form there"));
+    }
+    Ok(bytes)
+}
+
+pub(super) fn error(path: &Path, problem: &str, advice: &str) -> CertError {
+    CertError { path: path.to_owned(), problem: problem.to_owned(), advice: advice.to_owned() }
+}
+
+fn io_error(path: &Path, what: &str, reason: &io::Error) -> CertError {
+    let advice = match reason.kind() {
+        io::ErrorKind::PermissionDenied => "let the user that runs the server do so (chown, chmod)",
+        io::ErrorKind::NotFound => "put the file there, or correct the folder in the configuration",
+        io::ErrorKind::StorageFull => "make room on the disk",
+        io::ErrorKind::ReadOnlyFilesystem => "put a certificate and its key there yourself, or choose another folder",
+        _ => "check the file system, and that the path is what the configuration means",
+    };
+    error(path, &format!("{what} ({reason})"), advice)
+}
+
+impl fmt::Display for CertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.path.display(), self.problem, self.advice)
+    }
+}
+
+impl std::error::Error for CertError {}

@@ -1,0 +1,255 @@
+//! The phases of a stanza, in order: *filter out, copy (sent), route, filter in, undelivered, copy (received), deliver*.
+//!
+//! A stanza enters by [`from_session`] or is put on the core's queue by whatever makes it; [`run`] takes the queue
+//! through the phases until nothing is left. What comes out are parcels for sessions.
+
+use crate::core::flight::{Dest, Filters, Flow, InFlight, Parcel};
+use crate::core::presence::Change;
+use crate::core::route::{Addressee, Verdict, decide};
+use crate::core::session::SessionId;
+use crate::core::{Answer, Core, Request};
+use crate::jid::Jid;
+use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
+use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError};
+use crate::storage::Ticket;
+use crate::xml::ns;
+use log::debug;
+
+const LOG: &str = "couplet::pipeline";
+
+/// A parcel for a session, and whether it waits for what the input stores.
+pub struct Delivery {
+    /// To which session.
+    pub session: SessionId,
+    /// The stanza.
+    pub parcel: Parcel,
+    /// [`InFlight::promise`].
+    pub promise: bool,
+}
+
+/// Takes a stanza from a session; its `from` is the session's full address.
+pub fn from_session(core: &mut Core, modules: &mut Modules, id: SessionId, stanza: Stanza) {
+    match stanza.kind {
+        Kind::Presence(_) => {
+            core.counters.presences = core.counters.presences.wrapping_add(1);
+            let copy = stanza.clone();
+            let done = core.presence_from_session(id, stanza).and_then(|change| match change {
+                Change::Reachable => modules.session(core, id, SessionEvent::Reachable),
+                Change::Other => Ok(()),
+            });
+            if let Err(error) = done {
+                bounce(core, &copy, &error);
+            }
+        }
+        Kind::Message(_) | Kind::Iq(_) => {
+            match stanza.kind {
+                Kind::Iq(_) => core.counters.iqs = core.counters.iqs.wrapping_add(1),
+                _ => core.counters.messages = core.counters.messages.wrapping_add(1),
+            }
+            // RFC 6120 section 10.3: without addressee it is for the sender's own account.
+            let to = stanza.to.clone().or_else(|| stanza.from.as_ref().map(Jid::bare));
+            core.send(InFlight { origin: Some(id), ..InFlight::passing(Stanza { to, ..stanza }) });
+        }
+    }
+}
+
+/// Takes everything on the queue through the phases.
+pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
+    while let Some(mut flight) = core.queue.pop_front() {
+        match flight.dest {
+            Dest::Session(id) => deliver(flight, id, out),
+            Dest::Address => {
+                if let Err(error) = phases(core, modules, &mut flight, out) {
+                    bounce(core, &flight.stanza, &error);
+                }
+            }
+        }
+    }
+}
+
+fn phases(
+    core: &mut Core,
+    modules: &mut Modules,
+    flight: &mut InFlight,
+    out: &mut Vec<Delivery>,
+) -> Result<(), StanzaError> {
+    let Some(to) = flight.stanza.to.clone() else { return Ok(()) };
+    let from_account = |f: &Jid| f.node().is_some() && core.is_local(f);
+    if flight.filters == Filters::Both && flight.stanza.from.as_ref().is_some_and(from_account) {
+        let flow = modules.filter_out(core, flight)?;
+        if stopped(core, flight, flow) {
+            return Ok(());
+        }
+        if flight.origin.is_some() {
+            modules.copy(core, Dir::Sent, flight, &[]);
+        }
+    }
+    if !core.is_local(&to) {
+        return to_remote(core, flight);
+    }
+    if to.node().is_none() {
+        return to_host(core, modules, flight, &to);
+    }
+    to_account(core, modules, flight, &to, out)
+}
+
+/// There is no federation yet: no other server can be found.
+fn to_remote(core: &mut Core, flight: &InFlight) -> Result<(), StanzaError> {
+    match flight.stanza.kind {
+        // Presence to contacts elsewhere is not worth an error for each of them.
+        Kind::Presence(_) => dropped(core, flight, "no such server"),
+        Kind::Message(_) | Kind::Iq(_) => return Err(Condition::RemoteServerNotFound.into()),
+    }
+    Ok(())
+}
+
+fn to_host(core: &mut Core, modules: &mut Modules, flight: &InFlight, to: &Jid) -> Result<(), StanzaError> {
+    match flight.stanza.kind {
+        Kind::Iq(IqType::Get | IqType::Set) if to.is_host() => {
+            answer(core, modules, Scope::Host, flight, to);
+            Ok(())
+        }
+        Kind::Iq(IqType::Get | IqType::Set) | Kind::Message(_) => Err(Condition::ServiceUnavailable.into()),
+        Kind::Iq(IqType::Result | IqType::Error) | Kind::Presence(_) => {
+            dropped(core, flight, "the host itself takes none");
+            Ok(())
+        }
+    }
+}
+
+fn to_account(
+    core: &mut Core,
+    modules: &mut Modules,
+    flight: &mut InFlight,
+    to: &Jid,
+    out: &mut Vec<Delivery>,
+) -> Result<(), StanzaError> {
+    let exists = core.account_exists(to)?;
+    if exists && flight.filters != Filters::None {
+        let flow = modules.filter_in(core, flight)?;
+        if stopped(core, flight, flow) {
+            return Ok(());
+        }
+    }
+    let verdict = decide(flight.stanza.kind, addressee(core, to, exists));
+    debug!(target: LOG, "{:?} to {to}: {verdict:?}", flight.stanza.kind);
+    let reached = match verdict {
+        Verdict::Session => core.sessions.find(to).into_iter().collect(),
+        Verdict::Highest => core.sessions.highest(to),
+        Verdict::NonNegative => core.sessions.of_where(to, |s| s.available.as_ref().is_some_and(|a| a.priority >= 0)),
+        Verdict::Available => core.sessions.of_where(to, |s| s.available.is_some()),
+        Verdict::Account => {
+            answer(core, modules, Scope::Account, flight, &to.bare());
+            return Ok(());
+        }
+        Verdict::Subscription => {
+            if let Kind::Presence(kind) = flight.stanza.kind {
+                core.subscription_in(kind, &flight.stanza)?;
+            }
+            return Ok(());
+        }
+        Verdict::Undelivered => return undelivered(core, modules, flight),
+        Verdict::Bounce(condition) => return Err(condition.into()),
+        Verdict::Drop => {
+            dropped(core, flight, "RFC 6121 section 8.5");
+            return Ok(());
+        }
+    };
+    if matches!(flight.stanza.kind, Kind::Message(_)) {
+        modules.copy(core, Dir::Received, flight, &reached);
+    }
+    if reached.len() > 1 && flight.tail.is_none() {
+        flight.tail = Some(flight.stanza.tail());
+    }
+    for id in reached {
+        deliver(flight.clone(), id, out);
+    }
+    Ok(())
+}
+
+fn addressee(core: &Core, to: &Jid, exists: bool) -> Addressee {
+    if !exists {
+        return Addressee::NoAccount;
+    }
+    if !to.is_bare() && core.sessions.find(to).is_some() {
+        return Addressee::FullPresent;
+    }
+    let priority = |id| core.sessions.get(id).and_then(|s| s.available.as_ref()).map(|a| a.priority);
+    let top = core.sessions.of(to).iter().copied().filter_map(priority).max();
+    let reachable = top.is_some_and(|p| p >= 0);
+    if to.is_bare() {
+        Addressee::Bare { reachable, available: top.is_some() }
+    } else {
+        Addressee::FullAbsent { reachable }
+    }
+}
+
+fn undelivered(core: &mut Core, modules: &mut Modules, flight: &InFlight) -> Result<(), StanzaError> {
+    match modules.undelivered(core, flight)? {
+        Undelivered::NotMine => Err(Condition::ServiceUnavailable.into()),
+        Undelivered::Refused(error) => Err(error),
+        Undelivered::Kept(reason) => {
+            debug!(target: LOG, "kept for {:?}: {reason}", flight.stanza.to);
+            Ok(())
+        }
+        Undelivered::Dropped(reason) => {
+            dropped(core, flight, reason);
+            Ok(())
+        }
+    }
+}
+
+/// Has a request answered by the core or the module that has its route.
+fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFlight, owner: &Jid) {
+    let stanza = &flight.stanza;
+    let Some(child) = stanza.request() else { return };
+    let session = stanza.from.as_ref().and_then(|from| core.sessions.find(from));
+    let request = Request { stanza, child, owner, session, is_set: matches!(stanza.kind, Kind::Iq(IqType::Set)) };
+    let answer = if scope == Scope::Account && child.is(ns::ROSTER, "query") {
+        core.roster_request(&request)
+    } else if child.is(ns::SESSION, "session") && request.is_set {
+        // RFC 3921 section 3, which RFC 6121 made a no-op.
+        Ok(Answer::Empty)
+    } else {
+        modules.iq(core, scope, &request).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()))
+    };
+    match answer {
+        Ok(Answer::Result(element)) => core.reply(stanza, |b| b.copy(element.root())),
+        Ok(Answer::Empty) => core.reply(stanza, |_| {}),
+        Ok(Answer::Done) => {}
+        Err(error) => bounce(core, stanza, &error),
+    }
+}
+
+/// Phase *deliver*: the stanza leaves the pipeline.
+fn deliver(flight: InFlight, session: SessionId, out: &mut Vec<Delivery>) {
+    let InFlight { stanza, tail, promise, .. } = flight;
+    let tail = tail.unwrap_or_else(|| stanza.tail());
+    let Stanza { kind, to, from, id, .. } = stanza;
+    out.push(Delivery { session, parcel: Parcel { kind, to, from, id, tail, after: Ticket(0) }, promise });
+}
+
+fn stopped(core: &mut Core, flight: &InFlight, flow: Flow) -> bool {
+    match flow {
+        Flow::Pass => false,
+        Flow::Drop(reason) => {
+            dropped(core, flight, reason);
+            true
+        }
+        Flow::Bounce(error) => {
+            bounce(core, &flight.stanza, &error);
+            true
+        }
+    }
+}
+
+fn bounce(core: &mut Core, stanza: &Stanza, error: &StanzaError) {
+    debug!(target: LOG, "bounced {:?} to {:?}: {}", stanza.kind, stanza.to, error.condition.as_str());
+    core.counters.bounced = core.counters.bounced.wrapping_add(1);
+    core.refuse(stanza, error);
+}
+
+fn dropped(core: &mut Core, flight: &InFlight, reason: &str) {
+    debug!(target: LOG, "dropped {:?} to {:?}: {reason}", flight.stanza.kind, flight.stanza.to);
+    core.counters.dropped = core.counters.dropped.wrapping_add(1);
+}

@@ -1,0 +1,514 @@
+//! What the engine sees of the store: three layers, the upper ones hiding the lower.
+//!
+//! * *scratch*: what the input at hand has written;
+//! * *pending*: what inputs before it have written and the last snapshot does not show: the batch of the tick that is
+//!   open, and the batches on their way to the disk;
+//! * the last committed *snapshot*.
+//!
+//! Pending is one map, each row with the newest batch that wrote it. Rows leave it when that batch is durable, and all
+//! leave it when a commit failed, because every batch behind a failed one fails too.
+
+use super::{Batch, Each, Encoder, Reader, Record, Row, Snapshot, StoreError, Table, Ticket, codec};
+use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::iter::{Peekable, Rev};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// What a pending row costs beside its key and value, roughly: two map entries and the counts of its two allocations.
+const ROW_BYTES: usize = 96;
+
+type Value = Option<Arc<[u8]>>;
+type Map<V> = BTreeMap<Arc<[u8]>, V>;
+
+/// The engine's store. See the [module](self) for its layers.
+pub struct View {
+    reader: Box<dyn Reader>,
+    /// `None` after a failure, until the back end gives a new one.
+    snapshot: Option<Box<dyn Snapshot>>,
+    scratch: Map<Value>,
+    /// The input at hand has writes, in scratch or already joined.
+    wrote: bool,
+    /// Newest batch of a row that the input at hand has read.
+    read: Ticket,
+    pending: Map<Pending>,
+    /// Number of the tick's batch, and the keys that are in it.
+    open: Ticket,
+    open_keys: Vec<Arc<[u8]>>,
+    open_bytes: usize,
+    /// Batches on their way, with their bytes.
+    waiting: VecDeque<(Ticket, usize)>,
+    durable: Ticket,
+    epoch: u32,
+    /// Kept for their memory.
+    key: Vec<u8>,
+    encoder: Encoder,
+}
+
+struct Pending {
+    ticket: Ticket,
+    value: Value,
+}
+
+impl View {
+    /// A view of what `reader` has committed.
+    ///
+    /// # Errors
+    /// When the back end fails.
+    pub fn new(reader: Box<dyn Reader>) -> Result<View, StoreError> {
+        let snapshot = reader.snapshot()?;
+        Ok(View {
+            reader,
+            snapshot: Some(snapshot),
+            scratch: Map::new(),
+            wrote: false,
+            read: Ticket(0),
+            pending: Map::new(),
+            open: Ticket(1),
+            open_keys: Vec::new(),
+            open_bytes: 0,
+            waiting: VecDeque::new(),
+            durable: Ticket(0),
+            epoch: 0,
+            key: Vec::new(),
+            encoder: Encoder::new(),
+        })
+    }
+
+    /// One row.
+    ///
+    /// # Errors
+    /// When the back end fails or the row cannot be decoded.
+    pub fn get<T: Table>(&mut self, owner: &str, sub: &[u8]) -> Result<Option<T::Value>, StoreError> {
+        self.look(T::ID, owner, sub, |bytes| codec::from_bytes(bytes).ok_or_else(|| unreadable::<T>(owner)))?
+            .transpose()
+    }
+
+    /// True when there is such a row.
+    ///
+    /// # Errors
+    /// When the back end fails.
+    pub fn contains<T: Table>(&mut self, owner: &str, sub: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.look(T::ID, owner, sub, |_| ())?.is_some())
+    }
+
+    /// Writes a row in the place of the one that is there.
+    pub fn put<T: Table>(&mut self, owner: &str, sub: &[u8], value: &T::Value) {
+        self.encoder.clear();
+        value.encode(&mut self.encoder);
+        let value = Arc::from(self.encoder.as_bytes());
+        self.write(T::ID, owner, sub, Some(value));
+    }
+
+    /// Deletes a row, if there is one.
+    pub fn delete<T: Table>(&mut self, owner: &str, sub: &[u8]) {
+        self.write(T::ID, owner, sub, None);
+    }
+
+    /// The first `max` rows of an owner in the order of their sub keys.
+    ///
+    /// # Errors
+    /// When the back end fails or a row cannot be decoded.
+    pub fn list<T: Table>(&mut self, owner: &str, max: usize) -> Result<Vec<Row<T>>, StoreError> {
+        self.rows::<T>(owner, b"", false, max)
+    }
+
+    /// As [`View::list`], of those rows whose sub key starts with `prefix`. The sub keys come whole.
+    ///
+    /// # Errors
+    /// As [`View::list`].
+    pub fn list_from<T: Table>(&mut self, owner: &str, prefix: &[u8], max: usize) -> Result<Vec<Row<T>>, StoreError> {
+        self.rows::<T>(owner, prefix, false, max)
+    }
+
+    /// The row with the lowest sub key.
+    ///
+    /// # Errors
+    /// As [`View::list`].
+    pub fn first<T: Table>(&mut self, owner: &str) -> Result<Option<Row<T>>, StoreError> {
+        Ok(self.rows::<T>(owner, b"", false, 1)?.pop())
+    }
+
+    /// The row with the highest sub key.
+    ///
+    /// # Errors
+    /// As [`View::list`].
+    pub fn last<T: Table>(&mut self, owner: &str) -> Result<Option<Row<T>>, StoreError> {
+        Ok(self.rows::<T>(owner, b"", true, 1)?.pop())
+    }
+
+    /// How many rows an owner has.
+    ///
+    /// # Errors
+    /// When the back end fails.
+    pub fn count<T: Table>(&mut self, owner: &str) -> Result<usize, StoreError> {
+        self.set_key(owner, Some(T::ID), b"");
+        self.walk(false, |count: &mut usize, _, _| {
+            *count += 1;
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Deletes all rows of an owner, of every table.
+    ///
+    /// # Errors
+    /// When the back end fails; then nothing is deleted.
+    pub fn delete_owner(&mut self, owner: &str) -> Result<(), StoreError> {
+        self.set_key(owner, None, b"");
+        let keys = self.walk(false, |keys: &mut Vec<Arc<[u8]>>, key, _| {
+            keys.push(Arc::from(key));
+            ControlFlow::Continue(())
+        })?;
+        self.wrote |= !keys.is_empty();
+        self.scratch.extend(keys.into_iter().map(|key| (key, None)));
+        Ok(())
+    }
+
+    /// Starts an input: nothing is written or read by it yet.
+    pub fn begin(&mut self) {
+        self.scratch.clear();
+        self.wrote = false;
+        self.read = Ticket(0);
+    }
+
+    /// What an output of this input must wait for if it shows stored state: the tick's batch when the input has
+    /// written, else the newest batch on its way whose rows it has read, else nothing (0).
+    pub fn ticket(&self) -> Ticket {
+        if self.wrote { self.open } else { self.read }
+    }
+
+    /// The input returned well: its writes are part of the tick's batch now.
+    pub fn join(&mut self) {
+        for (key, value) in std::mem::take(&mut self.scratch) {
+            self.open_bytes += row_bytes(&key, &value);
+            match self.pending.entry(key) {
+                btree_map::Entry::Occupied(mut row) if row.get().ticket == self.open => {
+                    self.open_bytes -= row_bytes(row.key(), &row.get().value);
+                    row.get_mut().value = value;
+                }
+                btree_map::Entry::Occupied(mut row) => {
+                    self.open_keys.push(row.key().clone());
+                    row.insert(Pending { ticket: self.open, value });
+                }
+                btree_map::Entry::Vacant(row) => {
+                    self.open_keys.push(row.key().clone());
+                    row.insert(Pending { ticket: self.open, value });
+                }
+            }
+        }
+    }
+
+    /// The input failed: its writes never happened.
+    pub fn drop_scratch(&mut self) {
+        self.scratch.clear();
+        self.wrote = false;
+    }
+
+    /// Ends the tick. What it has written, for the storage thread, under the ticket that [`View::ticket`] promised.
+    pub fn close_batch(&mut self) -> Option<Batch> {
+        if self.open_keys.is_empty() {
+            return None;
+        }
+        let writes = std::mem::take(&mut self.open_keys)
+            .into_iter()
+            .filter_map(|key| self.pending.get(&key).map(|row| row.value.clone()).map(|value| (key, value)))
+            .collect();
+        let batch = Batch { ticket: self.open, epoch: self.epoch, writes };
+        self.waiting.push_back((self.open, std::mem::take(&mut self.open_bytes)));
+        self.open.0 += 1;
+        Some(batch)
+    }
+
+    /// All batches up to `upto` are durable: the view stands on a new snapshot from now on.
+    ///
+    /// # Errors
+    /// When the back end gives no snapshot. The view shows the same rows all the same.
+    pub fn committed(&mut self, upto: Ticket) -> Result<(), StoreError> {
+        if upto <= self.durable {
+            return Ok(());
+        }
+        self.durable = upto;
+        while self.waiting.front().is_some_and(|(ticket, _)| *ticket <= upto) {
+            self.waiting.pop_front();
+        }
+        // Only a snapshot that has these rows allows to forget them.
+        self.snapshot = Some(self.reader.snapshot()?);
+        self.pending.retain(|_, row| row.ticket > upto);
+        Ok(())
+    }
+
+    /// A commit failed: all batches on their way, the tick's batch, and the scratch of an input at hand never happened.
+    /// What was promised under their tickets will not come true; those numbers are not used again.
+    ///
+    /// # Errors
+    /// When the back end gives no snapshot. Each read tries again.
+    pub fn failed(&mut self) -> Result<(), StoreError> {
+        self.begin();
+        self.pending.clear();
+        self.open_keys.clear();
+        self.open_bytes = 0;
+        self.waiting.clear();
+        self.open.0 += 1;
+        self.epoch = self.epoch.saturating_add(1);
+        self.snapshot = None;
+        self.snapshot = Some(self.reader.snapshot()?);
+        Ok(())
+    }
+
+    /// The newest ticket that is durable.
+    pub fn durable(&self) -> Ticket {
+        self.durable
+    }
+
+    /// Bytes of memory that batches hold, those on their way and the tick's.
+    pub fn pending_bytes(&self) -> usize {
+        self.waiting.iter().map(|(_, bytes)| bytes).sum::<usize>() + self.open_bytes
+    }
+
+    /// Shows `each` the bytes of a row.
+    fn look<R>(
+        &mut self,
+        table: u8,
+        owner: &str,
+        sub: &[u8],
+        each: impl Fn(&[u8]) -> R,
+    ) -> Result<Option<R>, StoreError> {
+        self.set_key(owner, Some(table), sub);
+        if let Some(value) = self.scratch.get(&self.key[..]) {
+            return Ok(value.as_deref().map(each));
+        }
+        if let Some(row) = self.pending.get(&self.key[..]) {
+            let (ticket, found) = (row.ticket, row.value.as_deref().map(each));
+            self.note_read(ticket);
+            return Ok(found);
+        }
+        let key = std::mem::take(&mut self.key);
+        let found = self.on_snapshot(|_, snapshot| {
+            let mut found = None;
+            snapshot.read(&key, &mut |bytes| found = Some(each(bytes)))?;
+            Ok(found)
+        });
+        self.key = key;
+        found
+    }
+
+    fn write(&mut self, table: u8, owner: &str, sub: &[u8], value: Value) {
+        self.set_key(owner, Some(table), sub);
+        self.scratch.insert(Arc::from(&self.key[..]), value);
+        self.wrote = true;
+    }
+
+    fn rows<T: Table>(
+        &mut self,
+        owner: &str,
+        prefix: &[u8],
+        back: bool,
+        max: usize,
+    ) -> Result<Vec<Row<T>>, StoreError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        self.set_key(owner, Some(T::ID), prefix);
+        let head = self.key.len() - prefix.len();
+        let (rows, unreadable_row) = self.walk(back, |(rows, unreadable): &mut (Vec<_>, bool), key, bytes| {
+            match (key.get(head..), codec::from_bytes(bytes)) {
+                (Some(sub), Some(value)) => rows.push((sub.to_vec(), value)),
+                _ => *unreadable = true,
+            }
+            if *unreadable || rows.len() >= max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if unreadable_row { Err(unreadable::<T>(owner)) } else { Ok(rows) }
+    }
+
+    /// Shows `each` the rows whose key starts with `self.key`, merged from all layers, and gives what it made of them.
+    fn walk<A: Default>(
+        &mut self,
+        back: bool,
+        mut each: impl FnMut(&mut A, &[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<A, StoreError> {
+        let from = std::mem::take(&mut self.key);
+        let to = end_of(&from);
+        let result = self.on_snapshot(|view, snapshot| {
+            let mut made = A::default();
+            let read = view.merge(snapshot, (&from, &to), back, &mut |key, value| each(&mut made, key, value))?;
+            Ok((made, read))
+        });
+        self.key = from;
+        let (made, read) = result?;
+        self.note_read(read);
+        Ok(made)
+    }
+
+    /// Merges the layers between two keys. Gives the newest ticket of the rows that it came by.
+    fn merge(
+        &self,
+        snapshot: &dyn Snapshot,
+        (from, to): (&[u8], &[u8]),
+        back: bool,
+        each: Each<'_>,
+    ) -> Result<Ticket, StoreError> {
+        let mut upper = Upper {
+            scratch: Walk::new(&self.scratch, from, to, back).peekable(),
+            pending: Walk::new(&self.pending, from, to, back).peekable(),
+            back,
+            read: Ticket(0),
+        };
+        let mut flow = ControlFlow::Continue(());
+        let mut below = |key: &[u8], value: &[u8]| {
+            while let Some(row) = upper.next_before(Some(key)) {
+                if let (key, Some(value)) = row {
+                    flow = each(key, value);
+                    if flow.is_break() {
+                        return flow;
+                    }
+                }
+            }
+            flow = match upper.next_at(key) {
+                Some((key, Some(value))) => each(key, value),
+                Some((_, None)) => ControlFlow::Continue(()),
+                None => each(key, value),
+            };
+            flow
+        };
+        if back {
+            snapshot.scan_back(from, to, &mut below)?;
+        } else {
+            snapshot.scan(from, to, &mut below)?;
+        }
+        while flow.is_continue()
+            && let Some((key, value)) = upper.next_before(None)
+        {
+            if let Some(value) = value {
+                flow = each(key, value);
+            }
+        }
+        Ok(upper.read)
+    }
+
+    /// Reads from the snapshot; once more from a new one when that fails, because a snapshot ends when its back end had
+    /// to be opened again. What a newer one has more is in the pending layer too, or was given up.
+    fn on_snapshot<R>(
+        &mut self,
+        mut read: impl FnMut(&Self, &dyn Snapshot) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        if let Some(snapshot) = &self.snapshot
+            && let Ok(found) = read(self, &**snapshot)
+        {
+            return Ok(found);
+        }
+        let snapshot = self.reader.snapshot()?;
+        let found = read(self, &*snapshot);
+        self.snapshot = Some(snapshot);
+        found
+    }
+
+    fn note_read(&mut self, ticket: Ticket) {
+        if ticket > self.durable {
+            self.read = self.read.max(ticket);
+        }
+    }
+
+    fn set_key(&mut self, owner: &str, table: Option<u8>, sub: &[u8]) {
+        self.key.clear();
+        self.key.extend_from_slice(owner.as_bytes());
+        // No address has a byte 0, as stringprep forbids it. Were there one, 0xff, which no text has, keeps owners apart.
+        for byte in &mut self.key {
+            if *byte == 0 {
+                *byte = 0xff;
+            }
+        }
+        self.key.push(0);
+        self.key.extend(table);
+        self.key.extend_from_slice(sub);
+    }
+}
+
+/// The two upper layers as one.
+struct Upper<'a> {
+    scratch: Peekable<Walk<'a, Value>>,
+    pending: Peekable<Walk<'a, Pending>>,
+    back: bool,
+    read: Ticket,
+}
+
+type UpperRow<'a> = (&'a [u8], Option<&'a [u8]>);
+
+impl<'a> Upper<'a> {
+    /// The next row if it comes before `key`, or whatever comes next.
+    fn next_before(&mut self, key: Option<&[u8]>) -> Option<UpperRow<'a>> {
+        let next = self.next_key()?;
+        if key.is_some_and(|key| !self.before(next, key)) {
+            return None;
+        }
+        self.next_at(next)
+    }
+
+    /// The row of `key` if it is the next one.
+    fn next_at(&mut self, key: &[u8]) -> Option<UpperRow<'a>> {
+        let pending = self.pending.next_if(|(next, _)| ***next == *key);
+        if let Some((_, row)) = pending {
+            self.read = self.read.max(row.ticket);
+        }
+        match self.scratch.next_if(|(next, _)| ***next == *key) {
+            Some((key, value)) => Some((key, value.as_deref())),
+            None => pending.map(|(key, row)| (&**key, row.value.as_deref())),
+        }
+    }
+
+    fn next_key(&mut self) -> Option<&'a [u8]> {
+        let scratch = self.scratch.peek().map(|(key, _)| &***key);
+        let pending = self.pending.peek().map(|(key, _)| &***key);
+        match (scratch, pending) {
+            (Some(a), Some(b)) => Some(if self.before(a, b) { a } else { b }),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn before(&self, a: &[u8], b: &[u8]) -> bool {
+        if self.back { a > b } else { a < b }
+    }
+}
+
+/// A range of a map in either direction.
+enum Walk<'a, V> {
+    Forward(btree_map::Range<'a, Arc<[u8]>, V>),
+    Back(Rev<btree_map::Range<'a, Arc<[u8]>, V>>),
+}
+
+impl<'a, V> Walk<'a, V> {
+    fn new(map: &'a Map<V>, from: &[u8], to: &[u8], back: bool) -> Self {
+        use std::ops::Bound::{Excluded, Included};
+        let range = map.range::<[u8], _>((Included(from), Excluded(to)));
+        if back { Walk::Back(range.rev()) } else { Walk::Forward(range) }
+    }
+}
+
+impl<'a, V> Iterator for Walk<'a, V> {
+    type Item = (&'a Arc<[u8]>, &'a V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Walk::Forward(range) => range.next(),
+            Walk::Back(range) => range.next(),
+        }
+    }
+}
+
+/// The first key behind all that start with `prefix`, which has a byte other than 0xff: the 0 behind the owner.
+fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+fn row_bytes(key: &[u8], value: &Value) -> usize {
+    key.len() + value.as_ref().map_or(0, |value| value.len()) + ROW_BYTES
+}
+
+fn unreadable<T: Table>(owner: &str) -> StoreError {
+    StoreError::Corrupt(format!("a row of table {} of {owner} cannot be read", T::NAME))
+}

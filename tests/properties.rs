@@ -1,0 +1,312 @@
+//! Properties of the lowest floors: what is written is read back, framing does not depend on how bytes arrive,
+//! nothing a peer can send makes them panic, and preparing an address twice changes nothing.
+
+use couplet::jid::Jid;
+use couplet::limits::Limits;
+use couplet::xml::{
+    Builder, Element, FrameKind, Reader, ScanError, ScanLimits, Scanner, Template, ns, parse, write_attribute,
+};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+/// What a random element is made of. Recursion is bounded by the strategy.
+#[derive(Clone, Debug)]
+enum Node {
+    Text(String),
+    Element { ns: String, name: String, attributes: Vec<(String, String, String)>, children: Vec<Node> },
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-zA-Z_][a-zA-Z0-9._-]{0,6}",
+        "[\u{E9}\u{3C0}\u{4E2D}][a-z\u{B7}\u{300}]{0,3}",
+        "xmlns|xml|ns0|ns1|xmlnsa"
+    ]
+}
+
+fn any_ns() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => prop::sample::select(vec!["", ns::CLIENT, ns::SERVER, ns::STREAM, "u:a", "u:b"]).prop_map(str::to_owned),
+        1 => any_text(1..6),
+    ]
+}
+
+/// Characters that XML allows, with a liking for those that mean something to it.
+fn any_text(len: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => prop::sample::select(vec![
+            "<", ">", "&", "'", "\"", "]", "]]>", "<![CDATA[", "<!--", "-->", "<?", "?>", "/>", "</", "&amp;", "&#x0;",
+            "\r", "\n", "\t", "\r\n", " ", "=", ";", "\u{FEFF}", "\u{85}", "\u{2028}", "\u{1F98A}", "\u{FFFD}",
+        ]).prop_map(str::to_owned),
+        4 => "[ -~]{1,8}",
+        1 => any::<char>().prop_filter("a character of XML 1.0", |c| is_xml_char(*c)).prop_map(String::from),
+    ];
+    vec(piece, len).prop_map(|pieces| pieces.concat())
+}
+
+fn is_xml_char(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..)
+}
+
+fn any_attributes() -> impl Strategy<Value = Vec<(String, String, String)>> {
+    let ns = prop_oneof![4 => Just(String::new()), 1 => Just(ns::XML.to_owned()), 1 => "u:[a-c']"];
+    let name = any_name().prop_filter("not a declaration", |name| name != "xmlns");
+    btree_map((ns, name), any_text(0..4), 0..4)
+        .prop_map(|map| map.into_iter().map(|((ns, name), value)| (ns, name, value)).collect())
+}
+
+fn any_node() -> impl Strategy<Value = Node> {
+    let element =
+        |children| {
+            (any_ns(), any_name(), any_attributes(), children)
+                .prop_map(|(ns, name, attributes, children)| Node::Element { ns, name, attributes, children })
+        };
+    let leaf = prop_oneof![any_text(1..5).prop_map(Node::Text), element(Just(Vec::new()).boxed())];
+    leaf.prop_recursive(6, 40, 5, move |inner| element(vec(inner, 0..5).boxed()))
+}
+
+fn any_element() -> impl Strategy<Value = Element> {
+    (any_ns(), any_name(), any_attributes(), vec(any_node(), 0..5)).prop_map(|(ns, name, attributes, children)| {
+        let mut b = Builder::new(&ns, &name);
+        for (ns, name, value) in &attributes {
+            b.attr_ns(ns, name, value);
+        }
+        children.iter().for_each(|child| add(&mut b, child));
+        b.finish()
+    })
+}
+
+fn add(b: &mut Builder, node: &Node) {
+    match node {
+        Node::Text(text) => b.text(text),
+        Node::Element { ns, name, attributes, children } => {
+            b.open(ns, name);
+            for (ns, name, value) in attributes {
+                b.attr_ns(ns, name, value);
+            }
+            children.iter().for_each(|child| add(b, child));
+            b.close();
+        }
+    }
+}
+
+fn scanner() -> Scanner {
+    Scanner::new(ScanLimits::authenticated(&Limits::default()))
+}
+
+fn reader_in(content_ns: &str) -> (Reader, Template) {
+    let mut reader = Reader::new(&Limits::default());
+    let mut header = b"<stream".to_vec();
+    write_attribute("xmlns", content_ns, &mut header);
+    header.push(b'>');
+    let template = reader.stream_header(&header).unwrap().template;
+    (reader, template)
+}
+
+/// Frames of `bytes` that arrive in pieces of the given lengths, again and again, and the error behind them. White
+/// space comes as it arrives, so that runs of it are joined here.
+fn frames(bytes: &[u8], pieces: &[usize]) -> (Vec<(FrameKind, Vec<u8>)>, Option<ScanError>) {
+    let mut scanner = scanner();
+    let mut found: Vec<(FrameKind, Vec<u8>)> = Vec::new();
+    let (mut buf, mut rest) = (Vec::new(), bytes);
+    for len in pieces.iter().cycle() {
+        let (piece, behind) = rest.split_at((*len).min(rest.len()));
+        buf.extend_from_slice(piece);
+        rest = behind;
+        loop {
+            match scanner.scan(&buf) {
+                Ok(None) => break,
+                Err(error) => return (found, Some(error)),
+                Ok(Some(frame)) => {
+                    assert!((1..=buf.len()).contains(&frame.len));
+                    let bytes = buf.drain(..frame.len);
+                    match found.last_mut() {
+                        Some((FrameKind::Whitespace, last)) if frame.kind == FrameKind::Whitespace => {
+                            last.extend(bytes)
+                        }
+                        _ => found.push((frame.kind, bytes.collect())),
+                    }
+                }
+            }
+        }
+        if rest.is_empty() {
+            break;
+        }
+    }
+    (found, None)
+}
+
+/// Bytes of a stream, whole or damaged.
+fn any_stream() -> impl Strategy<Value = Vec<u8>> {
+    let markup = prop::sample::select(vec![
+        "<a>",
+        "</a>",
+        "<a",
+        "/>",
+        ">",
+        "<a/>",
+        "<a b='",
+        "' c=\"",
+        "'",
+        "\"",
+        "<![CDATA[",
+        "]]>",
+        "]",
+        "<!",
+        "<!--",
+        "<?xml ",
+        "version='1.0'?>",
+        "&lt;",
+        "&#x41;",
+        "&",
+        ";",
+        "\u{E9}",
+        "</stream>",
+        "<stream xmlns='jabber:client'>",
+        "</",
+        " ",
+        "\n",
+        " xmlns:p='u'",
+        "<p:a",
+        "=",
+    ]);
+    let body = prop_oneof![
+        6 => any_element().prop_map(|e| e.root().to_xml().into_bytes()),
+        6 => markup.prop_map(|m| m.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..8),
+    ];
+    (any::<bool>(), vec(body, 0..12)).prop_map(|(whole, parts)| {
+        let mut bytes = if whole { b"<?xml version='1.0'?>\n<stream>".to_vec() } else { Vec::new() };
+        bytes.extend(parts.concat());
+        bytes
+    })
+}
+
+fn any_part() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[a-zA-Z0-9._-]{1,12}",
+        2 => "[ -~]{1,8}",
+        2 => "[\u{C0}-\u{24F}\u{370}-\u{3FF}\u{5D0}-\u{5EA}\u{AD}\u{300}-\u{345}\u{1E00}-\u{2134}\u{3002}\u{FF00}-\u{FF21}.]{1,6}",
+        1 => vec(any::<char>(), 1..5).prop_map(String::from_iter),
+    ]
+}
+
+proptest! {
+    /// A stanza that one server writes is the same stanza for the next.
+    #[test]
+    fn what_is_written_is_read_back(element in any_element()) {
+        for content_ns in [ns::CLIENT, "u:a"] {
+            let mut written = Vec::new();
+            element.root().write(content_ns, &mut written);
+            let mut scanner = scanner();
+            let open = scanner.scan(b"<stream>").unwrap().unwrap();
+            prop_assert_eq!(open.kind, FrameKind::StreamOpen);
+            let frame = scanner.scan(&written).unwrap().unwrap();
+            prop_assert_eq!((frame.kind, frame.len), (FrameKind::Element, written.len()));
+            let (mut reader, template) = reader_in(content_ns);
+            let read = reader.element(&template, &written).unwrap();
+            prop_assert_eq!(&read, &element);
+            let mut again = Vec::new();
+            read.root().write(content_ns, &mut again);
+            prop_assert_eq!(again, written);
+        }
+    }
+
+    #[test]
+    fn what_is_written_for_storage_is_read_back(element in any_element()) {
+        let text = element.root().to_xml();
+        let read = parse(&text).unwrap();
+        prop_assert_eq!(&read, &element);
+        prop_assert_eq!(read.root().to_xml(), text);
+    }
+
+    #[test]
+    fn a_copy_is_equal_wherever_it_comes_from(element in any_element()) {
+        prop_assert_eq!(&element.root().to_element(), &element);
+        for child in element.root().children() {
+            let copy = child.to_element();
+            prop_assert_eq!(copy.root().to_xml(), child.to_xml());
+            prop_assert_eq!(copy.root().to_element(), copy);
+        }
+    }
+
+    #[test]
+    fn framing_does_not_depend_on_how_the_bytes_arrive(bytes in any_stream(), pieces in vec(1usize..40, 1..6)) {
+        let whole = frames(&bytes, &[usize::MAX]);
+        prop_assert_eq!(&frames(&bytes, &pieces), &whole);
+        prop_assert_eq!(&frames(&bytes, &[1]), &whole);
+        let found: usize = whole.0.iter().map(|(_, frame)| frame.len()).sum();
+        prop_assert!(found <= bytes.len());
+    }
+
+    /// The reader finds the end of an element where the scanner has put it, or refuses it.
+    #[test]
+    fn whatever_the_scanner_frames_the_reader_reads_or_refuses(bytes in any_stream()) {
+        let (mut reader, template) = reader_in(ns::CLIENT);
+        for (kind, frame) in frames(&bytes, &[usize::MAX]).0 {
+            match kind {
+                FrameKind::StreamOpen => {
+                    let _ = reader.stream_header(&frame);
+                }
+                FrameKind::Element => {
+                    if let Ok(element) = reader.element(&template, &frame) {
+                        let mut written = Vec::new();
+                        element.root().write(ns::CLIENT, &mut written);
+                        prop_assert_eq!(reader.element(&template, &written), Ok(element));
+                    }
+                }
+                FrameKind::Declaration | FrameKind::StreamClose | FrameKind::Whitespace => {}
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_anything_panic(bytes in vec(any::<u8>(), 0..200)) {
+        frames(&bytes, &[3]);
+        let (mut reader, template) = reader_in(ns::CLIENT);
+        let _ = reader.element(&template, &bytes);
+        let _ = reader.stream_header(&bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        let _ = parse(&text);
+        let _ = Jid::parse(&text);
+    }
+
+    #[test]
+    fn no_damaged_stream_makes_the_reader_panic(bytes in any_stream()) {
+        let (mut reader, template) = reader_in(ns::CLIENT);
+        let _ = reader.element(&template, &bytes);
+        let _ = reader.stream_header(&bytes);
+        let _ = parse(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn preparing_an_address_twice_changes_nothing(
+        node in option::of(any_part()),
+        domain in any_part(),
+        resource in option::of(any_part()),
+    ) {
+        if let Ok(jid) = Jid::from_parts(node.as_deref(), &domain, resource.as_deref()) {
+            prop_assert_eq!(Jid::parse(jid.as_str()), Ok(jid.clone()));
+            let again = Jid::from_parts(jid.node(), jid.domain(), jid.resource());
+            prop_assert_eq!(again, Ok(jid.clone()));
+            prop_assert_eq!(Jid::parse(jid.bare_str()), Ok(jid.bare()));
+            if let Some(resource) = jid.resource() {
+                prop_assert_eq!(jid.bare().with_resource(resource), Ok(jid.clone()));
+            }
+            let parts = [jid.node(), Some(jid.domain()), jid.resource()];
+            prop_assert!(parts.into_iter().flatten().all(|part| (1..=1023).contains(&part.len())));
+        }
+    }
+
+    #[test]
+    fn parsing_and_joining_agree(text in "[a-zA-Z0-9.@/\u{E9} -]{0,12}") {
+        if let Ok(jid) = Jid::parse(&text) {
+            let mut joined = String::new();
+            joined.extend(jid.node().into_iter().flat_map(|node| [node, "@"]));
+            joined.push_str(jid.domain());
+            joined.extend(jid.resource().into_iter().flat_map(|resource| ["/", resource]));
+            prop_assert_eq!(jid.as_str(), joined);
+        }
+    }
+}

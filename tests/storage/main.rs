@@ -1,0 +1,103 @@
+//! The store from outside: the view against a model, and the file against crashes, failing disks and strange content.
+
+mod disk;
+mod faults;
+mod file;
+mod model;
+mod tickets;
+
+use couplet::storage::memory::Memory;
+use couplet::storage::redb::RedbOptions;
+use couplet::storage::{Batch, Reader, Record, Snapshot, Store, StoreError, Table, Ticket, View, Writer};
+use disk::Disk;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+struct Notes;
+impl Table for Notes {
+    const ID: u8 = 1;
+    const NAME: &'static str = "notes";
+    type Value = String;
+}
+
+struct Numbers;
+impl Table for Numbers {
+    const ID: u8 = 255;
+    const NAME: &'static str = "numbers";
+    type Value = u64;
+}
+
+/// What a server uses.
+const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 256 * 1024 };
+
+/// Opens the store on that disk.
+fn open(disk: &Disk) -> Result<Store, StoreError> {
+    let disk = disk.clone();
+    couplet::storage::redb::open_with_backend(move || Ok(disk.backend()), OPTIONS)
+}
+
+/// All that is stored.
+fn rows(reader: &dyn Reader) -> Rows {
+    let mut rows = Rows::new();
+    let keep = &mut |key: &[u8], value: &[u8]| {
+        rows.insert(key.to_vec(), value.to_vec());
+        ControlFlow::Continue(())
+    };
+    reader.snapshot().unwrap().scan(b"", b"\xff", keep).unwrap();
+    rows
+}
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A key as it is stored.
+fn key(owner: &str, table: u8, sub: &[u8]) -> Vec<u8> {
+    [owner.as_bytes(), &[0, table], sub].concat()
+}
+
+/// A server's store in use.
+struct Running {
+    reader: SharedReader,
+    writer: Box<dyn Writer>,
+    view: View,
+}
+
+/// A reader that the test may use beside the view.
+#[derive(Clone)]
+struct SharedReader(Rc<dyn Reader>);
+
+impl Reader for SharedReader {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.0.snapshot()
+    }
+}
+
+impl Running {
+    fn start((reader, writer): Store) -> Self {
+        let reader = SharedReader(reader.into());
+        let view = View::new(Box::new(reader.clone())).unwrap();
+        Self { reader, writer, view }
+    }
+}
+
+/// The `k`th commit of the script, as writes of the view.
+fn script(view: &mut View, k: u64) {
+    view.begin();
+    view.put::<Numbers>("count", b"", &k);
+    view.put::<Notes>("romeo", &[k as u8 % 5], &format!("{k}"));
+    view.delete::<Notes>("romeo", &[(k as u8 + 2) % 5]);
+    if k.is_multiple_of(4) {
+        view.put::<Notes>("large", &[k as u8], &"x".repeat(300_000));
+    }
+    view.join();
+}
+
+/// What is stored after `k` commits of the script.
+fn scripted(k: u64) -> Rows {
+    let (reader, mut writer) = Memory::new().open();
+    let reader = SharedReader(reader.into());
+    let mut view = View::new(Box::new(reader.clone())).unwrap();
+    (1..=k).for_each(|k| script(&mut view, k));
+    writer.commit(&view.close_batch().into_iter().collect::<Vec<_>>()).unwrap();
+    rows(&reader)
+}
