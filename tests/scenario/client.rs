@@ -73,6 +73,17 @@ impl Client {
         self.hear_new(stage)
     }
 
+    /// What [`Client::hear`] would return now, on a stage where all is done that will be.
+    pub fn peek(&mut self, stage: &mut dyn Stage) -> Result<Option<&Said>, String> {
+        if self.inbox.is_empty()
+            && stage.knows_silence()
+            && let Some(said) = self.hear_new(stage)?
+        {
+            self.inbox.push_back(said);
+        }
+        Ok(self.inbox.front())
+    }
+
     fn hear_new(&mut self, stage: &mut dyn Stage) -> Result<Option<Said>, String> {
         loop {
             if let Some(said) = self.splitter.next()? {

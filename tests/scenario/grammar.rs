@@ -38,6 +38,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `Romeo receives in any order:` + several stanzas | the next ones are these, however ordered |
+//! | `Romeo may receive:` + XML | takes the next stanza if it is like this one: for what a specification leaves to the server |
 //! | `Romeo receives nothing` | no stanza is there once the server is done with all that was sent before |
 //! | `Romeo fails to connect: condition` | as `connects`, but refused with that condition of SASL, bind or stream |
 //! | `Romeo opens a connection` | TLS, but no stream yet: for plays about the stream itself |
@@ -125,6 +126,7 @@ pub enum Action {
     SendRaw(usize, String),
     /// The stanzas, and whether in any order.
     Receive(usize, Vec<Element>, bool),
+    MayReceive(usize, Element),
     ReceiveNothing(usize),
     ReceiveStreamError(usize, String),
     Disconnected(usize),
@@ -320,6 +322,13 @@ impl Play {
                 return match stanzas.len() {
                     1 => Ok(Action::Receive(client, stanzas, false)),
                     _ => Err("`receives:` takes one stanza".to_owned()),
+                };
+            }
+            " may receive" => {
+                let mut stanzas = xml_text::fragments(&joined(block))?;
+                return match (stanzas.pop(), stanzas.is_empty()) {
+                    (Some(stanza), true) => Ok(Action::MayReceive(client, stanza)),
+                    _ => Err("`may receive:` takes one stanza".to_owned()),
                 };
             }
             " receives in any order" => {
