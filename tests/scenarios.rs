@@ -11,9 +11,18 @@ mod scenario;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use couplet::modules;
 use scenario::grammar::{self, Play};
+use scenario::in_process::InProcess;
 use scenario::perform;
 use scenario::tcp::Tcp;
+
+#[test]
+fn every_play_is_performed_in_process() {
+    each_play("in process", |play| {
+        has_modules(play).then(|| InProcess::new(play).and_then(|mut stage| perform(play, &mut stage)))
+    });
+}
 
 #[test]
 fn every_play_is_performed_against_another_server_when_one_is_named() {
@@ -38,6 +47,9 @@ fn plays_are_numbered_and_titled() {
             "{}: expected NNNN-topic.scs",
             play.file
         );
+        for name in &play.requires {
+            assert!(modules::KNOWN.iter().any(|(known, _)| known == name), "{}: there is no module {name}", play.file);
+        }
         assert!(!topic.is_empty() && !play.title.is_empty(), "{}: a play has a topic and a title", play.file);
     }
 }
@@ -71,6 +83,11 @@ fn plays(only: Option<&str>) -> Vec<Play> {
     plays.sort_by(|a, b| a.file.cmp(&b.file));
     assert!(!plays.is_empty(), "no play is called {only:?}");
     plays
+}
+
+/// Whether this build has the modules that the play needs.
+fn has_modules(play: &Play) -> bool {
+    play.requires.iter().all(|name| modules::LIST.iter().any(|m| m.name == name))
 }
 
 fn make_accounts(play: &Play) -> Result<(), String> {

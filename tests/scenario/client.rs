@@ -50,10 +50,14 @@ impl Client {
 
     /// A connection without a stream.
     pub fn open(&mut self, stage: &mut dyn Stage) -> Result<(), String> {
-        if self.connection.is_some() && !self.closed {
-            return Err("is connected already".to_owned());
+        if self.connection.is_some() {
+            // The server may have gone in the meantime.
+            while !self.closed && self.hear_new(stage)?.is_some() {}
+            if !self.closed {
+                return Err("is connected already".to_owned());
+            }
         }
-        self.hang_up(stage);
+        self.hang_up(stage)?;
         self.connection = Some(stage.open()?);
         (self.closed, self.bound, self.splitter) = (false, false, Splitter::default());
         self.inbox.clear();
@@ -106,16 +110,13 @@ impl Client {
             self.say(stage, b"</stream:stream>")?;
             while !matches!(self.hear(stage)?, None | Some(Said::End)) {}
         }
-        self.hang_up(stage);
-        Ok(())
+        self.hang_up(stage)
     }
 
     /// Ends the connection without a word.
-    pub fn hang_up(&mut self, stage: &mut dyn Stage) {
-        if let Some(connection) = self.connection.take() {
-            stage.hang_up(connection);
-        }
+    pub fn hang_up(&mut self, stage: &mut dyn Stage) -> Result<(), String> {
         self.bound = false;
+        self.connection.take().map_or(Ok(()), |connection| stage.hang_up(connection))
     }
 
     /// Asks the server something and puts aside what comes before the answer.
@@ -145,7 +146,7 @@ impl Client {
             Err(condition) => Err(condition),
         };
         if refused.is_err() {
-            self.hang_up(stage);
+            self.hang_up(stage)?;
         }
         Ok(refused)
     }

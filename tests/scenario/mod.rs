@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod grammar;
+pub mod in_process;
 pub mod matching;
 pub mod scram;
 pub mod tcp;
@@ -46,7 +47,7 @@ pub trait Stage {
     /// Reads what there is, or waits for it where a real server may take its time.
     fn read(&mut self, connection: usize) -> Result<Heard, String>;
     /// Ends it without a word.
-    fn hang_up(&mut self, connection: usize);
+    fn hang_up(&mut self, connection: usize) -> Result<(), String>;
     /// The binding of RFC 9266 of this connection.
     fn exporter(&mut self, connection: usize) -> Option<[u8; 32]>;
     /// Lets something happen.
@@ -54,6 +55,8 @@ pub trait Stage {
     /// True when [`Heard::Silence`] means that the server has nothing more to do; false when it only means that nothing
     /// came in time.
     fn knows_silence(&self) -> bool;
+    /// Everybody has gone: checks what can be checked.
+    fn end(&mut self) -> Result<(), String>;
 }
 
 /// Performs a play.
@@ -75,9 +78,9 @@ pub fn perform(play: &Play, stage: &mut dyn Stage) -> Result<(), String> {
         })?;
     }
     for client in &mut troupe.clients {
-        client.hang_up(troupe.stage);
+        client.hang_up(troupe.stage)?;
     }
-    Ok(())
+    troupe.stage.end().map_err(|e| format!("{}: {e}", play.file))
 }
 
 /// Lines of the log that a failure shows.
@@ -105,10 +108,7 @@ impl Troupe<'_> {
             },
             Action::Open(who) => self.clients[*who].open(self.stage),
             Action::Disconnect(who) => self.clients[*who].disconnect(self.stage),
-            Action::Drop(who) => {
-                self.clients[*who].hang_up(self.stage);
-                Ok(())
-            }
+            Action::Drop(who) => self.clients[*who].hang_up(self.stage),
             Action::Send(who, stanza) => {
                 let stanza = self.filled_in(play, stanza)?;
                 let mut bytes = Vec::new();
@@ -270,8 +270,7 @@ impl Troupe<'_> {
             None if self.clients[who].closed => {}
             _ => return Err("a stream error, but not the end of the stream".to_owned()),
         }
-        self.clients[who].hang_up(self.stage);
-        Ok(())
+        self.clients[who].hang_up(self.stage)
     }
 
     /// What is sent: with names and captured values put in.

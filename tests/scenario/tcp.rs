@@ -80,10 +80,11 @@ impl Stage for Tcp {
         }
     }
 
-    fn hang_up(&mut self, connection: usize) {
+    fn hang_up(&mut self, connection: usize) -> Result<(), String> {
         if let Some(slot) = self.connections.get_mut(connection) {
             *slot = None;
         }
+        Ok(())
     }
 
     fn exporter(&mut self, connection: usize) -> Option<[u8; 32]> {
@@ -101,6 +102,10 @@ impl Stage for Tcp {
 
     fn knows_silence(&self) -> bool {
         false
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
     }
 }
 
