@@ -158,7 +158,7 @@ pub fn parse(file: &str, text: &str) -> Result<Play, String> {
     let mut in_action = false;
     while let Some((number, line)) = lines.next() {
         let line = line.trim_end();
-        if line.is_empty() || line.starts_with("//") {
+        if line.is_empty() || line.starts_with("//") || line.starts_with("-- ") {
             continue;
         }
         if let Some(comment) = line.strip_prefix('#') {

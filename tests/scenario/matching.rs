@@ -3,7 +3,8 @@
 //! The rules are Scansion's. The stanza itself is matched loosely: what the play writes must be there, more may be. What is
 //! inside is matched strictly: the same attributes, the same text, the same children in the same order.
 //! `scansion:strict='false'` makes the one element that carries it loose, `scansion:strict='true'` strict: that is how a
-//! play says that something must *not* be in a stanza. A loose element without text takes any text. `{scansion:any}` as a
+//! play says that something must *not* be in a stanza. `scansion:empty='true'`, which is ours, says that there is nothing
+//! inside, and leaves the attributes alone. A loose element without text takes any text. `{scansion:any}` as a
 //! value or text takes any; `{scansion:capture:name}` takes any the first time and the same one after that.
 //! White space around text never matters.
 
@@ -58,6 +59,11 @@ fn element(
     let (wanted, is) = (expected.text(), received.text());
     if (strict || !wanted.trim().is_empty()) && !value(wanted.trim(), is.trim(), captures) {
         return Err(format!("<{name}/> holds the text '{}', not '{}'", is.trim(), wanted.trim()));
+    }
+    if expected.attr_ns(NS_SCANSION, "empty") == Some("true")
+        && let Some(child) = received.children().next()
+    {
+        return Err(format!("<{name}/> has a <{}/> that it should not have", child.name()));
     }
     if strict { children_in_order(expected, received, captures) } else { children_among(expected, received, captures) }
 }
@@ -132,6 +138,8 @@ mod tests {
         assert!(!matches("<message><body>x</body></message>", "<message><body>y</body></message>"));
         assert!(!matches("<message scansion:strict='true'/>", "<message to='a'/>"));
         assert!(!matches("<message scansion:strict='true'/>", "<message><body/></message>"));
+        assert!(matches("<message scansion:empty='true'/>", "<message to='a'/>"));
+        assert!(!matches("<message scansion:empty='true'/>", "<message to='a'><body/></message>"));
     }
 
     #[test]

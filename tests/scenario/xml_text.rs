@@ -106,7 +106,11 @@ fn without_blanks(element: ElementRef<'_>) -> Element {
 pub fn pretty(element: ElementRef<'_>) -> String {
     fn lines(element: ElementRef<'_>, inherited: &str, indent: usize, out: &mut String) {
         let mut head = Builder::new(element.ns(), element.name());
-        head.attributes_of(element);
+        for a in element.attributes() {
+            // With the prefix that plays use.
+            let name = if a.ns == NS_SCANSION { format!("scansion:{}", a.name) } else { a.name.to_owned() };
+            head.attr_ns(if a.ns == NS_SCANSION { "" } else { a.ns }, &name, a.value);
+        }
         let head = head.finish();
         let mut tag = Vec::new();
         head.root().write(inherited, &mut tag);
