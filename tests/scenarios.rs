@@ -14,6 +14,7 @@ use std::path::Path;
 use couplet::modules;
 use scenario::grammar::{self, Play};
 use scenario::in_process::InProcess;
+use scenario::own_server::OwnServer;
 use scenario::perform;
 use scenario::tcp::Tcp;
 
@@ -22,6 +23,19 @@ fn every_play_is_performed_in_process() {
     each_play("in process", |play| {
         has_modules(play).then(|| InProcess::new(play).and_then(|mut stage| perform(play, &mut stage)))
     });
+}
+
+#[test]
+fn every_play_is_performed_over_tls() {
+    let certificates = std::env::temp_dir().join(format!("couplet-plays-{}", std::process::id()));
+    each_play("over TLS", |play| {
+        if play.in_process_only || !has_modules(play) {
+            return None;
+        }
+        let stage = OwnServer::start(play, &certificates).and_then(Tcp::own);
+        Some(stage.and_then(|mut stage| perform(play, &mut stage)))
+    });
+    let _ = std::fs::remove_dir_all(&certificates);
 }
 
 #[test]
@@ -34,7 +48,7 @@ fn every_play_is_performed_against_another_server_when_one_is_named() {
         if play.ours_only || play.in_process_only {
             return None;
         }
-        Some(make_accounts(play).and_then(|()| perform(play, &mut Tcp::new(peer, None)?)))
+        Some(make_accounts(play).and_then(|()| perform(play, &mut Tcp::foreign(peer)?)))
     });
 }
 

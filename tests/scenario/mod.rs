@@ -4,6 +4,7 @@ pub mod client;
 pub mod grammar;
 pub mod in_process;
 pub mod matching;
+pub mod own_server;
 pub mod scram;
 pub mod tcp;
 pub mod xml_text;

@@ -10,6 +10,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
+use super::own_server::OwnServer;
 use super::{Fate, Heard, Stage};
 
 /// How long a server may take to say what it has to say.
@@ -20,13 +21,24 @@ pub struct Tcp {
     peer: SocketAddr,
     tls: Arc<ClientConfig>,
     connections: Vec<Option<StreamOwned<ClientConnection, TcpStream>>>,
-    /// What restarts the server: `true` asks for a kill.
-    restart: Option<Box<dyn FnMut(bool) -> Result<(), String>>>,
+    /// None for a server that is not ours to restart.
+    own: Option<OwnServer>,
 }
 
 impl Tcp {
-    /// A stage for the server there. `restart` is `None` for servers that are not ours to restart.
-    pub fn new(peer: SocketAddr, restart: Option<Box<dyn FnMut(bool) -> Result<(), String>>>) -> Result<Self, String> {
+    /// A stage for our binary.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn own(server: OwnServer) -> Result<Self, String> {
+        Ok(Self { own: Some(server), ..Self::foreign(SocketAddr::from(([127, 0, 0, 1], 0)))? })
+    }
+
+    /// A stage for the server there.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn foreign(peer: SocketAddr) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -35,7 +47,7 @@ impl Tcp {
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"xmpp-client".to_vec()];
-        Ok(Self { peer, tls: Arc::new(tls), connections: Vec::new(), restart })
+        Ok(Self { peer, tls: Arc::new(tls), connections: Vec::new(), own: None })
     }
 
     fn connection(&mut self, connection: usize) -> Result<&mut StreamOwned<ClientConnection, TcpStream>, String> {
@@ -45,7 +57,8 @@ impl Tcp {
 
 impl Stage for Tcp {
     fn open(&mut self) -> Result<usize, String> {
-        let socket = TcpStream::connect_timeout(&self.peer, PATIENCE).map_err(|e| format!("{}: {e}", self.peer))?;
+        let peer = self.own.as_ref().map_or(self.peer, |own| own.address);
+        let socket = TcpStream::connect_timeout(&peer, PATIENCE).map_err(|e| format!("{peer}: {e}"))?;
         socket.set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
         socket.set_write_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
         socket.set_nodelay(true).map_err(|e| e.to_string())?;
@@ -93,9 +106,9 @@ impl Stage for Tcp {
     }
 
     fn fate(&mut self, fate: Fate) -> Result<(), String> {
-        match (fate, &mut self.restart) {
-            (Fate::ServerRestarts, Some(restart)) => restart(false),
-            (Fate::ServerIsKilled, Some(restart)) => restart(true),
+        match (fate, &mut self.own) {
+            (Fate::ServerRestarts, Some(own)) => own.restart(false),
+            (Fate::ServerIsKilled, Some(own)) => own.restart(true),
             _ => Err(format!("{fate:?} cannot happen here")),
         }
     }
