@@ -31,6 +31,8 @@ USERS = {
     "paris": ASCII_PASSWORD, "rosencrantz": ASCII_PASSWORD,
 }
 CLIENT_TIMEOUT_S = 180
+#: Worker, storage, hashing, and the parked helper of async-io.
+THREADS = 4
 
 
 class Tally:
@@ -134,6 +136,13 @@ def run_profanity(tally, host):
         "--password", ASCII_PASSWORD]).finish()
 
 
+def check_threads(tally, host):
+    """The threads that README and `about` name, and no other, after all that the clients did."""
+    names = sorted(path.read_text().strip() for path in Path(f"/proc/{host.pid}/task").glob("*/comm"))
+    right = len(names) == THREADS
+    tally.line("server", f"{'ok' if right else 'not ok'} {THREADS} threads: {', '.join(names)}")
+
+
 def check_end(tally, host):
     """A server that was asked to end does so, with code 0 and no panic in its log."""
     log = host.log_path.read_text(errors="replace")
@@ -186,6 +195,8 @@ def main():
                 run_cross(tally, host, python, folder, node)
             if "profanity" in wanted:
                 run_profanity(tally, host)
+            if host.kind == "couplet":
+                check_threads(tally, host)
             check_end(tally, host)
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             tally.line("server", f"not ok {error}")

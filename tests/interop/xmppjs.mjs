@@ -398,6 +398,12 @@ async function cross() {
   await romeo.leave();
 }
 
+for (const kind of ["uncaughtException", "unhandledRejection"]) {
+  process.on(kind, (error) => {
+    console.log(`not ok the run as a whole: ${String(error?.stack ?? error).replace(/\s+/g, " ").slice(0, 400)}`);
+    process.exit(1);
+  });
+}
 const modes = { checks, cross };
 const alarm = setTimeout(() => {
   console.log("not ok the run as a whole: took too long");
