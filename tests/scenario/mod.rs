@@ -6,6 +6,7 @@ pub mod in_process;
 pub mod matching;
 pub mod own_server;
 pub mod scram;
+pub mod subscriptions;
 pub mod tcp;
 pub mod xml_text;
 
