@@ -99,7 +99,8 @@ impl Server {
     }
 
     fn add_user(&self, user: &str) {
-        let reply = self.ask(Command::UserAdd { jid: format!("{user}@localhost"), password: "secret".to_owned().into() });
+        let reply =
+            self.ask(Command::UserAdd { jid: format!("{user}@localhost"), password: "secret".to_owned().into() });
         assert_eq!(reply.code, 0, "{}", reply.text);
     }
 
@@ -182,7 +183,8 @@ fn log_in(server: &Server, user: &str) -> TlsClient {
     client.hear("<success");
     client.hear(">");
     client.open();
-    client.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>r</resource></bind></iq>");
+    client
+        .say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>r</resource></bind></iq>");
     client.hear("</iq>");
     client.say("<presence/>");
     client.hear("<presence");

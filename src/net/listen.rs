@@ -58,7 +58,7 @@ impl fmt::Display for ListenError {
         let port = address.port();
         let key = match transport {
             Transport::StartTls => "c2s.listen",
-            Transport::DirectTls => "c2s.listen_tls",
+            Transport::DirectTls => "c2s.direct_tls_listen",
         };
         match Errno::from_io_error(error) {
             Some(Errno::ADDRINUSE) => {
@@ -170,7 +170,7 @@ mod tests {
     fn a_foreign_address_is_refused_by_name() {
         let foreign = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 0));
         let error = bind(&[(foreign, Transport::DirectTls)]).unwrap_err().to_string();
-        assert!(error.contains("192.0.2.1:0") && error.contains("c2s.listen_tls"), "{error}");
+        assert!(error.contains("192.0.2.1:0") && error.contains("c2s.direct_tls_listen"), "{error}");
     }
 
     #[test]

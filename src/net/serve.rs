@@ -21,8 +21,8 @@ use crate::net::shell::{self, Failure, Reload, Report, Shell, Tls, Tuning};
 use crate::net::signals;
 use crate::net::threads::Threads;
 use crate::net::tls::{TlsAcceptor, TlsError};
-use crate::storage::{StoreError, memory};
 use crate::storage::redb::{self, RedbOptions};
+use crate::storage::{StoreError, memory};
 
 /// XEP-0368 and the registry of ALPN protocols: XMPP from a client.
 const ALPN_CLIENT: &[u8] = b"xmpp-client";

@@ -322,7 +322,10 @@ impl Shell {
             Report::Admin(command, reply) => self.ask(command, Some(reply), now),
             Report::Reload => match self.reload() {
                 Ok(()) => log::info!("configuration and certificates are read again"),
-                Err(error) => log::error!("reload: {error}; what was in force stays"),
+                Err(error) => {
+                    error.lines().for_each(|line| log::error!("reload: {line}"));
+                    log::error!("reload: what was in force stays");
+                }
             },
             Report::Dump => self.dump(now),
             Report::Shutdown if self.shutdown_ms.is_some() => self.shutdown_ms = Some(0),
