@@ -11,7 +11,10 @@ use std::rc::Rc;
 
 crate::record! {
     /// A subscription request that waits for the account's answer, as XML.
-    pub struct Waiting { pub xml: String }
+    pub struct Waiting {
+        /// The stanza.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. Sub key: the bare address of who asks.

@@ -14,17 +14,26 @@ crate::record! {
     pub struct Item {
         /// What the user calls it; may be empty.
         pub name: String,
+        /// Group names, in the user's order.
         pub groups: Vec<String>,
+        /// See [`Subscription`].
         pub to: bool,
+        /// See [`Subscription`].
         pub from: bool,
+        /// See [`Subscription`].
         pub ask: bool,
+        /// See [`Subscription`].
         pub pending_in: bool,
+        /// See [`Subscription`].
         pub approved: bool,
         /// The user, or a subscription, has put it into the roster; false for one that has only asked.
         pub listed: bool,
     }
     /// Counts changes of one roster.
-    pub struct Version { pub number: u64 }
+    pub struct Version {
+        /// Grows by one each time.
+        pub number: u64,
+    }
 }
 
 /// Owner: the account. Sub key: the contact's bare address.

@@ -21,7 +21,10 @@ pub struct Pending {
 
 crate::record! {
     /// Random bytes that are made once.
-    pub struct Secret { pub bytes: Vec<u8> }
+    pub struct Secret {
+        /// 32 of them.
+        pub bytes: Vec<u8>,
+    }
 }
 
 /// Owner: nobody. One row: the secret that salts of accounts which do not exist are made from.
