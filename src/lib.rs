@@ -64,7 +64,9 @@
 #![warn(missing_docs)]
 
 pub mod budget;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod core;
 pub mod engine;
 pub mod jid;

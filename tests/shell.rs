@@ -35,6 +35,7 @@ struct Server {
 fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -> ServeOptions {
     let tuning = |hosts: &[String], limits: &Limits| Tuning {
         limits: limits.clone(),
+        nodelay: true,
         keepalive: Keepalive::default(),
         hosts: hosts.to_vec(),
         log: None,

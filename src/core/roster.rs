@@ -246,19 +246,16 @@ impl Core {
         if !item.listed {
             return Err(Condition::ItemNotFound.into());
         }
-        self.roster_end(account, contact, &item)?;
         let mut gone = Item::new();
         // A request that waits is not taken back by that.
         gone.pending_in = item.pending_in;
         self.roster_put(account, contact, &gone)?;
+        self.roster_end(account, contact, &item);
         Ok(())
     }
 
     /// Tells a contact that the account neither sees it nor is seen by it any more.
-    ///
-    /// # Errors
-    /// When storage cannot be read.
-    pub fn roster_end(&mut self, account: &Jid, contact: &Jid, item: &Item) -> Result<(), StoreError> {
+    pub fn roster_end(&mut self, account: &Jid, contact: &Jid, item: &Item) {
         let mut tell = |kind| {
             let stanza = Stanza::new(Kind::Presence(kind)).addressed(Some(account.bare()), Some(contact.bare()));
             self.send(InFlight::promising(stanza));
@@ -270,7 +267,6 @@ impl Core {
             tell(PresenceType::Unsubscribed);
             self.presence_withdraw(account, contact, Filters::Both);
         }
-        Ok(())
     }
 }
 

@@ -152,7 +152,7 @@ impl Engine {
         let ticket = self.step("the deletion of an account", |core, modules| {
             let delete = |core: &mut crate::core::Core| {
                 for (contact, item) in core.roster(jid.bare_str())? {
-                    core.roster_end(&jid, &contact, &item)?;
+                    core.roster_end(&jid, &contact, &item);
                 }
                 core.account_delete(&jid)
             };

@@ -83,7 +83,8 @@ impl Module for Blocking {
             }
             // Section 3.5.
             Kind::Message(_) | Kind::Iq(_) | Kind::Presence(_) => Flow::Bounce(
-                StanzaError::from(Condition::NotAcceptable).with_application(ns::BLOCKING_ERRORS, "blocked"),
+                StanzaError { error_type: Some("cancel"), ..Condition::NotAcceptable.into() }
+                    .with_application(ns::BLOCKING_ERRORS, "blocked"),
             ),
         })
     }
