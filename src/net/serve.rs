@@ -159,9 +159,11 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         later: TlsAcceptor::new(certificates.resolver(), &[]).map_err(ServeError::Tls)?,
         certificates,
     };
-    let store = RedbOptions { cache_bytes: options.store_cache_bytes };
     let (reader, writer) = match &options.store {
-        Some(path) => redb::open(path, store).map_err(ServeError::Store)?,
+        Some(path) => {
+            let redb_options = RedbOptions { cache_bytes: options.store_cache_bytes };
+            redb::open(path, redb_options).map_err(ServeError::Store)?
+        }
         None => memory::open(),
     };
     let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;

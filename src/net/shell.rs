@@ -323,7 +323,7 @@ impl Shell {
             Report::ThreadLost(name) => self.lost = Some(name),
             Report::Admin(command, reply) => self.ask(command, Some(reply), now),
             Report::Reload => match self.reload() {
-                Ok(()) => log::info!("configuration and certificates are read again"),
+                Ok(()) => {}
                 Err(error) => {
                     error.lines().for_each(|line| log::error!("reload: {line}"));
                     log::error!("reload: what was in force stays");
@@ -368,6 +368,7 @@ impl Shell {
         tell(&notices);
         self.tuning = tuning;
         self.engine.reconfigure(*settings);
+        log::info!("configuration and certificates are read again");
         Ok(())
     }
 
