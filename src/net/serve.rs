@@ -11,6 +11,7 @@ use smol::LocalExecutor;
 
 use crate::core::io::Transport;
 use crate::engine::{Engine, Settings};
+use crate::net::admin::{AdminError, AdminSocket};
 use crate::net::bell::Bell;
 use crate::net::certs::{CertError, CertStore};
 use crate::net::clock::{Clock, SystemEntropy};
@@ -20,8 +21,8 @@ use crate::net::shell::{self, Reload, Report, Shell, ThreadLost, Tls, Tuning};
 use crate::net::signals;
 use crate::net::threads::Threads;
 use crate::net::tls::{TlsAcceptor, TlsError};
-use crate::storage::StoreError;
 use crate::storage::redb::{self, RedbOptions};
+use crate::storage::{StoreError, memory};
 
 /// XEP-0368 and the registry of ALPN protocols: XMPP from a client.
 const ALPN_CLIENT: &[u8] = b"xmpp-client";
@@ -32,10 +33,12 @@ pub struct ServeOptions {
     pub listen: Vec<(SocketAddr, Transport)>,
     /// Folder of certificates and keys.
     pub certificates: PathBuf,
-    /// File of the store.
-    pub store: PathBuf,
+    /// File of the store; none keeps everything in memory, until the server ends.
+    pub store: Option<PathBuf>,
     /// Page cache of the store in bytes.
     pub store_cache_bytes: usize,
+    /// Where commands of the operator arrive; none takes none.
+    pub admin_socket: Option<PathBuf>,
     /// The shell's part of the configuration.
     pub tuning: Tuning,
     /// The engine's part.
@@ -84,6 +87,8 @@ pub enum ServeError {
     Log(LogError),
     /// An address cannot be listened on.
     Listen(ListenError),
+    /// The admin socket cannot be made.
+    Admin(AdminError),
     /// A certificate cannot be used.
     Certificates(CertError),
     /// TLS does not work here.
@@ -103,6 +108,7 @@ impl fmt::Display for ServeError {
         match self {
             Self::Log(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
+            Self::Admin(error) => error.fmt(f),
             Self::Certificates(error) => error.fmt(f),
             Self::Tls(error) => {
                 write!(f, "TLS does not start: {error}; this build of couplet does not fit the machine")
@@ -140,6 +146,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     // What can be refused for the operator's mistakes comes first, and the ports come first of that: the commonest
     // mistake is a server that runs already, whose store must be left alone.
     let listeners = listen::bind(&options.listen).map_err(ServeError::Listen)?;
+    let admin = options.admin_socket.as_deref().map(AdminSocket::bind).transpose().map_err(ServeError::Admin)?;
     let (certificates, notices) =
         CertStore::load(&options.certificates, &options.tuning.hosts).map_err(ServeError::Certificates)?;
     shell::tell(&notices);
@@ -148,8 +155,13 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         later: TlsAcceptor::new(certificates.resolver(), &[]).map_err(ServeError::Tls)?,
         certificates,
     };
-    let store = RedbOptions { cache_bytes: options.store_cache_bytes };
-    let (reader, writer) = redb::open(&options.store, store).map_err(ServeError::Store)?;
+    let (reader, writer) = match &options.store {
+        Some(path) => {
+            let redb_options = RedbOptions { cache_bytes: options.store_cache_bytes };
+            redb::open(path, redb_options).map_err(ServeError::Store)?
+        }
+        None => memory::open(),
+    };
     let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;
     let engine = Engine::new(options.settings, reader, Box::new(entropy), clock.now()).map_err(ServeError::Store)?;
 
@@ -159,6 +171,15 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     if options.owns_process {
         let signals = signals::open().map_err(|error| ServeError::System("signals", error))?;
         executor.spawn(signals::pass_on(signals, bell.clone())).detach();
+    }
+    if let Some(admin) = admin {
+        let bell = bell.clone();
+        let serving = admin.serve(move |command| {
+            let (reply, answer) = smol::channel::bounded(1);
+            bell.report(Report::Admin(command, reply));
+            async move { answer.recv().await.ok() }
+        });
+        executor.spawn(serving).detach();
     }
     for listener in &listeners {
         log::info!("listening on {} ({})", listener.address, name_of(listener.transport));

@@ -71,6 +71,8 @@ pub enum Report {
 pub struct Tuning {
     /// The limits in force.
     pub limits: Limits,
+    /// Whether small writes of new connections leave at once.
+    pub nodelay: bool,
     /// For new connections.
     pub keepalive: Keepalive,
     /// Hosts that need a certificate; the first one's is shown to clients that ask for none.
