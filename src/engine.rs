@@ -18,7 +18,7 @@ use crate::core::slab::Slab;
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery};
-use crate::stanza::{Condition, IqType, Kind, Stanza};
+use crate::stanza::{Condition, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
@@ -76,12 +76,15 @@ pub struct Engine {
     timers: BTreeSet<(u64, ConnId)>,
     hashing: BTreeMap<u64, HashOwner>,
     hash_ids: u64,
+    /// Stanzas whose effect is not durable yet. When that fails, their senders are told.
+    unproven: VecDeque<(Ticket, SessionId, Stanza)>,
     /// Answers to operators that wait for the disk.
     replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
     /// For the salts of accounts that do not exist.
     secret: [u8; 32],
     started: Now,
     shutting_down: bool,
+    exited: bool,
     panics: VecDeque<u64>,
 }
 
@@ -123,10 +126,12 @@ impl Engine {
             timers: BTreeSet::new(),
             hashing: BTreeMap::new(),
             hash_ids: 0,
+            unproven: VecDeque::new(),
             replies: Vec::new(),
             secret,
             started: now,
             shutting_down: false,
+            exited: false,
             panics: VecDeque::new(),
         })
     }
@@ -216,7 +221,7 @@ impl Engine {
             self.flush(conn);
         }
         if self.shutting_down && self.conns.is_empty() && self.core.view.pending_bytes() == 0 {
-            self.outputs.push_back(Output::Exit);
+            self.exit();
         }
     }
 
@@ -273,6 +278,13 @@ impl Engine {
         log::error!(target: LOG, "a bug of ours in {what} was caught; please report it with the lines above");
         if self.panics.len() > self.core.settings.limits.panics_per_minute_max as usize {
             log::error!(target: LOG, "too many of them in a minute: ending");
+            self.exit();
+        }
+    }
+
+    fn exit(&mut self) {
+        if !self.exited {
+            self.exited = true;
             self.outputs.push_back(Output::Exit);
         }
     }
@@ -321,6 +333,9 @@ impl Engine {
             log::error!(target: LOG, "{error}");
         }
         let durable = self.core.view.durable();
+        while self.unproven.front().is_some_and(|u| u.0 <= durable) {
+            self.unproven.pop_front();
+        }
         let (ready, waiting) = std::mem::take(&mut self.replies).into_iter().partition(|r| r.0 <= durable);
         self.replies = waiting;
         for (_, id, reply) in ready {
@@ -333,7 +348,7 @@ impl Engine {
         }
     }
 
-    /// All that waited for the failed batch is withdrawn; results become errors.
+    /// All that waited for the failed batch is withdrawn, and whoever asked for it gets an error.
     fn commit_failed(&mut self, error: &StoreError) {
         log::error!(target: LOG, "a write failed, nothing of it is acknowledged: {error}");
         self.core.counters.commits_failed = self.core.counters.commits_failed.wrapping_add(1);
@@ -346,16 +361,18 @@ impl Engine {
         }
         let durable = self.core.view.durable();
         for key in self.conns.keys() {
-            let Some(c) = self.conns.get_mut(key) else { continue };
-            for parcel in c.out.withdraw(durable) {
-                let mut request = Stanza::new(Kind::Iq(IqType::Set)).addressed(parcel.to, parcel.from);
-                request.id = parcel.id;
-                let Some(refusal) = request.error(&condition.because("The server could not store that.")) else {
-                    continue;
-                };
+            if let Some(c) = self.conns.get_mut(key) {
+                c.out.withdraw(durable);
+                self.dirty.insert(ConnId(key));
+            }
+        }
+        for (_, session, stanza) in std::mem::take(&mut self.unproven) {
+            if let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
+                && let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
+                && let Some(c) = self.conns.get_mut(conn.0)
+            {
                 c.out.push(Item::of(&refusal));
             }
-            self.dirty.insert(ConnId(key));
         }
         for (_, id, reply) in std::mem::take(&mut self.replies) {
             let text = format!("{}\nnot stored: {error}", reply.text);

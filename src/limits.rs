@@ -68,7 +68,7 @@ limits! {
     roster_groups_max = 32 Count "groups of one contact";
     subscription_requests_max = 200 Count "subscription requests stored for one account until it answers";
     directed_presence_max = 500 Count "addresses that one session has sent presence to and must take back";
-    offline_messages_max = 100 Count "messages kept for one offline account (XEP-0160)";
+    offline_messages_max = 100 Count "messages kept for one offline account (XEP-0160); 0 keeps none";
     offline_bytes_max = 1048576 Bytes "all messages kept for one offline account";
     private_bytes_max = 65536 Bytes "one element of private XML storage (XEP-0049)";
     private_elements_max = 64 Count "elements of private XML storage of one account";

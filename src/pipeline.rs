@@ -59,9 +59,15 @@ pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
         match flight.dest {
             Dest::Session(id) => deliver(flight, id, out),
             Dest::Address => {
+                let mut later = std::mem::take(&mut core.queue);
                 if let Err(error) = phases(core, modules, &mut flight, out) {
                     bounce(core, &flight.stanza, &error);
                 }
+                // What a stanza causes comes before what was sent after it.
+                while let Some(caused) = core.queue.pop_back() {
+                    later.push_front(caused);
+                }
+                core.queue = later;
             }
         }
     }
@@ -185,6 +191,7 @@ fn addressee(core: &Core, to: &Jid, exists: bool) -> Addressee {
 }
 
 fn undelivered(core: &mut Core, modules: &mut Modules, flight: &InFlight) -> Result<(), StanzaError> {
+    core.may_write()?;
     match modules.undelivered(core, flight)? {
         Undelivered::NotMine => Err(Condition::ServiceUnavailable.into()),
         Undelivered::Refused(error) => Err(error),
@@ -205,7 +212,11 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
     let Some(child) = stanza.request() else { return };
     let session = stanza.from.as_ref().and_then(|from| core.sessions.find(from));
     let request = Request { stanza, child, owner, session, is_set: matches!(stanza.kind, Kind::Iq(IqType::Set)) };
-    let answer = if scope == Scope::Account && child.is(ns::ROSTER, "query") {
+    let answer = if request.is_set
+        && let Err(error) = core.may_write()
+    {
+        Err(error)
+    } else if scope == Scope::Account && child.is(ns::ROSTER, "query") {
         core.roster_request(&request)
     } else if child.is(ns::SESSION, "session") && request.is_set {
         // RFC 3921 section 3, which RFC 6121 made a no-op.
@@ -214,9 +225,11 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
         modules.iq(core, scope, &request).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()))
     };
     match answer {
-        Ok(Answer::Result(element)) => core.reply(stanza, |b| b.copy(element.root())),
-        Ok(Answer::Empty) => core.reply(stanza, |_| {}),
-        Ok(Answer::Done) => {}
+        // The answer comes before what the request has caused.
+        Ok(Answer::Result(element)) => {
+            core.queue.push_front(InFlight::answer(stanza.result(|b| b.copy(element.root()))));
+        }
+        Ok(Answer::Empty) => core.queue.push_front(InFlight::answer(stanza.result(|_| {}))),
         Err(error) => bounce(core, stanza, &error),
     }
 }
@@ -225,8 +238,8 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
 fn deliver(flight: InFlight, session: SessionId, out: &mut Vec<Delivery>) {
     let InFlight { stanza, tail, promise, .. } = flight;
     let tail = tail.unwrap_or_else(|| stanza.tail());
-    let Stanza { kind, to, from, id, .. } = stanza;
-    out.push(Delivery { session, parcel: Parcel { kind, to, from, id, tail, after: Ticket(0) }, promise });
+    let Stanza { kind, to, from, .. } = stanza;
+    out.push(Delivery { session, parcel: Parcel { kind, to, from, tail, after: Ticket(0) }, promise });
 }
 
 fn stopped(core: &mut Core, flight: &InFlight, flow: Flow) -> bool {

@@ -107,8 +107,6 @@ pub struct Parcel {
     pub to: Option<Jid>,
     /// Sender; parcels of one sender keep their order.
     pub from: Option<Jid>,
-    /// For the error that replaces a withdrawn result.
-    pub id: Option<Rc<str>>,
     /// All behind the head.
     pub tail: Rc<[u8]>,
     /// It leaves when this is durable.
@@ -122,7 +120,6 @@ impl Item {
             kind: stanza.kind,
             to: stanza.to.clone(),
             from: stanza.from.clone(),
-            id: stanza.id.clone(),
             tail: stanza.tail(),
             after: Ticket(0),
         }))
@@ -204,23 +201,13 @@ impl OutQueue {
         }
     }
 
-    /// The batches behind `durable` never happened: what showed them is withdrawn. Returns the results whose requests
-    /// must now be answered with an error.
-    pub fn withdraw(&mut self, durable: Ticket) -> Vec<Parcel> {
-        let mut refused = Vec::new();
+    /// The batches behind `durable` never happened: what showed them is withdrawn.
+    pub fn withdraw(&mut self, durable: Ticket) {
         let items = std::mem::take(&mut self.items);
         self.held_bytes = 0;
-        for item in items {
-            match item {
-                Item::Stanza(parcel) if parcel.after > durable => {
-                    if matches!(parcel.kind, Kind::Iq(_)) && parcel.id.is_some() {
-                        refused.push(*parcel);
-                    }
-                }
-                item => self.push(item),
-            }
+        for item in items.into_iter().filter(|item| item_leaves(item, durable)) {
+            self.push(item);
         }
-        refused
     }
 }
 
@@ -251,7 +238,6 @@ mod tests {
             kind: Kind::Message(MessageType::Chat),
             to: None,
             from: Some(Jid::parse(from).unwrap()),
-            id: None,
             tail: body.as_bytes().into(),
             after: Ticket(after),
         }))
@@ -294,7 +280,7 @@ mod tests {
         for item in [parcel("a@h/1", "a1", 2), parcel("a@h/1", "a2", 0)] {
             q.push(item);
         }
-        assert!(q.withdraw(Ticket(1)).is_empty(), "only results are answered with an error");
+        q.withdraw(Ticket(1));
         assert_eq!(flushed(&mut q, 1), "a2");
     }
 }

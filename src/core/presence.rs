@@ -11,7 +11,10 @@ use std::rc::Rc;
 
 crate::record! {
     /// A subscription request that waits for the account's answer, as XML.
-    pub struct Waiting { pub xml: String }
+    pub struct Waiting {
+        /// The stanza.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. Sub key: the bare address of who asks.
@@ -40,10 +43,17 @@ impl Core {
         let Kind::Presence(kind) = stanza.kind else { return Ok(Change::Other) };
         match (kind, stanza.to.clone()) {
             (PresenceType::Available, None) => return self.presence_available(id, stanza),
-            (PresenceType::Unavailable, None) => self.presence_unavailable(id, stanza)?,
-            (PresenceType::Error, _) => {}
-            // A client's probe would show it what its server must ask for (section 4.3); nobody answers itself.
-            (PresenceType::Probe, _) | (_, None) => return Err(Condition::BadRequest.into()),
+            (PresenceType::Unavailable, None) => {
+                // The session that says so hears it too (section 4.5.2).
+                self.presence_fan(&stanza, std::iter::once(id));
+                self.presence_unavailable(id, stanza)?;
+            }
+            (PresenceType::Error, None) => {}
+            (_, None) => return Err(Condition::BadRequest.into()),
+            // A client rarely has reason to probe; it gets what a subscriber gets (section 4.3.2).
+            (PresenceType::Error | PresenceType::Probe, Some(_)) => {
+                self.send(InFlight { origin: Some(id), ..InFlight::passing(stanza) });
+            }
             (PresenceType::Available | PresenceType::Unavailable, Some(to)) => {
                 self.presence_directed(id, kind, stanza, to)?;
             }
@@ -176,6 +186,7 @@ impl Core {
 
     /// A local account changes a subscription (sections 3.1.2, 3.1.5, 3.2.2, 3.3.2, 3.4.2).
     fn subscription_out(&mut self, kind: PresenceType, stanza: Stanza, to: &Jid) -> Result<(), StanzaError> {
+        self.may_write()?;
         let Some(account) = stanza.from.as_ref().map(Jid::bare) else { return Ok(()) };
         let contact = to.bare();
         if contact == account {
@@ -192,12 +203,13 @@ impl Core {
         if before.pending_in && !outcome.next.pending_in {
             self.view.delete::<Requests>(account.bare_str(), contact.bare_str().as_bytes());
         }
+        // The push comes first: a contact's server may answer at once, and pushes keep the order of their versions.
+        item.set_subscription(outcome.next);
+        self.roster_put(&account, &contact, &item)?;
         if outcome.route {
             let stanza = Stanza { from: Some(account.clone()), to: Some(contact.clone()), ..stanza };
             self.send(InFlight::promising(stanza));
         }
-        item.set_subscription(outcome.next);
-        self.roster_put(&account, &contact, &item)?;
         match (before.from, outcome.next.from) {
             (false, true) => self.presence_show(&account, &contact),
             (true, false) => self.presence_withdraw(&account, &contact, Filters::Both),

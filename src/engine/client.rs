@@ -7,7 +7,7 @@ use crate::core::session::SessionId;
 use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
-use crate::stanza::{Condition, ReadError, Stanza};
+use crate::stanza::{Condition, Kind, ReadError, Stanza};
 use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork};
 use crate::stream::{Event, StreamCx, StreamError};
 use crate::xml::Element;
@@ -206,12 +206,18 @@ impl Engine {
         }
         let lang = stanza.lang.clone().or(lang);
         let stanza = Stanza { from: Some(jid), lang, ..stanza };
+        let (original, durable) = (stanza.clone(), self.core.view.durable());
         let sound = self.step("a stanza", |core, modules| match refused {
             None => pipeline::from_session(core, modules, session, stanza),
             Some(condition) => core.refuse(&stanza, &condition.into()),
         });
-        if sound.is_none() {
-            self.fail(conn, StreamError::InternalServerError, None);
+        match sound {
+            None => self.fail(conn, StreamError::InternalServerError, None),
+            // A message that only passed has gone already; an answer waits for all that it has read.
+            Some(ticket) if ticket > durable && (self.core.view.wrote() || matches!(original.kind, Kind::Iq(_))) => {
+                self.unproven.push_back((ticket, session, original));
+            }
+            Some(_) => {}
         }
     }
 

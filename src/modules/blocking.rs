@@ -18,7 +18,10 @@ section! {
 
 crate::record! {
     /// Blocked addresses, as prepared texts, sorted.
-    pub struct List { pub jids: Vec<String> }
+    pub struct List {
+        /// Whole addresses.
+        pub jids: Vec<String>,
+    }
 }
 
 /// Owner: the account. One row, no sub key, so that a stanza costs one look-up.
@@ -83,7 +86,8 @@ impl Module for Blocking {
             }
             // Section 3.5.
             Kind::Message(_) | Kind::Iq(_) | Kind::Presence(_) => Flow::Bounce(
-                StanzaError::from(Condition::NotAcceptable).with_application(ns::BLOCKING_ERRORS, "blocked"),
+                StanzaError { error_type: Some("cancel"), ..Condition::NotAcceptable.into() }
+                    .with_application(ns::BLOCKING_ERRORS, "blocked"),
             ),
         })
     }

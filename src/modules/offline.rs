@@ -11,15 +11,15 @@ use crate::xml::ns;
 
 section! {
     /// Offline messages (XEP-0160).
-    pub struct Config in "modules.offline" {
-        /// Messages kept for one user; more are returned to their senders. 0 keeps none.
-        pub messages_max: u32 = 100,
-    }
+    pub struct Config in "modules.offline" {}
 }
 
 crate::record! {
     /// A message as XML, with its stamp.
-    pub struct Stored { pub xml: String }
+    pub struct Stored {
+        /// As text.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. Sub key: a number that grows, eight bytes, big endian.
@@ -31,9 +31,7 @@ impl Table for Spool {
 }
 
 /// The module.
-pub struct Offline {
-    messages_max: usize,
-}
+pub struct Offline;
 
 /// Why a message is not kept; none for one that is.
 fn transient(message: &Stanza) -> Option<&'static str> {
@@ -64,8 +62,8 @@ impl Module for Offline {
     const TABLES: &'static [TableInfo] = &[TableInfo { id: Spool::ID, name: Spool::NAME }];
     type Config = Config;
 
-    fn new(config: Config) -> Self {
-        Self { messages_max: config.messages_max as usize }
+    fn new(_: Config) -> Self {
+        Self
     }
 
     fn undelivered(&mut self, core: &mut Core, flight: &InFlight) -> Result<Undelivered, StanzaError> {
@@ -79,9 +77,10 @@ impl Module for Offline {
         delay::strip_forged(&mut stanza, to.domain());
         delay::stamp(&mut stanza, to.domain(), core.now.wall_ms);
         let xml = stanza.to_element().root().to_xml();
-        let rows = core.view.list::<Spool>(owner, self.messages_max)?;
+        let messages_max = core.settings.limits.offline_messages_max as usize;
+        let rows = core.view.list::<Spool>(owner, messages_max)?;
         let held: usize = rows.iter().map(|(_, s)| s.xml.len()).sum();
-        let full = rows.len() >= self.messages_max || held + xml.len() > core.settings.limits.offline_bytes_max as usize;
+        let full = rows.len() >= messages_max || held + xml.len() > core.settings.limits.offline_bytes_max as usize;
         if full {
             return Ok(Undelivered::Refused(Condition::ServiceUnavailable.because("Too many messages wait already.")));
         }

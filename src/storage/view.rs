@@ -170,6 +170,11 @@ impl View {
         self.read = Ticket(0);
     }
 
+    /// True when the input at hand has written something.
+    pub fn wrote(&self) -> bool {
+        self.wrote
+    }
+
     /// What an output of this input must wait for if it shows stored state: the tick's batch when the input has
     /// written, else the newest batch on its way whose rows it has read, else nothing (0).
     pub fn ticket(&self) -> Ticket {
