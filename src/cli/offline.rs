@@ -81,9 +81,11 @@ pub fn make_folder(folder: &Path) -> Result<(), String> {
 fn give_to_owner(folder: &Path, store: &Path) {
     let give = || -> io::Result<()> {
         let owner = fs::metadata(folder)?;
-        for name in [store.to_path_buf(), store.with_added_extension("lock")] {
-            if fs::metadata(&name).is_ok_and(|file| file.uid() != owner.uid()) {
-                std::os::unix::fs::chown(&name, Some(owner.uid()), Some(owner.gid()))?;
+        let mut lock = store.as_os_str().to_owned();
+        lock.push(".lock");
+        for name in [store, Path::new(&lock)] {
+            if fs::metadata(name).is_ok_and(|file| file.uid() != owner.uid()) {
+                std::os::unix::fs::chown(name, Some(owner.uid()), Some(owner.gid()))?;
             }
         }
         Ok(())
