@@ -255,9 +255,11 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
         modules.iq(core, scope, &request).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()))
     };
     match answer {
-        Ok(Answer::Result(element)) => core.reply(stanza, |b| b.copy(element.root())),
-        Ok(Answer::Empty) => core.reply(stanza, |_| {}),
-        Ok(Answer::Done) => {}
+        // The answer comes before what the request has caused.
+        Ok(Answer::Result(element)) => {
+            core.queue.push_front(InFlight::answer(stanza.result(|b| b.copy(element.root()))));
+        }
+        Ok(Answer::Empty) => core.queue.push_front(InFlight::answer(stanza.result(|_| {}))),
         Err(error) => bounce(core, stanza, &error),
     }
 }

@@ -2,8 +2,10 @@
 
 use super::{Exit, complain, load, offline::make_folder, say};
 use crate::config::{Backend, Config, Format, Level, Output};
+use crate::core::admin::Command;
 use crate::core::io::Transport;
 use crate::engine::Settings;
+use crate::net::admin::call;
 use crate::net::listen::Keepalive;
 use crate::net::log::{LogFormat, LogOptions, LogTarget};
 use crate::net::shell::{Reload, Tuning};
@@ -32,8 +34,13 @@ impl Run {
         if let Err(error) = make_folder(&config.data_folder()) {
             return complain(Exit::Failed, &error);
         }
+        let socket = config.admin_socket();
         match serve(options(config, self.config, is_new)) {
             Ok(()) => Exit::Ok,
+            // The commonest reason for a taken port.
+            Err(ServeError::Listen(_)) if call(&socket, &Command::Healthcheck).is_ok() => {
+                complain(Exit::Failed, "couplet is running already with this data folder; see `couplet status`")
+            }
             Err(error @ (ServeError::Listen(_) | ServeError::Certificates(_) | ServeError::Log(_))) => {
                 complain(Exit::Failed, &format!("{error}\n`couplet check` looks at everything else, too."))
             }
@@ -77,6 +84,7 @@ pub fn listen_addresses(config: &Config) -> Vec<(SocketAddr, Transport)> {
 fn tuning(config: &Config) -> Tuning {
     Tuning {
         limits: config.limits.clone(),
+        nodelay: config.tcp.nodelay,
         keepalive: Keepalive {
             idle_s: config.tcp.keepalive_idle.0,
             interval_s: config.tcp.keepalive_interval.0,

@@ -18,7 +18,7 @@ use crate::jid::Jid;
 use crate::metrics::Counters;
 use crate::stanza::{Condition, Stanza, StanzaError};
 use crate::storage::{StoreError, View};
-use crate::xml::{Builder, Element};
+use crate::xml::Element;
 use flight::InFlight;
 use session::{SessionId, Sessions};
 use settings::Settings;
@@ -59,11 +59,6 @@ impl Core {
     /// Sets a stanza on its way.
     pub fn send(&mut self, flight: InFlight) {
         self.queue.push_back(flight);
-    }
-
-    /// Answers a request of a local session. An answer shows stored state more often than not, so it is a promise.
-    pub fn reply(&mut self, request: &Stanza, build: impl FnOnce(&mut Builder)) {
-        self.send(InFlight::answer(request.result(build)));
     }
 
     /// Answers a stanza with an error, if it may be answered.
@@ -147,6 +142,4 @@ pub enum Answer {
     Result(Element),
     /// A result without child.
     Empty,
-    /// The handler has answered, or will.
-    Done,
 }

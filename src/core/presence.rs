@@ -11,7 +11,10 @@ use std::rc::Rc;
 
 crate::record! {
     /// A subscription request that waits for the account's answer, as XML.
-    pub struct Waiting { pub xml: String }
+    pub struct Waiting {
+        /// The stanza.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. Sub key: the bare address of who asks.
@@ -202,6 +205,7 @@ impl Core {
         if before.pending_in && !outcome.next.pending_in {
             self.view.delete::<Requests>(account.bare_str(), contact.bare_str().as_bytes());
         }
+        // The push comes first: a contact's server may answer at once, and pushes keep the order of their versions.
         item.set_subscription(outcome.next);
         self.roster_put(&account, &contact, &item)?;
         if before.from && !outcome.next.from {

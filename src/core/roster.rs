@@ -14,17 +14,26 @@ crate::record! {
     pub struct Item {
         /// What the user calls it; may be empty.
         pub name: String,
+        /// Group names, in the user's order.
         pub groups: Vec<String>,
+        /// See [`Subscription`].
         pub to: bool,
+        /// See [`Subscription`].
         pub from: bool,
+        /// See [`Subscription`].
         pub ask: bool,
+        /// See [`Subscription`].
         pub pending_in: bool,
+        /// See [`Subscription`].
         pub approved: bool,
         /// The user, or a subscription, has put it into the roster; false for one that has only asked.
         pub listed: bool,
     }
     /// Counts changes of one roster.
-    pub struct Version { pub number: u64 }
+    pub struct Version {
+        /// Grows by one each time.
+        pub number: u64,
+    }
 }
 
 /// Owner: the account. Sub key: the contact's bare address.
@@ -248,19 +257,16 @@ impl Core {
         if !item.listed {
             return Err(Condition::ItemNotFound.into());
         }
-        self.roster_end(account, contact, &item)?;
         let mut gone = Item::new();
         // A request that waits is not taken back by that.
         gone.pending_in = item.pending_in;
         self.roster_put(account, contact, &gone)?;
+        self.roster_end(account, contact, &item);
         Ok(())
     }
 
     /// Tells a contact that the account neither sees it nor is seen by it any more.
-    ///
-    /// # Errors
-    /// When storage cannot be read.
-    pub fn roster_end(&mut self, account: &Jid, contact: &Jid, item: &Item) -> Result<(), StoreError> {
+    pub fn roster_end(&mut self, account: &Jid, contact: &Jid, item: &Item) {
         let tell = |kind| {
             let stanza = Stanza::new(Kind::Presence(kind)).addressed(Some(account.bare()), Some(contact.bare()));
             InFlight::promising(stanza)
@@ -273,7 +279,6 @@ impl Core {
             self.presence_withdraw(account, contact, Filters::Both);
             self.send(tell(PresenceType::Unsubscribed));
         }
-        Ok(())
     }
 }
 

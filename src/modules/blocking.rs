@@ -18,7 +18,10 @@ section! {
 
 crate::record! {
     /// Blocked addresses, as prepared texts, sorted.
-    pub struct List { pub jids: Vec<String> }
+    pub struct List {
+        /// Whole addresses.
+        pub jids: Vec<String>,
+    }
 }
 
 /// Owner: the account. One row, no sub key, so that a stanza costs one look-up.

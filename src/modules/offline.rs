@@ -16,7 +16,10 @@ section! {
 
 crate::record! {
     /// A message as XML, with its stamp.
-    pub struct Stored { pub xml: String }
+    pub struct Stored {
+        /// As text.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. Sub key: a number that grows, eight bytes, big endian.

@@ -14,7 +14,10 @@ section! {
 
 crate::record! {
     /// One element as XML.
-    pub struct Stored { pub xml: String }
+    pub struct Stored {
+        /// As text.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. Sub key: namespace, a zero byte, name.

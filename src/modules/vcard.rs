@@ -14,7 +14,10 @@ section! {
 
 crate::record! {
     /// A vCard as XML.
-    pub struct Stored { pub xml: String }
+    pub struct Stored {
+        /// As text.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. One row, no sub key.

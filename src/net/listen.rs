@@ -58,7 +58,7 @@ impl fmt::Display for ListenError {
         let port = address.port();
         let key = match transport {
             Transport::StartTls => "c2s.listen",
-            Transport::DirectTls => "c2s.listen_tls",
+            Transport::DirectTls => "c2s.direct_tls_listen",
         };
         match Errno::from_io_error(error) {
             Some(Errno::ADDRINUSE) => {
@@ -121,12 +121,12 @@ fn open(address: SocketAddr) -> rustix::io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// Sets a fresh connection's options: no delay for small writes (RFC 6120 stanzas are small), and keep-alive.
+/// Sets a fresh connection's options: whether small writes leave at once (stanzas are small), and keep-alive.
 ///
 /// # Errors
 /// When the peer has gone already, on some systems.
-pub fn tune(socket: &TcpStream, keepalive: Keepalive) -> io::Result<()> {
-    sockopt::set_tcp_nodelay(socket, true)?;
+pub fn tune(socket: &TcpStream, nodelay: bool, keepalive: Keepalive) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, nodelay)?;
     if keepalive.idle_s > 0 {
         sockopt::set_tcp_keepidle(socket, seconds(keepalive.idle_s))?;
         sockopt::set_tcp_keepintvl(socket, seconds(keepalive.interval_s))?;
@@ -170,7 +170,7 @@ mod tests {
     fn a_foreign_address_is_refused_by_name() {
         let foreign = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 0));
         let error = bind(&[(foreign, Transport::DirectTls)]).unwrap_err().to_string();
-        assert!(error.contains("192.0.2.1:0") && error.contains("c2s.listen_tls"), "{error}");
+        assert!(error.contains("192.0.2.1:0") && error.contains("c2s.direct_tls_listen"), "{error}");
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
         let listeners = bind(&[(any, Transport::StartTls)]).unwrap();
         let port = listeners[0].address.port();
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        tune(&client, Keepalive::default()).unwrap();
+        tune(&client, true, Keepalive::default()).unwrap();
         assert!(client.nodelay().unwrap());
         assert!(sockopt::socket_keepalive(&client).unwrap());
         assert_eq!(sockopt::tcp_keepidle(&client).unwrap(), Duration::from_secs(450));

@@ -11,17 +11,18 @@ use smol::LocalExecutor;
 
 use crate::core::io::Transport;
 use crate::engine::{Engine, Settings};
+use crate::net::admin::{AdminError, AdminSocket};
 use crate::net::bell::Bell;
 use crate::net::certs::{CertError, CertStore};
 use crate::net::clock::{Clock, SystemEntropy};
 use crate::net::listen::{self, ListenError};
 use crate::net::log::{self as log_back_end, LogError};
-use crate::net::shell::{self, Reload, Report, Shell, ThreadLost, Tls, Tuning};
+use crate::net::shell::{self, Failure, Reload, Report, Shell, Tls, Tuning};
 use crate::net::signals;
 use crate::net::threads::Threads;
 use crate::net::tls::{TlsAcceptor, TlsError};
-use crate::storage::StoreError;
 use crate::storage::redb::{self, RedbOptions};
+use crate::storage::{StoreError, memory};
 
 /// XEP-0368 and the registry of ALPN protocols: XMPP from a client.
 const ALPN_CLIENT: &[u8] = b"xmpp-client";
@@ -32,10 +33,12 @@ pub struct ServeOptions {
     pub listen: Vec<(SocketAddr, Transport)>,
     /// Folder of certificates and keys.
     pub certificates: PathBuf,
-    /// File of the store.
-    pub store: PathBuf,
+    /// File of the store; none keeps everything in memory, until the server ends.
+    pub store: Option<PathBuf>,
     /// Page cache of the store in bytes.
     pub store_cache_bytes: usize,
+    /// Where commands of the operator arrive; none takes none.
+    pub admin_socket: Option<PathBuf>,
     /// The shell's part of the configuration.
     pub tuning: Tuning,
     /// The engine's part.
@@ -84,6 +87,8 @@ pub enum ServeError {
     Log(LogError),
     /// An address cannot be listened on.
     Listen(ListenError),
+    /// The admin socket cannot be made.
+    Admin(AdminError),
     /// A certificate cannot be used.
     Certificates(CertError),
     /// TLS does not work here.
@@ -94,8 +99,8 @@ pub enum ServeError {
     System(&'static str, io::Error),
     /// The system has no random source.
     Entropy,
-    /// A thread ended by a bug.
-    Lost(ThreadLost),
+    /// It served, and a bug ended it.
+    Ended(Failure),
 }
 
 impl fmt::Display for ServeError {
@@ -103,6 +108,7 @@ impl fmt::Display for ServeError {
         match self {
             Self::Log(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
+            Self::Admin(error) => error.fmt(f),
             Self::Certificates(error) => error.fmt(f),
             Self::Tls(error) => {
                 write!(f, "TLS does not start: {error}; this build of couplet does not fit the machine")
@@ -114,10 +120,14 @@ impl fmt::Display for ServeError {
             Self::Entropy => {
                 f.write_str("the system gives no random bytes: couplet needs getrandom(2) or a readable /dev/urandom")
             }
-            Self::Lost(ThreadLost(name)) => write!(
+            Self::Ended(Failure::Thread(name)) => write!(
                 f,
                 "the {name} thread is lost to a bug, whose place is in the log: start couplet again, and report it; \
                  nothing that was acknowledged is lost"
+            ),
+            Self::Ended(Failure::Bugs) => f.write_str(
+                "too many bugs in a minute, whose places are in the log: start couplet again, and report them; \
+                 nothing that was acknowledged is lost",
             ),
         }
     }
@@ -140,6 +150,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     // What can be refused for the operator's mistakes comes first, and the ports come first of that: the commonest
     // mistake is a server that runs already, whose store must be left alone.
     let listeners = listen::bind(&options.listen).map_err(ServeError::Listen)?;
+    let admin = options.admin_socket.as_deref().map(AdminSocket::bind).transpose().map_err(ServeError::Admin)?;
     let (certificates, notices) =
         CertStore::load(&options.certificates, &options.tuning.hosts).map_err(ServeError::Certificates)?;
     shell::tell(&notices);
@@ -149,7 +160,10 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         certificates,
     };
     let store = RedbOptions { cache_bytes: options.store_cache_bytes };
-    let (reader, writer) = redb::open(&options.store, store).map_err(ServeError::Store)?;
+    let (reader, writer) = match &options.store {
+        Some(path) => redb::open(path, store).map_err(ServeError::Store)?,
+        None => memory::open(),
+    };
     let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;
     let engine = Engine::new(options.settings, reader, Box::new(entropy), clock.now()).map_err(ServeError::Store)?;
 
@@ -159,6 +173,15 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     if options.owns_process {
         let signals = signals::open().map_err(|error| ServeError::System("signals", error))?;
         executor.spawn(signals::pass_on(signals, bell.clone())).detach();
+    }
+    if let Some(admin) = admin {
+        let bell = bell.clone();
+        let serving = admin.serve(move |command| {
+            let (reply, answer) = smol::channel::bounded(1);
+            bell.report(Report::Admin(command, reply));
+            async move { answer.recv().await.ok() }
+        });
+        executor.spawn(serving).detach();
     }
     for listener in &listeners {
         log::info!("listening on {} ({})", listener.address, name_of(listener.transport));
@@ -170,7 +193,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     if let Some(on_ready) = options.on_ready {
         on_ready(&serving);
     }
-    async_io::block_on(executor.run(shell.run())).map_err(ServeError::Lost)
+    async_io::block_on(executor.run(shell.run())).map_err(ServeError::Ended)
 }
 
 fn name_of(transport: Transport) -> &'static str {

@@ -141,7 +141,7 @@ impl Shell {
         let Some(id) = self.engine.accept(now, transport, peer.ip().to_canonical()) else { return };
         let direct = transport == Transport::DirectTls;
         let clapper = Clapper::new(self.bell.clone(), Token::Conn(id));
-        let tuned = listen::tune(&socket, self.tuning.keepalive);
+        let tuned = listen::tune(&socket, self.tuning.nodelay, self.tuning.keepalive);
         match tuned.and_then(|()| Conn::new(socket, clapper, direct.then_some(&self.tls.direct))) {
             Ok(conn) => {
                 self.conns.insert(id, Box::new(conn));
