@@ -259,6 +259,7 @@ impl Engine {
             }
             if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
                 && let Some(c) = self.conns.get_mut(conn.0)
+                && !c.ends
             {
                 c.out.push(Item::Stanza(Box::new(parcel)));
                 self.dirty.insert(conn);

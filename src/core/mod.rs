@@ -122,6 +122,17 @@ impl Request<'_> {
     pub fn is_own(&self) -> bool {
         self.stanza.from.as_ref().is_some_and(|from| from.same_bare(self.owner))
     }
+
+    /// True when whoever asks may see the presence of the account that is asked.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn asker_sees_owner(&self, core: &mut Core) -> Result<bool, StoreError> {
+        match &self.stanza.from {
+            Some(from) => core.is_seen_by(self.owner, from),
+            None => Ok(false),
+        }
+    }
 }
 
 /// The answer to a request.

@@ -35,7 +35,8 @@ pub enum Change {
 }
 
 impl Core {
-    /// Takes a presence stanza from a session. `stanza.from` is its full address.
+    /// Takes a presence stanza from a session. `stanza.from` is its full address; one with an addressee has passed the
+    /// filters of its account.
     ///
     /// # Errors
     /// The stanza error to send.
@@ -52,7 +53,7 @@ impl Core {
             (_, None) => return Err(Condition::BadRequest.into()),
             // A client rarely has reason to probe; it gets what a subscriber gets (section 4.3.2).
             (PresenceType::Error | PresenceType::Probe, Some(_)) => {
-                self.send(InFlight { origin: Some(id), ..InFlight::passing(stanza) });
+                self.send(InFlight { origin: Some(id), filters: Filters::In, ..InFlight::passing(stanza) });
             }
             (PresenceType::Available | PresenceType::Unavailable, Some(to)) => {
                 self.presence_directed(id, kind, stanza, to)?;
@@ -101,7 +102,8 @@ impl Core {
         for (_, waiting) in self.view.list::<Requests>(jid.bare_str(), max)? {
             let stanza = crate::xml::parse(&waiting.xml).ok().and_then(|e| Stanza::read(e).ok());
             if let Some(stanza) = stanza {
-                self.send(InFlight::promising(stanza).to_session(id));
+                let flight = InFlight { filters: Filters::In, ..InFlight::promising(stanza) };
+                self.send(flight.to_session(id));
             }
         }
         Ok(())
@@ -180,7 +182,7 @@ impl Core {
             }
             session.directed.insert(to);
         }
-        self.send(InFlight { origin: Some(id), ..InFlight::passing(stanza) });
+        self.send(InFlight { origin: Some(id), filters: Filters::In, ..InFlight::passing(stanza) });
         Ok(())
     }
 
@@ -206,14 +208,16 @@ impl Core {
         // The push comes first: a contact's server may answer at once, and pushes keep the order of their versions.
         item.set_subscription(outcome.next);
         self.roster_put(&account, &contact, &item)?;
+        if before.from && !outcome.next.from {
+            // While the contact is still subscribed (section 3.2.2).
+            self.presence_withdraw(&account, &contact, Filters::In);
+        }
         if outcome.route {
             let stanza = Stanza { from: Some(account.clone()), to: Some(contact.clone()), ..stanza };
-            self.send(InFlight::promising(stanza));
+            self.send(InFlight { filters: Filters::In, ..InFlight::promising(stanza) });
         }
-        match (before.from, outcome.next.from) {
-            (false, true) => self.presence_show(&account, &contact),
-            (true, false) => self.presence_withdraw(&account, &contact, Filters::Both),
-            _ => {}
+        if !before.from && outcome.next.from {
+            self.presence_show(&account, &contact);
         }
         Ok(())
     }
@@ -284,7 +288,7 @@ impl Core {
     }
 
     fn probe_in(&mut self, account: &Jid, from: &Jid, exists: bool) -> Result<(), StoreError> {
-        let seen = exists && (from.same_bare(account) || self.roster_item(account.bare_str(), from.bare_str())?.from);
+        let seen = exists && self.is_seen_by(account, from)?;
         let available = if seen { self.presences(account) } else { Vec::new() };
         if available.is_empty() {
             let kind = if seen { PresenceType::Unavailable } else { PresenceType::Unsubscribed };
@@ -297,6 +301,14 @@ impl Core {
         Ok(())
     }
 
+    /// Whether `other` may see an account's presence: the account itself, and contacts with a subscription.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn is_seen_by(&mut self, account: &Jid, other: &Jid) -> Result<bool, StoreError> {
+        Ok(other.same_bare(account) || self.roster_item(account.bare_str(), other.bare_str())?.from)
+    }
+
     /// Presence of every available session of an account.
     fn presences(&self, account: &Jid) -> Vec<Stanza> {
         let stanza = |id: &SessionId| self.sessions.get(*id)?.available.as_ref().map(|a| a.stanza.clone());
@@ -307,6 +319,28 @@ impl Core {
     pub fn presence_show(&mut self, account: &Jid, contact: &Jid) {
         for stanza in self.presences(account) {
             self.send(InFlight::promising(Stanza { to: Some(contact.clone()), ..stanza }));
+        }
+    }
+
+    /// Asks for the presence of a contact on behalf of every available session of an account (section 4.3).
+    pub fn presence_probe(&mut self, account: &Jid, contact: &Jid) {
+        for id in self.sessions.of_where(account, |s| s.available.is_some()) {
+            let from = self.sessions.get(id).map(|s| s.jid.clone());
+            let probe = Stanza::new(Kind::Presence(PresenceType::Probe)).addressed(from, Some(contact.clone()));
+            self.send(InFlight::passing(probe));
+        }
+    }
+
+    /// Takes back the directed presence that sessions of an account have sent to addresses for which `covers` holds.
+    pub fn presence_withdraw_directed(&mut self, account: &Jid, covers: impl Fn(&Jid) -> bool) {
+        for id in self.sessions.of(account).to_vec() {
+            let Some(session) = self.sessions.get_mut(id) else { continue };
+            let from = session.jid.clone();
+            for to in session.directed.extract_if(.., |to| covers(to)).collect::<Vec<_>>() {
+                let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
+                let flight = InFlight::promising(stanza.addressed(Some(from.clone()), Some(to)));
+                self.send(InFlight { filters: Filters::In, ..flight });
+            }
         }
     }
 

@@ -130,7 +130,9 @@ impl Core {
     /// Counts a change and sends it to all interested sessions (section 2.1.6).
     fn roster_push(&mut self, account: &Jid, contact: &Jid, item: Option<&Item>) -> Result<(), StoreError> {
         let owner = account.bare_str();
-        let number = self.view.get::<Versions>(owner, b"")?.map_or(0, |v| v.number) + 1;
+        // The first of an account is no version that an account of the same name before it can have had.
+        let first = || u64::try_from(self.now.wall_ms).unwrap_or(0);
+        let number = self.view.get::<Versions>(owner, b"")?.map_or_else(first, |v| v.number) + 1;
         self.view.put::<Versions>(owner, b"", &Version { number });
         let interested = self.sessions.of_where(account, |s| s.interested);
         if interested.is_empty() {
@@ -265,16 +267,17 @@ impl Core {
 
     /// Tells a contact that the account neither sees it nor is seen by it any more.
     pub fn roster_end(&mut self, account: &Jid, contact: &Jid, item: &Item) {
-        let mut tell = |kind| {
+        let tell = |kind| {
             let stanza = Stanza::new(Kind::Presence(kind)).addressed(Some(account.bare()), Some(contact.bare()));
-            self.send(InFlight::promising(stanza));
+            InFlight::promising(stanza)
         };
         if item.to || item.ask {
-            tell(PresenceType::Unsubscribe);
+            self.send(tell(PresenceType::Unsubscribe));
         }
         if item.from {
-            tell(PresenceType::Unsubscribed);
+            // While the contact is still subscribed (section 3.2.2).
             self.presence_withdraw(account, contact, Filters::Both);
+            self.send(tell(PresenceType::Unsubscribed));
         }
     }
 }
