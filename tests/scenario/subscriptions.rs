@@ -6,8 +6,9 @@ use super::grammar::{self, Play};
 /// The stanzas, in the order of the columns of [`TABLE`].
 const KINDS: [&str; 4] = ["subscribe", "unsubscribe", "subscribed", "unsubscribed"];
 
-/// A row: the state as Romeo has it, the steps that lead to it, and for each of [`KINDS`] whether Juliet sees the stanza
-/// and the state afterwards. `+out`: Romeo has asked; `+in`: Juliet has asked; `+ok`: Romeo has granted beforehand.
+/// A row: the state as Romeo has it, the steps that lead to it, and for each of [`KINDS`] whether Juliet sees the
+/// stanza and the state afterwards. `+out`: Romeo has asked; `+in`: Juliet has asked; `+ok`: Romeo has granted
+/// beforehand.
 const TABLE: [(&str, &[(&str, &str)], [&str; 4]); 9] = [
     ("none", &[], ["yes none+out", "no none", "no none+ok", "no none"]),
     ("none+out", &[R_ASKS], ["no none+out", "yes none", "no none+out+ok", "no none+out"]),
