@@ -92,7 +92,7 @@ pub fn tables(files: &[File]) -> Vec<String> {
 }
 
 /// Lines of a table of a TOML file, with their comments: those before a line count as its own.
-fn rows<'a>(toml: &'a str, is_table: impl Fn(&str) -> bool) -> Vec<(&'a str, bool)> {
+fn rows(toml: &str, is_table: impl Fn(&str) -> bool) -> Vec<(&str, bool)> {
     let (mut inside, mut commented) = (false, false);
     let mut out = Vec::new();
     for line in toml.lines() {
