@@ -1,4 +1,5 @@
-//! The phases of a stanza, in order: *filter out, copy (sent), route, filter in, undelivered, copy (received), deliver*.
+//! The phases of a stanza, in order: *filter out, copy (sent), route, filter in, undelivered, copy (received),
+//! deliver*.
 //!
 //! A stanza enters by [`from_session`] or is put on the core's queue by whatever makes it; [`run`] takes the queue
 //! through the phases until nothing is left. What comes out are parcels for sessions.

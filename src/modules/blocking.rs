@@ -167,7 +167,8 @@ impl Blocking {
 
     /// Tells all interested sessions.
     fn push(&self, core: &mut Core, owner: &Jid, name: &str, jids: &[Jid]) {
-        let sessions: Vec<_> = core.sessions.of(owner).iter().copied().filter(|s| self.interested.contains(s)).collect();
+        let mut sessions = core.sessions.of(owner).to_vec();
+        sessions.retain(|session| self.interested.contains(session));
         if sessions.is_empty() {
             return;
         }

@@ -241,8 +241,8 @@ impl Troupe<'_> {
         if self.stage.knows_silence() {
             return Ok(());
         }
-        // The first answers show that each client's own stanzas have been taken and what they changed is stored, because
-        // the question writes; the second ones come behind all that this has caused for others.
+        // The first answers show that each client's own stanzas have been taken and what they changed is stored,
+        // because the question writes; the second ones come behind all that this has caused for others.
         for writes in [true, false] {
             for client in &mut self.clients {
                 self.barriers += 1;

@@ -6,9 +6,14 @@ use super::grammar::{self, Play};
 /// The stanzas, in the order of the columns of [`TABLE`].
 const KINDS: [&str; 4] = ["subscribe", "unsubscribe", "subscribed", "unsubscribed"];
 
-/// A row: the state as Romeo has it, the steps that lead to it, and for each of [`KINDS`] whether Juliet sees the stanza
-/// and the state afterwards. `+out`: Romeo has asked; `+in`: Juliet has asked; `+ok`: Romeo has granted beforehand.
-const TABLE: [(&str, &[(&str, &str)], [&str; 4]); 9] = [
+/// Who sends what.
+type Step = (&'static str, &'static str);
+/// The state as Romeo has it, the steps that lead to it, and for each of [`KINDS`] whether Juliet sees the
+/// stanza and the state afterwards. `+out`: Romeo has asked; `+in`: Juliet has asked; `+ok`: Romeo has granted
+/// beforehand.
+type Row = (&'static str, &'static [Step], [&'static str; 4]);
+
+const TABLE: [Row; 9] = [
     ("none", &[], ["yes none+out", "no none", "no none+ok", "no none"]),
     ("none+out", &[R_ASKS], ["no none+out", "yes none", "no none+out+ok", "no none+out"]),
     ("none+in", &[J_ASKS], ["yes none+out+in", "no none+in", "yes from", "yes none"]),
@@ -20,10 +25,10 @@ const TABLE: [(&str, &[(&str, &str)], [&str; 4]); 9] = [
     ("both", &[R_ASKS, J_GRANTS, J_ASKS, R_GRANTS], ["no both", "yes from", "no both", "yes to"]),
 ];
 
-const R_ASKS: (&str, &str) = ("Romeo", "subscribe");
-const J_ASKS: (&str, &str) = ("Juliet", "subscribe");
-const R_GRANTS: (&str, &str) = ("Romeo", "subscribed");
-const J_GRANTS: (&str, &str) = ("Juliet", "subscribed");
+const R_ASKS: Step = ("Romeo", "subscribe");
+const J_ASKS: Step = ("Juliet", "subscribe");
+const R_GRANTS: Step = ("Romeo", "subscribed");
+const J_GRANTS: Step = ("Juliet", "subscribed");
 
 const CAST: &str = "[Client] Romeo\n\tjid: romeo@localhost\n\tpassword: montague\n\
                     [Client] Juliet\n\tjid: juliet@localhost\n\tpassword: capulet\n---------\n";
