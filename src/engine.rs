@@ -259,6 +259,8 @@ impl Engine {
             }
             if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
                 && let Some(c) = self.conns.get_mut(conn.0)
+                // Nothing follows the end of a stream, not even what its own session sends to itself on leaving.
+                && !c.ends
             {
                 c.out.push(Item::Stanza(Box::new(parcel)));
                 self.dirty.insert(conn);

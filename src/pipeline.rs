@@ -57,6 +57,11 @@ pub fn from_session(core: &mut Core, modules: &mut Modules, id: SessionId, stanz
 pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
     while let Some(mut flight) = core.queue.pop_front() {
         match flight.dest {
+            Dest::Session(id) if flight.filters == Filters::In => match modules.filter_in(core, &mut flight) {
+                Ok(Flow::Pass) => deliver(flight, id, out),
+                Ok(Flow::Drop(_) | Flow::Bounce(_)) => dropped(core, &flight, "from storage, and not wanted any more"),
+                Err(error) => dropped(core, &flight, error.condition.as_str()),
+            },
             Dest::Session(id) => deliver(flight, id, out),
             Dest::Address => {
                 let mut later = std::mem::take(&mut core.queue);

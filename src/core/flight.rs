@@ -76,6 +76,12 @@ impl InFlight {
         self.dest = Dest::Session(id);
         self
     }
+
+    /// The same for one session, of what was stored when it came: the account may have blocked its sender since.
+    #[must_use]
+    pub fn from_storage(self, id: SessionId) -> Self {
+        Self { filters: Filters::In, ..self.to_session(id) }
+    }
 }
 
 /// What a filter makes of a stanza.

@@ -98,7 +98,7 @@ impl Core {
         for (_, waiting) in self.view.list::<Requests>(jid.bare_str(), max)? {
             let stanza = crate::xml::parse(&waiting.xml).ok().and_then(|e| Stanza::read(e).ok());
             if let Some(stanza) = stanza {
-                self.send(InFlight::promising(stanza).to_session(id));
+                self.send(InFlight::promising(stanza).from_storage(id));
             }
         }
         Ok(())

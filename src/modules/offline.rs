@@ -93,7 +93,7 @@ impl Module for Offline {
             let stanza = crate::xml::parse(&stored.xml).ok().and_then(|e| Stanza::read(e).ok());
             if let Some(stanza) = stanza {
                 let flight = InFlight { is_copy: true, ..InFlight::passing(stanza) };
-                core.send(flight.to_session(id));
+                core.send(flight.from_storage(id));
             }
             core.view.delete::<Spool>(account.bare_str(), &sub);
         }
