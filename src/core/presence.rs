@@ -200,12 +200,13 @@ impl Core {
         if before.pending_in && !outcome.next.pending_in {
             self.view.delete::<Requests>(account.bare_str(), contact.bare_str().as_bytes());
         }
+        item.set_subscription(outcome.next);
+        self.roster_put(&account, &contact, &item)?;
+        // Behind the push: a contact that has approved beforehand answers at once, and that is another push.
         if outcome.route {
             let stanza = Stanza { from: Some(account.clone()), to: Some(contact.clone()), ..stanza };
             self.send(InFlight::promising(stanza));
         }
-        item.set_subscription(outcome.next);
-        self.roster_put(&account, &contact, &item)?;
         match (before.from, outcome.next.from) {
             (false, true) => self.presence_show(&account, &contact),
             (true, false) => self.presence_withdraw(&account, &contact, Filters::Both),
