@@ -358,13 +358,16 @@ impl Engine {
             StoreError::Full => Condition::ResourceConstraint,
             _ => Condition::InternalServerError,
         };
+        let mut unsure = self.core.presence_unproven();
         if let Err(error) = self.core.view.failed() {
             log::error!(target: LOG, "{error}");
         }
         let durable = self.core.view.durable();
         for key in self.conns.keys() {
             if let Some(c) = self.conns.get_mut(key) {
-                c.out.withdraw(durable);
+                let senders = c.out.withdraw(durable);
+                let to = c.session.and_then(|id| self.core.sessions.get(id)).map(|s| s.jid.clone());
+                unsure.extend(senders.into_iter().zip(to.into_iter().cycle()));
                 self.dirty.insert(ConnId(key));
             }
         }
@@ -376,6 +379,13 @@ impl Engine {
                 c.out.push(Item::of(&refusal));
             }
         }
+        self.step("presence after a failed write", |core, _| {
+            for (account, contact) in &unsure {
+                if let Err(error) = core.presence_again(account, contact) {
+                    log::error!(target: LOG, "{contact} is not told of {account}: {error}");
+                }
+            }
+        });
         for (_, id, reply) in std::mem::take(&mut self.replies) {
             let text = format!("{}\nnot stored: {error}", reply.text);
             let reply = crate::core::admin::Reply { code: crate::core::admin::FAILED, text };

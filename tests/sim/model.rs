@@ -230,7 +230,9 @@ pub struct Model {
     pub registers: Registers,
     pub sent: Vec<Sent>,
     pub sessions: Vec<Session>,
-    /// Account and message that came out of the spool since the last crash or failed write.
+    /// The last crash or failed write: what came out of the spool before may come again, as the deletion was lost.
+    pub trouble: u64,
+    /// Account and message that came out of the spool, and to which session.
     pub spooled: BTreeMap<(String, usize), usize>,
     /// Who has sent `subscribed` to whom, and when last.
     pub granted: BTreeMap<(String, String), u64>,

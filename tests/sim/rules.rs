@@ -24,6 +24,7 @@ impl World {
         match (stanza.name(), kind) {
             ("iq", "result") => self.result_left(account, stanza),
             ("iq", "set") => self.push_left(account, stanza),
+            ("presence", "error") => Ok(()),
             ("presence", _) => self.presence_left(account, stanza, kind),
             _ => Ok(()),
         }

@@ -171,7 +171,7 @@ impl World {
             Move::Report => {
                 if let Some(report) = self.disk.report() {
                     if let Input::CommitFailed(_) = report {
-                        self.model.spooled.clear();
+                        self.model.trouble = self.step;
                     }
                     self.note(|| format!("{report:?}"));
                     self.input(report)?;
@@ -309,6 +309,10 @@ impl World {
                 let Some(link) = self.links.get_mut(&conn) else { return Ok(()) };
                 if link.closed {
                     return broken(Invariant::NoBug, format!("written to {conn:?}, which is closed"));
+                }
+                if link.handshake {
+                    // Last words to a client that never began with TLS: there is no way to say them.
+                    return Ok(());
                 }
                 let frames = match link.write(&bytes, step, &mut self.reader) {
                     Ok(frames) => frames,
@@ -459,7 +463,7 @@ impl World {
         }
         self.hashing.clear();
         self.open = false;
-        self.model.spooled.clear();
+        self.model.trouble = self.step;
         self.check_store()
     }
 
