@@ -335,9 +335,8 @@ impl Engine {
             log::error!(target: LOG, "{error}");
         }
         let durable = self.core.view.durable();
-        while self.unproven.front().is_some_and(|u| u.0 <= durable) {
-            self.unproven.pop_front();
-        }
+        // Not in the order of tickets: what only reads waits for an older batch than what wrote before it.
+        self.unproven.retain(|u| u.0 > durable);
         let (ready, waiting) = std::mem::take(&mut self.replies).into_iter().partition(|r| r.0 <= durable);
         self.replies = waiting;
         for (_, id, reply) in ready {

@@ -1,6 +1,7 @@
 //! The whole server in a simulated world: engine, clients, network and disk, from one seed.
 //!
-//! `COUPLET_SIM_SEED=7` performs that seed alone and says everything that happens.
+//! * `COUPLET_SIM_SEED=7` performs that seed alone and says everything that happens.
+//! * `COUPLET_SIM_SEEDS=5000` performs that many instead of 200.
 
 mod arrival;
 mod client;
@@ -43,16 +44,20 @@ fn explain(seed: u64, lines: usize) -> String {
     format!("{}\nseed {seed}, step {step}: {end}", trace[skipped..].join("\n"))
 }
 
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 #[test]
 fn every_rule_holds_for_every_seed() {
-    if let Some(seed) = std::env::var("COUPLET_SIM_SEED").ok().and_then(|s| s.parse().ok()) {
+    if let Some(seed) = number("COUPLET_SIM_SEED") {
         let text = explain(seed, usize::MAX);
         println!("{text}");
         assert!(text.ends_with("all rules held"));
         return;
     }
     let mut stats = Stats::new();
-    for seed in 0..SEEDS {
+    for seed in 0..number("COUPLET_SIM_SEEDS").unwrap_or(SEEDS) {
         let (outcome, world) = run(seed, false);
         if outcome.is_err() {
             panic!("{}", explain(seed, 80));
