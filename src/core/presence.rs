@@ -330,6 +330,22 @@ impl Core {
         Ok(())
     }
 
+    /// Lets those see an account no more that have directed presence of it and that `whom` holds for.
+    pub fn presence_undirect(&mut self, account: &Jid, whom: impl Fn(&Jid) -> bool) {
+        for id in self.sessions.of(account).to_vec() {
+            let Some(session) = self.sessions.get_mut(id) else { continue };
+            let from = session.jid.clone();
+            let all = std::mem::take(&mut session.directed);
+            let (gone, kept): (BTreeSet<Jid>, _) = all.into_iter().partition(|to| whom(to));
+            session.directed = kept;
+            for to in gone {
+                let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
+                let flight = InFlight::passing(stanza.addressed(Some(from.clone()), Some(to)));
+                self.send(InFlight { filters: Filters::In, ..flight });
+            }
+        }
+    }
+
     /// Lets a contact see an account no more.
     pub fn presence_withdraw(&mut self, account: &Jid, contact: &Jid, filters: Filters) {
         for stanza in self.presences(account) {

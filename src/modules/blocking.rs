@@ -132,6 +132,7 @@ impl Blocking {
         for contact in seen_by(core, request.owner, &added)? {
             core.presence_withdraw(request.owner, &contact, Filters::In);
         }
+        core.presence_undirect(request.owner, |to| added.iter().any(|jid| covers(jid, to)));
         put(core, request.owner, &list);
         self.push(core, request.owner, "block", &added);
         Ok(Answer::Empty)
@@ -212,11 +213,13 @@ fn is_blocked(core: &mut Core, account: &Jid, other: &Jid) -> Result<bool, Store
     Ok(list.jids.iter().any(matches))
 }
 
+/// True when blocking `jid` concerns that contact.
+fn covers(jid: &Jid, contact: &Jid) -> bool {
+    jid.bare_str() == contact.bare_str() || (jid.node().is_none() && jid.domain() == contact.domain())
+}
+
 /// Contacts that see the account's presence and are covered by the addresses.
 fn seen_by(core: &mut Core, account: &Jid, jids: &[Jid]) -> Result<Vec<Jid>, StoreError> {
-    let covers = |jid: &Jid, contact: &Jid| {
-        jid.bare_str() == contact.bare_str() || (jid.node().is_none() && jid.domain() == contact.domain())
-    };
     let roster = core.roster(account.bare_str())?;
     Ok(roster
         .into_iter()

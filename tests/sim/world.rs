@@ -129,7 +129,7 @@ impl World {
 
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            if trace.len() >= 400 {
+            if trace.len() >= 4000 {
                 trace.pop_front();
             }
             trace.push_back(format!("{:>6} {:>7} ms  {}", self.step, self.now.mono_ms, text()));
