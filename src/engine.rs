@@ -259,6 +259,7 @@ impl Engine {
             }
             if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
                 && let Some(c) = self.conns.get_mut(conn.0)
+                // Nothing follows the end of a stream, not even what its own session sends to itself on leaving.
                 && !c.ends
             {
                 c.out.push(Item::Stanza(Box::new(parcel)));
@@ -334,9 +335,8 @@ impl Engine {
             log::error!(target: LOG, "{error}");
         }
         let durable = self.core.view.durable();
-        while self.unproven.front().is_some_and(|u| u.0 <= durable) {
-            self.unproven.pop_front();
-        }
+        // Not in the order of tickets: what only reads waits for an older batch than what wrote before it.
+        self.unproven.retain(|u| u.0 > durable);
         let (ready, waiting) = std::mem::take(&mut self.replies).into_iter().partition(|r| r.0 <= durable);
         self.replies = waiting;
         for (_, id, reply) in ready {
@@ -357,13 +357,16 @@ impl Engine {
             StoreError::Full => Condition::ResourceConstraint,
             _ => Condition::InternalServerError,
         };
+        let mut unsure = self.core.presence_unproven();
         if let Err(error) = self.core.view.failed() {
             log::error!(target: LOG, "{error}");
         }
         let durable = self.core.view.durable();
         for key in self.conns.keys() {
             if let Some(c) = self.conns.get_mut(key) {
-                c.out.withdraw(durable);
+                let senders = c.out.withdraw(durable);
+                let to = c.session.and_then(|id| self.core.sessions.get(id)).map(|s| s.jid.clone());
+                unsure.extend(senders.into_iter().zip(to.into_iter().cycle()));
                 self.dirty.insert(ConnId(key));
             }
         }
@@ -375,6 +378,13 @@ impl Engine {
                 c.out.push(Item::of(&refusal));
             }
         }
+        self.step("presence after a failed write", |core, _| {
+            for (account, contact) in &unsure {
+                if let Err(error) = core.presence_again(account, contact) {
+                    log::error!(target: LOG, "{contact} is not told of {account}: {error}");
+                }
+            }
+        });
         for (_, id, reply) in std::mem::take(&mut self.replies) {
             let text = format!("{}\nnot stored: {error}", reply.text);
             let reply = crate::core::admin::Reply { code: crate::core::admin::FAILED, text };

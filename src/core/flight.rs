@@ -2,9 +2,9 @@
 
 use super::session::SessionId;
 use crate::jid::Jid;
-use crate::stanza::{Kind, Stanza, StanzaError};
+use crate::stanza::{Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::Ticket;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Where a stanza is to go.
@@ -202,13 +202,24 @@ impl OutQueue {
         }
     }
 
-    /// The batches behind `durable` never happened: what showed them is withdrawn.
-    pub fn withdraw(&mut self, durable: Ticket) {
+    /// The batches behind `durable` never happened: what showed them is withdrawn. Returns whose presence was among it.
+    pub fn withdraw(&mut self, durable: Ticket) -> BTreeSet<Jid> {
+        let mut senders = BTreeSet::new();
         let items = std::mem::take(&mut self.items);
         self.held_bytes = 0;
-        for item in items.into_iter().filter(|item| item_leaves(item, durable)) {
-            self.push(item);
+        for item in items {
+            match item {
+                Item::Stanza(parcel) if parcel.after > durable => {
+                    if let (Kind::Presence(PresenceType::Available | PresenceType::Unavailable), Some(from)) =
+                        (parcel.kind, &parcel.from)
+                    {
+                        senders.insert(from.bare());
+                    }
+                }
+                item => self.push(item),
+            }
         }
+        senders
     }
 }
 
@@ -281,7 +292,7 @@ mod tests {
         for item in [parcel("a@h/1", "a1", 2), parcel("a@h/1", "a2", 0)] {
             q.push(item);
         }
-        q.withdraw(Ticket(1));
+        assert!(q.withdraw(Ticket(1)).is_empty(), "a message is no presence");
         assert_eq!(flushed(&mut q, 1), "a2");
     }
 }

@@ -7,6 +7,7 @@ use crate::jid::Jid;
 use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::{StoreError, Table};
 use crate::xml::ns;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 crate::record! {
@@ -142,7 +143,8 @@ impl Core {
         for (contact, item) in self.roster(jid.bare_str())? {
             if item.from {
                 let tail: &Rc<[u8]> = tail.get_or_insert_with(|| stanza.tail());
-                let flight = InFlight::passing(Stanza { to: Some(contact), ..stanza.clone() });
+                // That the contact may see it may not be durable yet.
+                let flight = InFlight::promising(Stanza { to: Some(contact), ..stanza.clone() });
                 self.send(InFlight { tail: Some(tail.clone()), ..flight });
             }
         }
@@ -293,10 +295,10 @@ impl Core {
         if available.is_empty() {
             let kind = if seen { PresenceType::Unavailable } else { PresenceType::Unsubscribed };
             let answer = Stanza::new(Kind::Presence(kind)).addressed(Some(account.clone()), Some(from.clone()));
-            self.send(InFlight::passing(answer));
+            self.send(InFlight::promising(answer));
         }
         for stanza in available {
-            self.send(InFlight::passing(Stanza { to: Some(from.clone()), ..stanza }));
+            self.send(InFlight::promising(Stanza { to: Some(from.clone()), ..stanza }));
         }
         Ok(())
     }
@@ -320,6 +322,27 @@ impl Core {
         for stanza in self.presences(account) {
             self.send(InFlight::promising(Stanza { to: Some(contact.clone()), ..stanza }));
         }
+    }
+
+    /// Accounts with a contact whose row is not durable yet, and that contact. Should that fail, the contact may have
+    /// missed presence, and must have it again.
+    pub fn presence_unproven(&self) -> BTreeSet<(Jid, Jid)> {
+        let rows = self.view.unproven::<super::roster::Items>();
+        let jid = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|t| Jid::parse(t).ok());
+        rows.into_iter().filter_map(|(owner, sub)| Some((jid(owner)?, jid(sub)?))).collect()
+    }
+
+    /// Tells a contact anew who is there of an account that it may see.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn presence_again(&mut self, account: &Jid, contact: &Jid) -> Result<(), StoreError> {
+        if account.same_bare(contact) || self.roster_item(account.bare_str(), contact.bare_str())?.from {
+            let gone = Stanza::new(Kind::Presence(PresenceType::Unavailable));
+            self.send(InFlight::promising(gone.addressed(Some(account.clone()), Some(contact.clone()))));
+            self.presence_show(account, contact);
+        }
+        Ok(())
     }
 
     /// Asks for the presence of a contact on behalf of every available session of an account (section 4.3).

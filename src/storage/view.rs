@@ -259,6 +259,13 @@ impl View {
         Ok(())
     }
 
+    /// Owner and sub key of the rows of a table that were written and are not known to be durable.
+    pub fn unproven<T: Table>(&self) -> Vec<(&[u8], &[u8])> {
+        let parts = |key: &'_ Arc<[u8]>| key.iter().position(|byte| *byte == 0);
+        let keys = self.pending.keys().filter_map(|key| key.split_at_checked(parts(key)?));
+        keys.filter_map(|(owner, rest)| Some((owner, rest.strip_prefix(&[0, T::ID])?))).collect()
+    }
+
     /// The newest ticket that is durable.
     pub fn durable(&self) -> Ticket {
         self.durable
