@@ -234,7 +234,7 @@ pub struct Model {
     pub trouble: u64,
     /// Account and message that came out of the spool, and to which session.
     pub spooled: BTreeMap<(String, usize), usize>,
-    /// Who has sent `subscribed` to whom, and when last.
+    /// Who has sent `subscribed` to whom, and when first.
     pub granted: BTreeMap<(String, String), u64>,
 }
 
