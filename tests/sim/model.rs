@@ -260,7 +260,8 @@ impl Model {
         [jid, bare(jid)].into_iter().find_map(|jid| {
             let writes = self.registers.of(account, &Key::Block(jid.to_string()));
             let blocks = |w: &&Write| w.fate == Fate::Acknowledged && w.value == "yes";
-            let lifted = |b: &Write| writes.iter().any(|w| w.value.is_empty() && w.fate != Fate::Refused && !w.before(b));
+            // One that the disk refused in the end had its effect until then.
+            let lifted = |b: &Write| writes.iter().any(|w| w.value.is_empty() && !w.before(b));
             writes.iter().filter(blocks).find(|b| !lifted(b))
         })
     }
