@@ -166,10 +166,11 @@ impl Core {
     ) -> Result<(), StanzaError> {
         let max = self.settings.limits.directed_presence_max as usize;
         let account = stanza.from.as_ref().map(Jid::bare);
+        // A subscription counts when it is sure to last, that is, durable.
         let subscribed = match &account {
             Some(account) => self.roster_item(account.bare_str(), to.bare_str())?.from,
             None => false,
-        };
+        } && self.view.ticket() <= self.view.durable();
         let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
         if kind == PresenceType::Unavailable {
             session.directed.remove(&to);
