@@ -187,7 +187,8 @@ fn any_part() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-zA-Z0-9._-]{1,12}",
         2 => "[ -~]{1,8}",
-        2 => "[\u{C0}-\u{24F}\u{370}-\u{3FF}\u{5D0}-\u{5EA}\u{AD}\u{300}-\u{345}\u{1E00}-\u{2134}\u{3002}\u{FF00}-\u{FF21}.]{1,6}",
+        2 => "[\u{C0}-\u{24F}\u{370}-\u{3FF}\u{5D0}-\u{5EA}\u{AD}\u{300}-\u{345}\
+              \u{1E00}-\u{2134}\u{3002}\u{FF00}-\u{FF21}.]{1,6}",
         1 => vec(any::<char>(), 1..5).prop_map(String::from_iter),
     ]
 }

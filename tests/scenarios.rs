@@ -9,13 +9,14 @@
 mod scenario;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use couplet::modules;
 use scenario::grammar::{self, Play};
 use scenario::in_process::InProcess;
 use scenario::own_server::OwnServer;
 use scenario::perform;
+use scenario::subscriptions;
 use scenario::tcp::Tcp;
 
 #[test]
@@ -26,16 +27,22 @@ fn every_play_is_performed_in_process() {
 }
 
 #[test]
+fn every_cell_of_the_subscription_tables_is_performed_in_process() {
+    each("in process", subscriptions::plays(), |play| {
+        Some(InProcess::new(play).and_then(|mut stage| perform(play, &mut stage)))
+    });
+}
+
+#[test]
 fn every_play_is_performed_over_tls() {
-    let certificates = std::env::temp_dir().join(format!("couplet-plays-{}", std::process::id()));
+    let certificates = Folder(std::env::temp_dir().join(format!("couplet-plays-{}", std::process::id())));
     each_play("over TLS", |play| {
         if play.in_process_only || !has_modules(play) {
             return None;
         }
-        let stage = OwnServer::start(play, &certificates).and_then(Tcp::own);
+        let stage = OwnServer::start(play, &certificates.0).and_then(Tcp::own);
         Some(stage.and_then(|mut stage| perform(play, &mut stage)))
     });
-    let _ = std::fs::remove_dir_all(&certificates);
 }
 
 #[test]
@@ -70,9 +77,13 @@ fn plays_are_numbered_and_titled() {
 
 /// Performs all plays that `SCENARIO` chooses and reports every one that fails. `stage` returns `None` for a play that
 /// is not for it.
-fn each_play(place: &str, mut stage: impl FnMut(&Play) -> Option<Result<(), String>>) {
+fn each_play(place: &str, stage: impl FnMut(&Play) -> Option<Result<(), String>>) {
+    each(place, plays(std::env::var("SCENARIO").ok().as_deref()), stage);
+}
+
+fn each(place: &str, plays: Vec<Play>, mut stage: impl FnMut(&Play) -> Option<Result<(), String>>) {
     let (mut played, mut skipped, mut failures) = (0, 0, Vec::new());
-    for play in plays(std::env::var("SCENARIO").ok().as_deref()) {
+    for play in plays {
         match stage(&play) {
             None => skipped += 1,
             Some(Ok(())) => played += 1,
@@ -97,6 +108,16 @@ fn plays(only: Option<&str>) -> Vec<Play> {
     plays.sort_by(|a, b| a.file.cmp(&b.file));
     assert!(!plays.is_empty(), "no play is called {only:?}");
     plays
+}
+
+/// A folder that goes with its owner, however the test ends.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Nothing is in it when every play was filtered out.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Whether this build has the modules that the play needs.

@@ -155,8 +155,8 @@ fn port_error(address: SocketAddr, key: &str, error: &std::io::Error) -> String 
             format!("another program listens on {address}: stop it (`ss -ltnp sport = :{port}` shows it) or set {key}")
         }
         ErrorKind::PermissionDenied if port < 1024 => format!(
-            "not allowed to listen on {address}: ports below 1024 need `setcap cap_net_bind_service=+ep` on the couplet \
-             binary; or set {key} to a higher port"
+            "not allowed to listen on {address}: ports below 1024 need `setcap cap_net_bind_service=+ep` on the \
+             couplet binary; or set {key} to a higher port"
         ),
         ErrorKind::AddrNotAvailable => {
             format!("this machine has no address {}: set {key} to one it has", address.ip())

@@ -4,8 +4,8 @@ use crate::config::Config;
 use crate::core::admin::{Command, Reply};
 use crate::engine::{Engine, Input, Output};
 use crate::net::clock::{Clock, SystemEntropy};
-use crate::storage::Writer;
 use crate::storage::redb::{self, RedbOptions};
+use crate::storage::{Writer, memory};
 use crate::stream::sasl::keys;
 use std::fs;
 use std::io;
@@ -17,11 +17,17 @@ use std::path::Path;
 /// # Errors
 /// When the store cannot be opened or read: one line with what to do.
 pub fn offline(config: &Config, command: Command) -> Result<Reply, String> {
-    let folder = config.data_folder();
-    make_folder(&folder)?;
-    let options = RedbOptions { cache_bytes: config.storage.cache.0 as usize };
-    let (reader, mut writer) = redb::open(&config.store_file(), options).map_err(|e| e.to_string())?;
-    give_to_owner(&folder, &config.store_file());
+    let (folder, file) = (config.data_folder(), config.store_file());
+    let (reader, mut writer) = if file.exists() || matches!(command, Command::UserAdd { .. }) {
+        make_folder(&folder)?;
+        let options = RedbOptions { cache_bytes: config.storage.cache.0 as usize };
+        let store = redb::open(&file, options).map_err(|e| e.to_string())?;
+        give_to_owner(&folder, &file);
+        store
+    } else {
+        // Looking into a store that nobody has made yet does not make it.
+        memory::open()
+    };
     let clock = Clock::start();
     let entropy = SystemEntropy::open().ok_or("the system gives no random bytes: couplet needs getrandom(2)")?;
     let engine = Engine::new(config.engine_settings(), reader, Box::new(entropy), clock.now());
@@ -75,9 +81,11 @@ pub fn make_folder(folder: &Path) -> Result<(), String> {
 fn give_to_owner(folder: &Path, store: &Path) {
     let give = || -> io::Result<()> {
         let owner = fs::metadata(folder)?;
-        for name in [store.to_path_buf(), store.with_added_extension("lock")] {
-            if fs::metadata(&name).is_ok_and(|file| file.uid() != owner.uid()) {
-                std::os::unix::fs::chown(&name, Some(owner.uid()), Some(owner.gid()))?;
+        let mut lock = store.as_os_str().to_owned();
+        lock.push(".lock");
+        for name in [store, Path::new(&lock)] {
+            if fs::metadata(name).is_ok_and(|file| file.uid() != owner.uid()) {
+                std::os::unix::fs::chown(name, Some(owner.uid()), Some(owner.gid()))?;
             }
         }
         Ok(())

@@ -188,9 +188,13 @@ mod tests {
 
     #[test]
     fn the_first_line_counts() {
-        for (text, line) in
-            [("secret\nmore\n", "secret"), ("secret", "secret"), ("secret\r\n", "secret"), ("", ""), (" a b \n", " a b ")]
-        {
+        for (text, line) in [
+            ("secret\nmore\n", "secret"),
+            ("secret", "secret"),
+            ("secret\r\n", "secret"),
+            ("", ""),
+            (" a b \n", " a b "),
+        ] {
             assert_eq!(first_line(text.as_bytes()).unwrap().as_slice(), line.as_bytes(), "{text:?}");
         }
         assert!(first_line([b'x'; 5000].as_slice()).is_err());

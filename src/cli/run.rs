@@ -179,11 +179,11 @@ fn greeting(config: &Config, addresses: &[SocketAddr]) -> String {
          \n\
          Add two users; in another terminal, in this folder:\n\
          \n\
-         \x20   {program} user add{option} romeo@{host}\n\
-         \x20   {program} user add{option} juliet@{host}\n\
+         \x20   {program} user add romeo@{host}{option}\n\
+         \x20   {program} user add juliet@{host}{option}\n\
          \n\
-         Then connect any XMPP client as one of them. The certificate is self-signed until you put your own into\n\
-         {}, so the client will ask whether to trust it.\n\
+         Then connect any XMPP client as one of them. It will ask whether to trust the certificate, unless you put\n\
+         one that it knows into {}.\n\
          Ctrl-C stops the server. `{program} config example` prints a configuration to start from.\n",
         absolute(&config.certificates_folder())
     )

@@ -40,7 +40,8 @@ pub struct InFlight {
 pub enum Filters {
     /// Those of the sender's account and those of the addressee's.
     Both,
-    /// Those of the addressee's alone: the sender's server itself has decided to send it.
+    /// Those of the addressee's alone: the sender's have been asked already, or its server itself has decided to send
+    /// it. For a session: it was stored, and is dropped if it would not be let in today.
     In,
     /// None: the server answers in somebody's name, and filters are for what people send.
     None,
@@ -75,12 +76,6 @@ impl InFlight {
     pub fn to_session(mut self, id: SessionId) -> Self {
         self.dest = Dest::Session(id);
         self
-    }
-
-    /// The same for one session, of what was stored when it came: the account may have blocked its sender since.
-    #[must_use]
-    pub fn from_storage(self, id: SessionId) -> Self {
-        Self { filters: Filters::In, ..self.to_session(id) }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::jid::Jid;
 use crate::metrics::Counters;
 use crate::stanza::{Condition, Stanza, StanzaError};
 use crate::storage::{StoreError, View};
-use crate::xml::{Builder, Element};
+use crate::xml::Element;
 use flight::InFlight;
 use session::{SessionId, Sessions};
 use settings::Settings;
@@ -59,11 +59,6 @@ impl Core {
     /// Sets a stanza on its way.
     pub fn send(&mut self, flight: InFlight) {
         self.queue.push_back(flight);
-    }
-
-    /// Answers a request of a local session. An answer shows stored state more often than not, so it is a promise.
-    pub fn reply(&mut self, request: &Stanza, build: impl FnOnce(&mut Builder)) {
-        self.send(InFlight::answer(request.result(build)));
     }
 
     /// Answers a stanza with an error, if it may be answered.
@@ -127,6 +122,17 @@ impl Request<'_> {
     pub fn is_own(&self) -> bool {
         self.stanza.from.as_ref().is_some_and(|from| from.same_bare(self.owner))
     }
+
+    /// True when whoever asks may see the presence of the account that is asked.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn asker_sees_owner(&self, core: &mut Core) -> Result<bool, StoreError> {
+        match &self.stanza.from {
+            Some(from) => core.is_seen_by(self.owner, from),
+            None => Ok(false),
+        }
+    }
 }
 
 /// The answer to a request.
@@ -136,6 +142,4 @@ pub enum Answer {
     Result(Element),
     /// A result without child.
     Empty,
-    /// The handler has answered, or will.
-    Done,
 }

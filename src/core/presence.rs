@@ -12,7 +12,10 @@ use std::rc::Rc;
 
 crate::record! {
     /// A subscription request that waits for the account's answer, as XML.
-    pub struct Waiting { pub xml: String }
+    pub struct Waiting {
+        /// The stanza.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. Sub key: the bare address of who asks.
@@ -33,7 +36,8 @@ pub enum Change {
 }
 
 impl Core {
-    /// Takes a presence stanza from a session. `stanza.from` is its full address.
+    /// Takes a presence stanza from a session. `stanza.from` is its full address; one with an addressee has passed the
+    /// filters of its account.
     ///
     /// # Errors
     /// The stanza error to send.
@@ -50,7 +54,7 @@ impl Core {
             (_, None) => return Err(Condition::BadRequest.into()),
             // A client rarely has reason to probe; it gets what a subscriber gets (section 4.3.2).
             (PresenceType::Error | PresenceType::Probe, Some(_)) => {
-                self.send(InFlight { origin: Some(id), ..InFlight::passing(stanza) });
+                self.send(InFlight { origin: Some(id), filters: Filters::In, ..InFlight::passing(stanza) });
             }
             (PresenceType::Available | PresenceType::Unavailable, Some(to)) => {
                 self.presence_directed(id, kind, stanza, to)?;
@@ -99,7 +103,8 @@ impl Core {
         for (_, waiting) in self.view.list::<Requests>(jid.bare_str(), max)? {
             let stanza = crate::xml::parse(&waiting.xml).ok().and_then(|e| Stanza::read(e).ok());
             if let Some(stanza) = stanza {
-                self.send(InFlight::promising(stanza).from_storage(id));
+                let flight = InFlight { filters: Filters::In, ..InFlight::promising(stanza) };
+                self.send(flight.to_session(id));
             }
         }
         Ok(())
@@ -180,7 +185,7 @@ impl Core {
             }
             session.directed.insert(to);
         }
-        self.send(InFlight { origin: Some(id), ..InFlight::passing(stanza) });
+        self.send(InFlight { origin: Some(id), filters: Filters::In, ..InFlight::passing(stanza) });
         Ok(())
     }
 
@@ -203,17 +208,19 @@ impl Core {
         if before.pending_in && !outcome.next.pending_in {
             self.view.delete::<Requests>(account.bare_str(), contact.bare_str().as_bytes());
         }
+        // The push comes first: a contact's server may answer at once, and pushes keep the order of their versions.
         item.set_subscription(outcome.next);
         self.roster_put(&account, &contact, &item)?;
-        // Behind the push: a contact that has approved beforehand answers at once, and that is another push.
+        if before.from && !outcome.next.from {
+            // While the contact is still subscribed (section 3.2.2).
+            self.presence_withdraw(&account, &contact, Filters::In);
+        }
         if outcome.route {
             let stanza = Stanza { from: Some(account.clone()), to: Some(contact.clone()), ..stanza };
-            self.send(InFlight::promising(stanza));
+            self.send(InFlight { filters: Filters::In, ..InFlight::promising(stanza) });
         }
-        match (before.from, outcome.next.from) {
-            (false, true) => self.presence_show(&account, &contact),
-            (true, false) => self.presence_withdraw(&account, &contact, Filters::Both),
-            _ => {}
+        if !before.from && outcome.next.from {
+            self.presence_show(&account, &contact);
         }
         Ok(())
     }
@@ -284,7 +291,7 @@ impl Core {
     }
 
     fn probe_in(&mut self, account: &Jid, from: &Jid, exists: bool) -> Result<(), StoreError> {
-        let seen = exists && (from.same_bare(account) || self.roster_item(account.bare_str(), from.bare_str())?.from);
+        let seen = exists && self.is_seen_by(account, from)?;
         let available = if seen { self.presences(account) } else { Vec::new() };
         if available.is_empty() {
             let kind = if seen { PresenceType::Unavailable } else { PresenceType::Unsubscribed };
@@ -295,6 +302,14 @@ impl Core {
             self.send(InFlight::promising(Stanza { to: Some(from.clone()), ..stanza }));
         }
         Ok(())
+    }
+
+    /// Whether `other` may see an account's presence: the account itself, and contacts with a subscription.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn is_seen_by(&mut self, account: &Jid, other: &Jid) -> Result<bool, StoreError> {
+        Ok(other.same_bare(account) || self.roster_item(account.bare_str(), other.bare_str())?.from)
     }
 
     /// Presence of every available session of an account.
@@ -331,17 +346,23 @@ impl Core {
         Ok(())
     }
 
-    /// Lets those see an account no more that have directed presence of it and that `whom` holds for.
-    pub fn presence_undirect(&mut self, account: &Jid, whom: impl Fn(&Jid) -> bool) {
+    /// Asks for the presence of a contact on behalf of every available session of an account (section 4.3).
+    pub fn presence_probe(&mut self, account: &Jid, contact: &Jid) {
+        for id in self.sessions.of_where(account, |s| s.available.is_some()) {
+            let from = self.sessions.get(id).map(|s| s.jid.clone());
+            let probe = Stanza::new(Kind::Presence(PresenceType::Probe)).addressed(from, Some(contact.clone()));
+            self.send(InFlight::passing(probe));
+        }
+    }
+
+    /// Takes back the directed presence that sessions of an account have sent to addresses for which `covers` holds.
+    pub fn presence_withdraw_directed(&mut self, account: &Jid, covers: impl Fn(&Jid) -> bool) {
         for id in self.sessions.of(account).to_vec() {
             let Some(session) = self.sessions.get_mut(id) else { continue };
             let from = session.jid.clone();
-            let all = std::mem::take(&mut session.directed);
-            let (gone, kept): (BTreeSet<Jid>, _) = all.into_iter().partition(|to| whom(to));
-            session.directed = kept;
-            for to in gone {
+            for to in session.directed.extract_if(.., |to| covers(to)).collect::<Vec<_>>() {
                 let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
-                let flight = InFlight::passing(stanza.addressed(Some(from.clone()), Some(to)));
+                let flight = InFlight::promising(stanza.addressed(Some(from.clone()), Some(to)));
                 self.send(InFlight { filters: Filters::In, ..flight });
             }
         }

@@ -40,7 +40,8 @@ pub struct SystemEntropy {
 }
 
 impl SystemEntropy {
-    /// Checks once that the system gives random bytes, so that [`Entropy::fill`] can rely on it. None where it does not.
+    /// Checks once that the system gives random bytes, so that [`Entropy::fill`] can rely on it. None where it does
+    /// not.
     pub fn open() -> Option<Self> {
         let random = SystemRandom::new();
         random.fill(&mut [0; 16]).ok()?;

@@ -95,7 +95,7 @@ pub struct Conn {
     pub queued: bool,
     /// It is in the list of those to be written to at the end of the tick.
     pub dirty: bool,
-    /// The engine does not want to read from it for now.
+    /// The engine does not want to read from it for now. A TLS handshake, which is no business of its, goes on.
     pub paused: bool,
     /// A read may find something.
     readable: bool,
@@ -158,20 +158,24 @@ impl Conn {
     pub fn watch(&mut self) -> bool {
         let waker = Waker::from(self.clapper.clone());
         let mut cx = Context::from_waker(&waker);
-        if !self.readable && !self.paused && !self.peer_done {
+        if !self.readable && self.is_read() {
             // An error here is one of the socket, and reading finds it.
             self.readable = self.socket.poll_readable(&mut cx).is_ready();
         }
         if !self.writable {
             self.writable = self.socket.poll_writable(&mut cx).is_ready();
         }
-        (self.readable && !self.paused && !self.peer_done) || (self.writable && !self.out.is_empty())
+        (self.readable && self.is_read()) || (self.writable && !self.out.is_empty())
+    }
+
+    fn is_read(&self) -> bool {
+        !self.peer_done && (!self.paused || matches!(self.tls, Tls::Handshaking(_)))
     }
 
     /// Reads once, if the socket may have something.
     pub fn receive<'a>(&mut self, scratch: &'a mut Scratch) -> Received<'a> {
         let mut received = Received::default();
-        if !self.readable || self.paused || self.peer_done {
+        if !self.readable || !self.is_read() {
             return received;
         }
         let read = match self.socket.get_ref().read(&mut scratch.raw) {

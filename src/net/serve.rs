@@ -17,7 +17,7 @@ use crate::net::certs::{CertError, CertStore};
 use crate::net::clock::{Clock, SystemEntropy};
 use crate::net::listen::{self, ListenError};
 use crate::net::log::{self as log_back_end, LogError};
-use crate::net::shell::{self, Reload, Report, Shell, ThreadLost, Tls, Tuning};
+use crate::net::shell::{self, Failure, Reload, Report, Shell, Tls, Tuning};
 use crate::net::signals;
 use crate::net::threads::Threads;
 use crate::net::tls::{TlsAcceptor, TlsError};
@@ -99,8 +99,8 @@ pub enum ServeError {
     System(&'static str, io::Error),
     /// The system has no random source.
     Entropy,
-    /// A thread ended by a bug.
-    Lost(ThreadLost),
+    /// It served, and a bug ended it.
+    Ended(Failure),
 }
 
 impl fmt::Display for ServeError {
@@ -120,10 +120,14 @@ impl fmt::Display for ServeError {
             Self::Entropy => {
                 f.write_str("the system gives no random bytes: couplet needs getrandom(2) or a readable /dev/urandom")
             }
-            Self::Lost(ThreadLost(name)) => write!(
+            Self::Ended(Failure::Thread(name)) => write!(
                 f,
                 "the {name} thread is lost to a bug, whose place is in the log: start couplet again, and report it; \
                  nothing that was acknowledged is lost"
+            ),
+            Self::Ended(Failure::Bugs) => f.write_str(
+                "too many bugs in a minute, whose places are in the log: start couplet again, and report them; \
+                 nothing that was acknowledged is lost",
             ),
         }
     }
@@ -191,7 +195,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     if let Some(on_ready) = options.on_ready {
         on_ready(&serving);
     }
-    async_io::block_on(executor.run(shell.run())).map_err(ServeError::Lost)
+    async_io::block_on(executor.run(shell.run())).map_err(ServeError::Ended)
 }
 
 fn name_of(transport: Transport) -> &'static str {

@@ -27,7 +27,7 @@ use async_io::Timer;
 use smol::channel::Sender;
 
 use crate::clock::Now;
-use crate::core::admin::{self, Command, Reply};
+use crate::core::admin::{Command, Reply};
 use crate::core::io::{ConnId, Input, Output};
 use crate::engine::{Engine, Settings};
 use crate::limits::Limits;
@@ -95,8 +95,13 @@ pub struct Tls {
 }
 
 /// Why the worker ended without being told to.
-#[derive(Debug)]
-pub struct ThreadLost(pub &'static str);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A thread ended by a bug; without it nothing can be promised any more.
+    Thread(&'static str),
+    /// The engine caught more bugs than `panics_per_minute_max`.
+    Bugs,
+}
 
 /// The worker.
 pub struct Shell {
@@ -196,13 +201,17 @@ impl Shell {
     /// Serves until a shutdown is complete.
     ///
     /// # Errors
-    /// When one of the threads is lost, without which nothing can be promised any more.
-    pub async fn run(mut self) -> Result<(), ThreadLost> {
+    /// When bugs leave no other way.
+    pub async fn run(mut self) -> Result<(), Failure> {
         let mut alarm = Alarm { timer: Timer::never(), at_ms: u64::MAX };
         loop {
             self.tick();
             if let Some(name) = self.lost {
-                return Err(ThreadLost(name));
+                return Err(Failure::Thread(name));
+            }
+            if self.done && self.shutdown_ms.is_none() {
+                self.threads.finish();
+                return Err(Failure::Bugs);
             }
             if self.is_over() {
                 self.threads.finish();
@@ -309,16 +318,16 @@ impl Shell {
     fn take_report(&mut self, report: Report, now: Now) {
         match report {
             Report::Stored(Ok(ticket)) => self.engine.handle(now, Input::Committed(ticket)),
-            Report::Stored(Err(error)) => {
-                log::error!("storing failed, what it would have promised is refused: {error}");
-                self.engine.handle(now, Input::CommitFailed(error));
-            }
+            Report::Stored(Err(error)) => self.engine.handle(now, Input::CommitFailed(error)),
             Report::Hashed(result) => self.engine.handle(now, Input::Hashed(result)),
             Report::ThreadLost(name) => self.lost = Some(name),
             Report::Admin(command, reply) => self.ask(command, Some(reply), now),
-            Report::Reload => match self.reload(now) {
-                Ok(()) => log::info!("configuration and certificates are read again"),
-                Err(error) => log::error!("reload: {error}; what was in force stays"),
+            Report::Reload => match self.reload() {
+                Ok(()) => {}
+                Err(error) => {
+                    error.lines().for_each(|line| log::error!("reload: {line}"));
+                    log::error!("reload: what was in force stays");
+                }
             },
             Report::Dump => self.dump(now),
             Report::Shutdown if self.shutdown_ms.is_some() => self.shutdown_ms = Some(0),
@@ -348,7 +357,7 @@ impl Shell {
         }
     }
 
-    fn reload(&mut self, now: Now) -> Result<(), String> {
+    fn reload(&mut self) -> Result<(), String> {
         let read = (self.reload)();
         // A log that was rotated away is opened anew even when the configuration is broken.
         let log = read.as_ref().map_or(&self.tuning.log, |(_, tuning)| &tuning.log);
@@ -359,6 +368,7 @@ impl Shell {
         tell(&notices);
         self.tuning = tuning;
         self.engine.reconfigure(*settings);
+        log::info!("configuration and certificates are read again");
         Ok(())
     }
 
@@ -455,9 +465,9 @@ impl Shell {
             }
             Output::AdminReply { id, reply } => self.answer(id, reply),
             Output::Reload { id } => {
-                let reply = match self.reload(now) {
-                    Ok(()) => Reply { code: admin::OK, text: "configuration and certificates are read again".into() },
-                    Err(error) => Reply { code: admin::FAILED, text: format!("{error}; what was in force stays") },
+                let reply = match self.reload() {
+                    Ok(()) => Reply::ok("configuration and certificates are read again"),
+                    Err(error) => Reply::failed(format!("{error}\nwhat was in force stays")),
                 };
                 self.answer(id, reply);
             }

@@ -4,8 +4,8 @@
 //! has written. Writes leave as a [`Batch`] for each tick; the storage thread ([`run`]) commits all that wait in one
 //! durable transaction and reports how far it got. Nothing here waits for a disk but that thread.
 //!
-//! A key is `owner ++ 0x00 ++ table ++ sub key`. The owner is a text (a bare JID, a host), the table a byte, the sub key
-//! whatever the table says; numbers in it are big-endian so that they sort.
+//! A key is `owner ++ 0x00 ++ table ++ sub key`. The owner is a text (a bare JID, a host), the table a byte, the sub
+//! key whatever the table says; numbers in it are big-endian so that they sort.
 
 pub mod codec;
 pub mod memory;
@@ -110,8 +110,8 @@ pub type Store = (Box<dyn Reader>, Box<dyn Writer>);
 /// What the storage thread does until the last sender of `batches` is gone: it takes all batches that wait, commits
 /// them in one transaction and reports the newest ticket that is durable now.
 ///
-/// When a commit fails, that is reported once, and every batch of the same epoch or an older one is dropped: it was made
-/// by an engine that did not know of the failure and so built on writes that never happened.
+/// When a commit fails, that is reported once, and every batch of the same epoch or an older one is dropped: it was
+/// made by an engine that did not know of the failure and so built on writes that never happened.
 pub fn run(mut writer: Box<dyn Writer>, batches: Receiver<Batch>, mut report: impl FnMut(Result<Ticket, StoreError>)) {
     let mut epoch = 0;
     let mut waiting = Vec::new();

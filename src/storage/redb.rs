@@ -1,8 +1,8 @@
 //! The back end of a server: one file, kept by redb.
 //!
-//! A commit is one redb transaction, synced before it returns, with the allocator's state in it (`quick_repair`), so that
-//! a start after a crash repairs nothing. After a failed call redb refuses all others until the file is opened again; the
-//! side that notices does that: the writer behind a failed commit, the reader when it takes a snapshot.
+//! A commit is one redb transaction, synced before it returns, with the allocator's state in it (`quick_repair`), so
+//! that a start after a crash repairs nothing. After a failed call redb refuses all others until the file is opened
+//! again; the side that notices does that: the writer behind a failed commit, the reader when it takes a snapshot.
 
 use super::probe::Probe;
 use super::{Batch, Each, Reader, Snapshot, Store, StoreError, Writer};
@@ -55,8 +55,8 @@ pub fn open(path: &Path, options: RedbOptions) -> Result<Store, StoreError> {
     open_locked(backend, name, options, Some(lock))
 }
 
-/// Opens the store in whatever `backend` gives; it is called once for a look, once to open, and again whenever redb has to
-/// be opened again. An empty backend becomes an empty store. Nothing is locked but by the backend.
+/// Opens the store in whatever `backend` gives; it is called once for a look, once to open, and again whenever redb has
+/// to be opened again. An empty backend becomes an empty store. Nothing is locked but by the backend.
 ///
 /// # Errors
 /// As [`open`].
@@ -95,8 +95,9 @@ fn open_locked<B: StorageBackend>(
     Ok((Box::new(RedbReader(shared.clone())), Box::new(RedbWriter(shared))))
 }
 
-/// What both sides have. The mutex is the one lock of the store, and right here: it guards which database is the current
-/// one, for two threads one of which may have to open it again, and nothing else; neither side holds it during a commit.
+/// What both sides have. The mutex is the one lock of the store, and right here: it guards which database is the
+/// current one, for two threads one of which may have to open it again, and nothing else; neither side holds it during
+/// a commit.
 struct Shared {
     state: Mutex<State>,
     name: String,

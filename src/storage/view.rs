@@ -422,7 +422,8 @@ impl View {
     fn set_key(&mut self, owner: &str, table: Option<u8>, sub: &[u8]) {
         self.key.clear();
         self.key.extend_from_slice(owner.as_bytes());
-        // No address has a byte 0, as stringprep forbids it. Were there one, 0xff, which no text has, keeps owners apart.
+        // No address has a byte 0, as stringprep forbids it. Were there one, 0xff, which no text has, keeps owners
+        // apart.
         for byte in &mut self.key {
             if *byte == 0 {
                 *byte = 0xff;

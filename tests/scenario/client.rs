@@ -119,21 +119,29 @@ impl Client {
         self.connection.take().map_or(Ok(()), |connection| stage.hang_up(connection))
     }
 
-    /// Asks the server something and puts aside what comes before the answer.
-    pub fn wait_for_answer(&mut self, stage: &mut dyn Stage, id: &str) -> Result<(), String> {
+    /// Asks the server something and puts aside what comes before the answer. Whatever the answer is, an error too.
+    pub fn wait_for_answer(&mut self, stage: &mut dyn Stage, number: u32, writes: bool) -> Result<(), String> {
         if !self.bound || self.closed {
             return Ok(());
         }
-        let ping = format!("<iq type='get' id='{id}' to='{}'><ping xmlns='urn:xmpp:ping'/></iq>", self.domain);
-        if self.say(stage, ping.as_bytes()).is_err() {
+        let id = format!("barrier{number}");
+        let question = if writes {
+            format!(
+                "<iq type='set' id='{id}'><query xmlns='jabber:iq:private'>\
+                 <barrier xmlns='urn:example:barrier'>{number}</barrier></query></iq>"
+            )
+        } else {
+            format!("<iq type='get' id='{id}' to='{}'><ping xmlns='urn:xmpp:ping'/></iq>", self.domain)
+        };
+        if self.say(stage, question.as_bytes()).is_err() {
             return Ok(());
         }
         loop {
             match self.hear_new(stage)? {
-                Some(Said::Element(e)) if e.root().attr("id") == Some(id) => return Ok(()),
+                Some(Said::Element(e)) if e.root().attr("id") == Some(&id) => return Ok(()),
                 Some(said) => self.inbox.push_back(said),
                 None if self.closed => return Ok(()),
-                None => return Err(format!("{} gets no answer to a ping", self.name)),
+                None => return Err(format!("{} gets no answer", self.name)),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The language of the plays in `tests/scenarios/*.scs`.
 //!
-//! It is the language of Scansion, the test tool of Prosody, with a few lines more. A file is a list of clients, a line of
-//! dashes, and what happens, in order:
+//! It is the language of Scansion, the test tool of Prosody, with a few lines more. A file is a list of clients, a line
+//! of dashes, and what happens, in order:
 //!
 //! ```text
 //! # Comments start with a hash. The first one is the title of the play.
@@ -23,8 +23,8 @@
 //! ```
 //!
 //! Fields of a client: `jid`, `password`, and optionally `resource` (without it the server chooses one). Of ours:
-//! `account: none` (no such account is made; the others are, each with the password of the first client that has it) and
-//! `mechanism:` (SASL; `PLAIN` where nothing is said).
+//! `account: none` (no such account is made; the others are, each with the password of the first client that has it)
+//! and `mechanism:` (SASL; `PLAIN` where nothing is said).
 //!
 //! | line | meaning |
 //! |---|---|
@@ -52,9 +52,9 @@
 //! | `the server is killed` | the same without a warning; not against another server |
 //!
 //! In XML and in raw text `${Romeo's JID}`, `${Romeo's full JID}` and `${Romeo's resource}` stand for what they say,
-//! `${300 times x}` for 300 x. `{scansion:capture:name}` in what is received keeps the value and, in what is received or
-//! sent later, stands for it; `{scansion:any}` stands for any value. XML stands in the namespace `jabber:client`, with the
-//! prefixes `stream` and `scansion` declared.
+//! `${300 times x}` for 300 x. `{scansion:capture:name}` in what is received keeps the value and, in what is received
+//! or sent later, stands for it; `{scansion:any}` stands for any value. XML stands in the namespace `jabber:client`,
+//! with the prefixes `stream` and `scansion` declared.
 //!
 //! Comments of the form `# key: value` before the line of dashes say where a play can run:
 //!
@@ -401,8 +401,8 @@ fn dedented(block: &[(usize, &str)]) -> String {
 mod tests {
     use super::*;
 
-    const ROMEO: &str = "# A title\n# requires: carbons offline\n\n[Client] Romeo\n\tjid: romeo@localhost\n\tpassword: p\n\n\
-                         [Client] Romeo's phone\n\tjid: romeo@localhost/phone\n\tpassword: p\n\n-----\n";
+    const ROMEO: &str = "# A title\n# requires: carbons offline\n\n[Client] Romeo\n\tjid: romeo@localhost\n\t\
+                         password: p\n\n[Client] Romeo's phone\n\tjid: romeo@localhost/phone\n\tpassword: p\n\n-----\n";
 
     fn play(lines: &str) -> Result<Play, String> {
         parse("t.scs", &format!("{ROMEO}{lines}"))
@@ -423,7 +423,8 @@ mod tests {
 
     #[test]
     fn blocks_are_xml_or_raw() {
-        let text = "Romeo sends:\n\t<presence/>\n\nRomeo receives in any order:\n\t<a/>\n\n\t<b/>\n\nRomeo sends raw:\n\t<x\n\t  <y\n";
+        let text = "Romeo sends:\n\t<presence/>\n\nRomeo receives in any order:\n\t<a/>\n\n\t<b/>\n\n\
+                    Romeo sends raw:\n\t<x\n\t  <y\n";
         let play = play(text).unwrap();
         assert!(matches!(&play.lines[0].action, Action::Send(0, e) if e.root().is("jabber:client", "presence")));
         assert!(matches!(&play.lines[1].action, Action::Receive(0, e, true) if e.len() == 2));

@@ -1,10 +1,10 @@
 //! Whether what was received is what a play expects.
 //!
-//! The rules are Scansion's. The stanza itself is matched loosely: what the play writes must be there, more may be. What is
-//! inside is matched strictly: the same attributes, the same text, the same children in the same order.
-//! `scansion:strict='false'` makes the one element that carries it loose, `scansion:strict='true'` strict: that is how a
-//! play says that something must *not* be in a stanza. `scansion:empty='true'`, which is ours, says that there is nothing
-//! inside, and leaves the attributes alone. A loose element without text takes any text. `{scansion:any}` as a
+//! The rules are Scansion's. The stanza itself is matched loosely: what the play writes must be there, more may be.
+//! What is inside is matched strictly: the same attributes, the same text, the same children in the same order.
+//! `scansion:strict='false'` makes the one element that carries it loose, `scansion:strict='true'` strict: that is how
+//! a play says that something must *not* be in a stanza. `scansion:empty='true'`, which is ours, says that there is
+//! nothing inside, and leaves the attributes alone. A loose element without text takes any text. `{scansion:any}` as a
 //! value or text takes any; `{scansion:capture:name}` takes any the first time and the same one after that.
 //! White space around text never matters.
 

@@ -6,6 +6,7 @@ pub mod in_process;
 pub mod matching;
 pub mod own_server;
 pub mod scram;
+pub mod subscriptions;
 pub mod tcp;
 pub mod xml_text;
 
@@ -240,11 +241,12 @@ impl Troupe<'_> {
         if self.stage.knows_silence() {
             return Ok(());
         }
-        // Twice, because the first answers only show that each client's own stanzas have been taken.
-        for _ in 0..2 {
+        // The first answers show that each client's own stanzas have been taken and what they changed is stored,
+        // because the question writes; the second ones come behind all that this has caused for others.
+        for writes in [true, false] {
             for client in &mut self.clients {
                 self.barriers += 1;
-                client.wait_for_answer(self.stage, &format!("barrier{}", self.barriers))?;
+                client.wait_for_answer(self.stage, self.barriers, writes)?;
             }
         }
         Ok(())

@@ -282,7 +282,8 @@ impl World {
             return broken(Invariant::AnsweredOnce, format!("{jid} got the answer to x{number}, which is another's"));
         }
         let asked = sent.to.clone().unwrap_or_else(|| account.clone());
-        if stanza.attr("from").is_some_and(|from| from != asked) || (sent.to.is_some() && stanza.attr("from").is_none()) {
+        if stanza.attr("from").is_some_and(|from| from != asked) || (sent.to.is_some() && stanza.attr("from").is_none())
+        {
             let text = format!("{jid} asked {asked} and got the answer of {:?}", stanza.attr("from"));
             return broken(Invariant::TrueSender, text);
         }
@@ -320,7 +321,8 @@ impl World {
                 let jids: Vec<String> = items.filter_map(|i| i.attr("jid")).map(str::to_string).collect();
                 self.model.sessions[session].blocked.clear();
                 self.block_known(session, &jids, true, left);
-                let keys: Vec<Key> = self.model.registers.keys().filter(|k| k.0 == account).map(|k| k.1.clone()).collect();
+                let keys: Vec<Key> =
+                    self.model.registers.keys().filter(|k| k.0 == account).map(|k| k.1.clone()).collect();
                 for key in keys {
                     if let Key::Block(jid) = &key {
                         self.read_back(&account, &key, if jids.contains(jid) { "yes" } else { "" }, step)?;

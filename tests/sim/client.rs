@@ -39,14 +39,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(account: &str, resource: &'static str) -> Self {
-        Self {
-            account: account.to_string(),
-            resource,
-            state: State::Away,
-            conn: None,
-            session: None,
-            secured: false,
-        }
+        Self { account: account.to_string(), resource, state: State::Away, conn: None, session: None, secured: false }
     }
 
     pub fn name(&self) -> String {
@@ -152,7 +145,14 @@ impl World {
             }
             Act::Subscription => {
                 let to = bare(&self.somebody()).to_string();
-                let kind = self.rng.pick(&["subscribe", "subscribe", "subscribed", "subscribed", "unsubscribe", "unsubscribed"]);
+                let kind = self.rng.pick(&[
+                    "subscribe",
+                    "subscribe",
+                    "subscribed",
+                    "subscribed",
+                    "unsubscribe",
+                    "unsubscribed",
+                ]);
                 if kind == "subscribed" {
                     self.model.granted.entry((account, to.clone())).or_insert(self.step);
                 }
@@ -202,7 +202,14 @@ impl World {
             }
             Act::Carbons => {
                 let name = if self.rng.percent(80) { "enable" } else { "disable" };
-                self.request(session, What::Request, None, "set", &format!("<{name} xmlns='{}'/>", ns::CARBONS), vec![]);
+                self.request(
+                    session,
+                    What::Request,
+                    None,
+                    "set",
+                    &format!("<{name} xmlns='{}'/>", ns::CARBONS),
+                    vec![],
+                );
             }
             Act::Ping => {
                 let child = format!("<ping xmlns='{}'/>", ns::PING);

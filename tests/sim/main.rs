@@ -34,7 +34,8 @@ fn explain(seed: u64, lines: usize) -> String {
     let (outcome, world) = run(seed, true);
     let trace: Vec<String> = world.iter().flat_map(|w| w.trace().cloned()).collect();
     let skipped = trace.len().saturating_sub(lines);
-    let short = |line: &String| line.chars().take(if lines == usize::MAX { usize::MAX } else { 300 }).collect::<String>();
+    let short =
+        |line: &String| line.chars().take(if lines == usize::MAX { usize::MAX } else { 300 }).collect::<String>();
     let trace: Vec<String> = trace.iter().map(short).collect();
     let step = world.map_or(0, |w| w.step);
     let end = match outcome {

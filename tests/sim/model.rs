@@ -127,10 +127,8 @@ impl Registers {
     /// True when a read that began at `since` may find `value`.
     pub fn may_hold(&self, account: &str, key: &Key, value: &str, since: u64) -> bool {
         let writes = self.of(account, key);
-        let durable: Vec<&Write> = writes
-            .iter()
-            .filter(|w| w.fate == Fate::Acknowledged && w.done.is_some_and(|done| done < since))
-            .collect();
+        let durable: Vec<&Write> =
+            writes.iter().filter(|w| w.fate == Fate::Acknowledged && w.done.is_some_and(|done| done < since)).collect();
         let possible = |w: &&Write| w.fate != Fate::Refused && !durable.iter().any(|later| w.before(later));
         (value.is_empty() && durable.is_empty()) || writes.iter().filter(possible).any(|w| w.value == value)
     }

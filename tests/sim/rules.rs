@@ -73,7 +73,10 @@ impl World {
         let shown: u64 = shown.and_then(|v| v.parse().ok()).unwrap_or(0);
         let stored = self.disk.roster_version(account);
         match shown > stored {
-            true => broken(Invariant::NothingEarly, format!("version {shown} of {account}'s roster is out, {stored} on disk")),
+            true => broken(
+                Invariant::NothingEarly,
+                format!("version {shown} of {account}'s roster is out, {stored} on disk"),
+            ),
             false => Ok(()),
         }
     }
@@ -110,7 +113,9 @@ impl World {
             _ => false,
         };
         match early {
-            true => broken(Invariant::NothingEarly, format!("{account} is shown x{number}, which stands on nothing stored")),
+            true => {
+                broken(Invariant::NothingEarly, format!("{account} is shown x{number}, which stands on nothing stored"))
+            }
             false => Ok(()),
         }
     }

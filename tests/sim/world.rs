@@ -162,7 +162,8 @@ impl World {
                 self.input(Input::Closed { conn })?;
             }
             Move::Commit => {
-                let n = if self.rng.percent(60) { self.disk.waiting() } else { 1 + self.rng.below(self.disk.waiting()) };
+                let n =
+                    if self.rng.percent(60) { self.disk.waiting() } else { 1 + self.rng.below(self.disk.waiting()) };
                 let fails = !resting && self.rng.percent(self.plan.commit_fails_percent);
                 self.note(|| format!("the disk {} {n} batches", if fails { "refuses" } else { "takes" }));
                 self.count(if fails { "commits that failed" } else { "commits" });
