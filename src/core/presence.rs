@@ -362,7 +362,8 @@ impl Core {
             let from = session.jid.clone();
             for to in session.directed.extract_if(.., |to| covers(to)).collect::<Vec<_>>() {
                 let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
-                let flight = InFlight::promising(stanza.addressed(Some(from.clone()), Some(to)));
+                // It leaves even if what it is taken back for fails in the end: it will not be said again.
+                let flight = InFlight::passing(stanza.addressed(Some(from.clone()), Some(to)));
                 self.send(InFlight { filters: Filters::In, ..flight });
             }
         }
