@@ -18,7 +18,7 @@ use crate::core::slab::Slab;
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery};
-use crate::stanza::{Condition, Stanza};
+use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
@@ -78,6 +78,8 @@ pub struct Engine {
     hash_ids: u64,
     /// Stanzas whose effect is not durable yet. When that fails, their senders are told.
     unproven: VecDeque<(Ticket, SessionId, Stanza)>,
+    /// Who got an answer of ours in the last step.
+    answered: Vec<SessionId>,
     /// Answers to operators that wait for the disk.
     replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
     /// For the salts of accounts that do not exist.
@@ -127,6 +129,7 @@ impl Engine {
             hashing: BTreeMap::new(),
             hash_ids: 0,
             unproven: VecDeque::new(),
+            answered: Vec::new(),
             replies: Vec::new(),
             secret,
             started: now,
@@ -239,6 +242,7 @@ impl Engine {
     /// ours.
     fn step(&mut self, what: &str, step: impl FnOnce(&mut Core, &mut Modules)) -> Option<Ticket> {
         let mut deliveries = Vec::new();
+        self.answered.clear();
         self.core.view.begin();
         let (core, modules) = (&mut self.core, &mut self.modules);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -256,6 +260,9 @@ impl Engine {
         for Delivery { session, mut parcel, promise } in deliveries {
             if promise {
                 parcel.after = ticket;
+                if matches!(parcel.kind, Kind::Iq(IqType::Result | IqType::Error) | Kind::Message(MessageType::Error)) {
+                    self.answered.push(session);
+                }
             }
             if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
                 && let Some(c) = self.conns.get_mut(conn.0)

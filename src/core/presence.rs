@@ -171,10 +171,11 @@ impl Core {
     ) -> Result<(), StanzaError> {
         let max = self.settings.limits.directed_presence_max as usize;
         let account = stanza.from.as_ref().map(Jid::bare);
+        // A subscription counts when it is sure to last, that is, durable.
         let subscribed = match &account {
             Some(account) => self.roster_item(account.bare_str(), to.bare_str())?.from,
             None => false,
-        };
+        } && self.view.ticket() <= self.view.durable();
         let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
         if kind == PresenceType::Unavailable {
             session.directed.remove(&to);
@@ -361,7 +362,8 @@ impl Core {
             let from = session.jid.clone();
             for to in session.directed.extract_if(.., |to| covers(to)).collect::<Vec<_>>() {
                 let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
-                let flight = InFlight::promising(stanza.addressed(Some(from.clone()), Some(to)));
+                // It leaves even if what it is taken back for fails in the end: it will not be said again.
+                let flight = InFlight::passing(stanza.addressed(Some(from.clone()), Some(to)));
                 self.send(InFlight { filters: Filters::In, ..flight });
             }
         }

@@ -7,7 +7,7 @@ use crate::core::session::SessionId;
 use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
-use crate::stanza::{Condition, Kind, ReadError, Stanza};
+use crate::stanza::{Condition, ReadError, Stanza};
 use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork};
 use crate::stream::{Event, StreamCx, StreamError};
 use crate::xml::Element;
@@ -213,8 +213,8 @@ impl Engine {
         });
         match sound {
             None => self.fail(conn, StreamError::InternalServerError, None),
-            // A message that only passed has gone already; an answer waits for all that it has read.
-            Some(ticket) if ticket > durable && (self.core.view.wrote() || matches!(original.kind, Kind::Iq(_))) => {
+            // What only passed has gone already; an answer of ours waits for all that it has read.
+            Some(ticket) if ticket > durable && (self.core.view.wrote() || self.answered.contains(&session)) => {
                 self.unproven.push_back((ticket, session, original));
             }
             Some(_) => {}

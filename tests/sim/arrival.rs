@@ -168,8 +168,11 @@ impl World {
             }
         }
         let s = &mut self.model.sessions[session];
+        // What nobody could take is kept and copied at once (XEP-0280 section 7).
+        let kept = |before| matches!((before, way), ("received copy", "spool") | ("spool", "received copy"));
         if let Some(before) = s.messages.insert(number, way)
             && !again
+            && !kept(before)
         {
             return broken(Invariant::NotTwice, format!("{own} got x{number} as {before} and as {way}"));
         }

@@ -154,7 +154,7 @@ impl World {
                     "unsubscribed",
                 ]);
                 if kind == "subscribed" {
-                    self.model.granted.insert((account, to.clone()), self.step);
+                    self.model.granted.entry((account, to.clone())).or_insert(self.step);
                 }
                 let attributes = format!(" type='{kind}'");
                 self.send(session, What::Subscription(kind), Some(to), "presence", &attributes, "", vec![]);

@@ -232,7 +232,7 @@ pub struct Model {
     pub trouble: u64,
     /// Account and message that came out of the spool, and to which session.
     pub spooled: BTreeMap<(String, usize), usize>,
-    /// Who has sent `subscribed` to whom, and when last.
+    /// Who has sent `subscribed` to whom, and when first.
     pub granted: BTreeMap<(String, String), u64>,
 }
 
@@ -258,8 +258,8 @@ impl Model {
         [jid, bare(jid)].into_iter().find_map(|jid| {
             let writes = self.registers.of(account, &Key::Block(jid.to_string()));
             let blocks = |w: &&Write| w.fate == Fate::Acknowledged && w.value == "yes";
-            let lifted =
-                |b: &Write| writes.iter().any(|w| w.value.is_empty() && w.fate != Fate::Refused && !w.before(b));
+            // One that the disk refused in the end had its effect until then.
+            let lifted = |b: &Write| writes.iter().any(|w| w.value.is_empty() && !w.before(b));
             writes.iter().filter(blocks).find(|b| !lifted(b))
         })
     }
