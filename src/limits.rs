@@ -74,7 +74,6 @@ limits! {
     private_elements_max = 64 Count "elements of private XML storage of one account";
     vcard_bytes_max = 131072 Bytes "one vcard-temp, avatar included";
     blocklist_max = 1000 Count "blocked addresses of one account";
-    caps_cache_max = 256 Count "known entity capability hashes";
     sasl_tries_max = 3 Count "failed logins on one stream before it is closed";
     tls_timeout_s = 10 Seconds "from the start of a TLS handshake to its end";
     auth_timeout_s = 30 Seconds "from accepting a connection to the end of authentication";
