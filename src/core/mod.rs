@@ -5,12 +5,14 @@ pub mod admin;
 pub mod disco;
 pub mod flight;
 pub mod io;
+pub mod parked;
 pub mod presence;
 pub mod roster;
 pub mod route;
 pub mod session;
 pub mod settings;
 pub mod slab;
+pub mod spool;
 pub mod subscription;
 
 use crate::clock::{Entropy, Now};
@@ -41,6 +43,8 @@ pub struct Core {
     pub counters: Counters,
     /// What the server says of itself and of accounts.
     pub disco: disco::Disco,
+    /// What is known of the spool's rows.
+    pub spool: spool::Spool,
     /// Stanzas that the input has set on their way.
     pub queue: VecDeque<InFlight>,
 }

@@ -141,6 +141,10 @@ impl Play {
                 let resource = resource.unwrap_or_else(|| "res".into());
                 c2s.bound(&Jid::from_parts(c2s.user(), c2s.host().unwrap(), Some(&resource)).unwrap());
             }
+            Event::Resume { previd, h } if previd == "known" => {
+                c2s.resumed(&Jid::from_parts(c2s.user(), c2s.host().unwrap(), Some("res")).unwrap(), &previd, h.into());
+            }
+            Event::Resume { .. } => c2s.refuse_resume(Condition::ItemNotFound, Some(7)),
             Event::Authenticated { .. } | Event::Element(_) | Event::Closed { .. } => {}
         });
     }
