@@ -92,8 +92,8 @@ limits! {
     sm_resume_timeout_s = 600 Seconds "how long a session whose connection is lost waits to be resumed";
     sm_parked_max = 5 Count "sessions of one account that wait to be resumed; another ends the oldest";
     sm_ended_max = 1000 Count "ended sessions of which the server can still say how much it has received";
-    sm_spool_delay_ms = 100 Milliseconds "how long the recipient of a message has to acknowledge it, before it is written \
-        to the disk so that its sender can be told that it is safe";
+    sm_spool_delay_ms = 100 Milliseconds "how long the recipient of a message has to acknowledge it, before it is \
+        written to the disk so that its sender can be told that it is safe";
     panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";
 }
 

@@ -111,8 +111,8 @@ pub enum Flow {
 pub enum Item {
     /// Bytes of the stream itself.
     Raw(Vec<u8>),
-    /// The same, and the client counts what follows (XEP-0198 section 3).
-    Enabled(Vec<u8>),
+    /// Nothing to be written: the client counts stanzas from here on (XEP-0198 section 3).
+    Enabled,
     /// A stanza: a head of its own, a tail that may be shared.
     Stanza(Box<Parcel>),
 }
@@ -196,7 +196,8 @@ impl Item {
     /// Bytes that the item holds; a shared tail counts for each holder, so that the sum is never too low.
     pub fn held_bytes(&self) -> usize {
         match self {
-            Item::Raw(bytes) | Item::Enabled(bytes) => bytes.capacity() + size_of::<Self>(),
+            Item::Raw(bytes) => bytes.capacity() + size_of::<Self>(),
+            Item::Enabled => size_of::<Self>(),
             Item::Stanza(p) => parcel_bytes(p),
         }
     }
@@ -316,8 +317,7 @@ impl OutQueue {
         let bytes = item.held_bytes();
         match item {
             Item::Raw(raw) => out.extend_from_slice(&raw),
-            Item::Enabled(raw) => {
-                out.extend_from_slice(&raw);
+            Item::Enabled => {
                 self.acked = Some(0);
                 self.unasked = false;
             }
@@ -421,7 +421,7 @@ impl OutQueue {
     pub fn into_parcels(self) -> Vec<Parcel> {
         let unsent = self.items.into_iter().filter_map(|item| match item {
             Item::Stanza(parcel) => Some(parcel),
-            Item::Raw(_) | Item::Enabled(_) => None,
+            Item::Raw(_) | Item::Enabled => None,
         });
         self.sent.into_iter().chain(unsent).map(|parcel| *parcel).collect()
     }
@@ -430,7 +430,7 @@ impl OutQueue {
     pub fn parcels_mut(&mut self) -> impl Iterator<Item = &mut Parcel> {
         let unsent = self.items.iter_mut().filter_map(|item| match item {
             Item::Stanza(parcel) => Some(&mut **parcel),
-            Item::Raw(_) | Item::Enabled(_) => None,
+            Item::Raw(_) | Item::Enabled => None,
         });
         self.sent.iter_mut().map(|parcel| &mut **parcel).chain(unsent)
     }
@@ -439,7 +439,7 @@ impl OutQueue {
     pub fn parcels(&self) -> impl Iterator<Item = &Parcel> {
         let unsent = self.items.iter().filter_map(|item| match item {
             Item::Stanza(parcel) => Some(&**parcel),
-            Item::Raw(_) | Item::Enabled(_) => None,
+            Item::Raw(_) | Item::Enabled => None,
         });
         self.sent.iter().map(|parcel| &**parcel).chain(unsent)
     }
@@ -480,7 +480,7 @@ fn parcel_bytes(parcel: &Parcel) -> usize {
 
 fn item_leaves(item: &Item, durable: Ticket) -> bool {
     match item {
-        Item::Raw(_) | Item::Enabled(_) => true,
+        Item::Raw(_) | Item::Enabled => true,
         Item::Stanza(p) => p.after <= durable,
     }
 }
@@ -547,7 +547,8 @@ mod tests {
     fn acknowledgements_count_what_was_sent_since_they_were_enabled_and_wrap() {
         let mut q = OutQueue::default();
         q.push(parcel("a@h/1", "a0", 0));
-        q.push(Item::Enabled(b"<enabled/>".to_vec()));
+        q.push(Item::Raw(b"<enabled/>".to_vec()));
+        q.push(Item::Enabled);
         q.push(parcel("a@h/1", "a1", 0));
         q.push(parcel("a@h/1", "a2", 0));
         assert_eq!((flushed(&mut q, 1), q.counts()), ("a0<enabled/> a1 a2".to_string(), Some((2, 0))));

@@ -75,7 +75,8 @@ impl Engine {
             management::write_enabled(None, &mut out);
         }
         if let Some(c) = self.conns.get_mut(conn.0) {
-            c.out.push(Item::Enabled(out));
+            c.out.push(Item::Raw(out));
+            c.out.push(Item::Enabled);
         }
         self.managed.insert(session, Managed { max_s, ..Managed::default() });
     }

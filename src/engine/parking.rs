@@ -109,7 +109,8 @@ impl Engine {
         Some(session)
     }
 
-    /// Writes a parked session with all that waits for it, and what its own stanzas wait for: then all of them are safe.
+    /// Writes a parked session with all that waits for it, and what its own stanzas wait for: then all of those are
+    /// safe.
     fn save(&mut self, session: SessionId) {
         self.spool_owed_to(session);
         let Some(managed) = self.managed.get_mut(&session) else { return };
