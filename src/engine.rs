@@ -99,7 +99,7 @@ pub struct Engine {
     dirty: BTreeSet<ConnId>,
     timers: BTreeSet<(u64, Timer)>,
     /// Sessions with stream management.
-    managed: BTreeMap<SessionId, Managed>,
+    managed: BTreeMap<SessionId, Box<Managed>>,
     /// Receipts that wait for a batch.
     spooling: Vec<(Ticket, Receipt)>,
     /// Names of sessions that are over, whose they were, and how many stanzas of theirs were safe.
@@ -263,9 +263,7 @@ impl Engine {
             Input::Admin { id, command } => self.admin(id, command),
             Input::Shutdown => self.shutdown(),
         }
-        while let Some(conn) = self.again.pop() {
-            self.drive(conn);
-        }
+        self.drive_again();
     }
 
     /// Closes the tick: its writes become one batch, and every connection that has something to say says it.
@@ -275,6 +273,7 @@ impl Engine {
             log::info!(target: LOG, "a session without connection ends: too much waits for it");
             self.end_session(session);
         }
+        self.drive_again();
         if let Some(batch) = self.core.view.close_batch() {
             self.outputs.push_back(Output::Commit(batch));
         }
@@ -283,6 +282,12 @@ impl Engine {
         }
         if self.shutting_down && self.conns.is_empty() && self.core.view.pending_bytes() == 0 {
             self.exit();
+        }
+    }
+
+    fn drive_again(&mut self) {
+        while let Some(conn) = self.again.pop() {
+            self.drive(conn);
         }
     }
 
@@ -442,18 +447,20 @@ impl Engine {
         let mut withdrawn = Vec::new();
         for key in self.conns.keys() {
             if let Some(c) = self.conns.get_mut(key) {
-                let (senders, parcels) = c.out.withdraw(durable);
-                withdrawn.extend(parcels);
+                let back = c.out.withdraw(durable);
+                withdrawn.extend(back.parcels);
+                back.rows.iter().for_each(|(account, row)| self.core.spool_release(account, *row));
                 let to = c.session.and_then(|id| self.core.sessions.get(id)).map(|s| s.jid.clone());
-                unsure.extend(senders.into_iter().zip(to.into_iter().cycle()));
+                unsure.extend(back.presence_of.into_iter().zip(to.into_iter().cycle()));
                 self.dirty.insert(ConnId(key));
             }
         }
         for (id, lot) in self.managed.iter_mut().filter_map(|(id, m)| Some((id, m.lot.as_mut()?))) {
-            let (senders, parcels) = lot.out.withdraw(durable);
-            withdrawn.extend(parcels);
+            let back = lot.out.withdraw(durable);
+            withdrawn.extend(back.parcels);
+            back.rows.iter().for_each(|(account, row)| self.core.spool_release(account, *row));
             let to = self.core.sessions.get(*id).map(|s| s.jid.clone());
-            unsure.extend(senders.into_iter().zip(to.into_iter().cycle()));
+            unsure.extend(back.presence_of.into_iter().zip(to.into_iter().cycle()));
         }
         for keep in withdrawn.iter().filter_map(|parcel| parcel.keep.as_ref()) {
             self.settle(keep, durable);

@@ -236,6 +236,17 @@ impl OutQueue {
         self.items.push_back(item);
     }
 
+    /// Drops presence that waits and that the presence of this parcel replaces.
+    pub fn make_obsolete(&mut self, by: &Parcel) {
+        let is_news =
+            |p: &Parcel| matches!(p.kind, Kind::Presence(PresenceType::Available | PresenceType::Unavailable));
+        if is_news(by) {
+            self.items.retain(|item| !matches!(item, Item::Stanza(p) if is_news(p) && p.from == by.from));
+            self.unsent = self.items.iter().filter(|item| matches!(item, Item::Stanza(_))).count();
+            self.recount();
+        }
+    }
+
     /// Bytes that wait, or may have to be sent again.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -309,8 +320,13 @@ impl OutQueue {
         }
     }
 
+    /// Whether too much is unacknowledged for an item to leave. Before the client counts, that is anything at all.
     fn is_full(&self, item: &Item, unacked_max: usize) -> bool {
-        self.acked.is_some() && self.sent.len() >= unacked_max && matches!(item, Item::Stanza(_))
+        match item {
+            Item::Raw(_) => false,
+            Item::Enabled => !self.sent.is_empty(),
+            Item::Stanza(_) => self.acked.is_some() && self.sent.len() >= unacked_max,
+        }
     }
 
     fn write(&mut self, item: Item, out: &mut Vec<u8>) {
@@ -339,7 +355,7 @@ impl OutQueue {
     ///
     /// # Errors
     /// The number of stanzas that were sent, when it is lower than `h`.
-    pub fn ack(&mut self, h: u32) -> Result<Vec<Box<Parcel>>, u32> {
+    pub fn ack(&mut self, h: u32) -> Result<Vec<Parcel>, u32> {
         let Some((sent, acked)) = self.counts() else { return Ok(Vec::new()) };
         self.asked = false;
         let fresh = h.wrapping_sub(acked as u32);
@@ -348,22 +364,22 @@ impl OutQueue {
             return if (fresh as i32) < 0 { Ok(Vec::new()) } else { Err(sent as u32) };
         }
         self.acked = Some(acked + u64::from(fresh));
-        let arrived: Vec<_> = self.sent.drain(..fresh as usize).collect();
+        let arrived: Vec<Parcel> = self.sent.drain(..fresh as usize).map(|parcel| *parcel).collect();
         if self.sent.is_empty() {
             self.sent = VecDeque::new();
         }
-        self.held_bytes -= arrived.iter().map(|p| parcel_bytes(p)).sum::<usize>();
+        self.held_bytes -= arrived.iter().map(parcel_bytes).sum::<usize>();
         Ok(arrived)
     }
 
     /// The socket has taken all that was written. Without stream management, that counts as arrival; returns what has
     /// arrived.
-    pub fn taken(&mut self) -> Vec<Box<Parcel>> {
+    pub fn taken(&mut self) -> Vec<Parcel> {
         if self.acked.is_some() || self.sent.is_empty() {
             return Vec::new();
         }
-        let arrived: Vec<_> = std::mem::take(&mut self.sent).into();
-        self.held_bytes -= arrived.iter().map(|p| parcel_bytes(p)).sum::<usize>();
+        let arrived: Vec<Parcel> = std::mem::take(&mut self.sent).into_iter().map(|parcel| *parcel).collect();
+        self.held_bytes -= arrived.iter().map(parcel_bytes).sum::<usize>();
         arrived
     }
 
@@ -445,9 +461,8 @@ impl OutQueue {
     }
 
     /// The batches behind `durable` never happened: what showed them is withdrawn, and what they stored is not stored.
-    /// Returns whose presence was among it, and what was withdrawn.
-    pub fn withdraw(&mut self, durable: Ticket) -> (BTreeSet<Jid>, Vec<Box<Parcel>>) {
-        let (mut senders, mut withdrawn) = (BTreeSet::new(), Vec::new());
+    pub fn withdraw(&mut self, durable: Ticket) -> Withdrawn {
+        let mut withdrawn = Withdrawn::default();
         let items = std::mem::take(&mut self.items);
         self.held_bytes = self.sent.iter().map(|p| parcel_bytes(p)).sum();
         self.unsent = 0;
@@ -457,20 +472,34 @@ impl OutQueue {
                     if let (Kind::Presence(PresenceType::Available | PresenceType::Unavailable), Some(from)) =
                         (parcel.kind, &parcel.from)
                     {
-                        senders.insert(from.bare());
+                        withdrawn.presence_of.insert(from.bare());
                     }
-                    withdrawn.push(parcel);
+                    withdrawn.parcels.push(*parcel);
                 }
                 item => self.push(item),
             }
         }
-        for keep in self.parcels_mut().filter_map(|parcel| parcel.keep.as_mut()) {
-            if keep.row_after > durable {
-                (keep.row, keep.row_after) = (None, Ticket(0));
+        for parcel in self.parcels_mut().chain(&mut withdrawn.parcels) {
+            if let (Some(keep), Some(to)) = (&mut parcel.keep, &parcel.to)
+                && keep.row_after > durable
+            {
+                withdrawn.rows.extend(keep.row.take().map(|row| (to.bare(), row)));
+                keep.row_after = Ticket(0);
             }
         }
-        (senders, withdrawn)
+        withdrawn
     }
+}
+
+/// What a failed commit takes back.
+#[derive(Debug, Default)]
+pub struct Withdrawn {
+    /// Accounts whose presence was among it.
+    pub presence_of: BTreeSet<Jid>,
+    /// What will not leave.
+    pub parcels: Vec<Parcel>,
+    /// Rows that were not written.
+    pub rows: Vec<(Jid, u64)>,
 }
 
 fn parcel_bytes(parcel: &Parcel) -> usize {
@@ -539,7 +568,7 @@ mod tests {
         for item in [parcel("a@h/1", "a1", 2), parcel("a@h/1", "a2", 0)] {
             q.push(item);
         }
-        assert!(q.withdraw(Ticket(1)).0.is_empty(), "a message is no presence");
+        assert!(q.withdraw(Ticket(1)).presence_of.is_empty(), "a message is no presence");
         assert_eq!(flushed(&mut q, 1), "a2");
     }
 

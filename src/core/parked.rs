@@ -63,7 +63,10 @@ impl Core {
             received: counts.0,
             sent: counts.1,
             acked: counts.2,
-            presence: session.available.as_ref().map(|a| a.stanza.to_element().root().to_xml()),
+            presence: session.available.as_ref().map(|a| {
+                // It is from the session, and is written without saying so.
+                Stanza { from: None, ..a.stanza.clone() }.to_element().root().to_xml()
+            }),
             directed: session.directed.iter().cloned().collect(),
             interested: session.interested,
             flags,
@@ -90,9 +93,11 @@ impl Core {
                 continue;
             };
             let stanza = parked.presence.as_deref().and_then(|xml| crate::xml::parse(xml).ok());
-            let stanza = stanza.and_then(|e| Stanza::read(e).ok());
-            let available = stanza
-                .map(|stanza| Available { priority: super::presence::priority(&stanza).unwrap_or_default(), stanza });
+            let stanza = stanza.and_then(|e| Stanza::read(e.shrunk()).ok());
+            let available = stanza.map(|stanza| Available {
+                priority: super::presence::priority(&stanza).unwrap_or_default(),
+                stanza: Stanza { from: Some(jid.clone()), ..stanza },
+            });
             let id = self.sessions.insert(Session {
                 jid,
                 conn: None,

@@ -61,7 +61,7 @@ impl Sessions {
     pub fn insert(&mut self, session: Session) -> SessionId {
         let account = session.jid.bare();
         let id = SessionId(self.slab.insert(session));
-        self.by_account.entry(account).or_default().push(id);
+        self.by_account.entry(account).or_insert_with(|| Vec::with_capacity(1)).push(id);
         id
     }
 

@@ -119,7 +119,7 @@ fn survives(stanza: &Stanza) -> bool {
 }
 
 /// Says since when the server has it, unless that is said already.
-fn stamp(stanza: &mut Stanza, domain: &str, wall_ms: i64) {
+pub fn stamp(stanza: &mut Stanza, domain: &str, wall_ms: i64) {
     let is_ours = |c: crate::xml::ElementRef<'_>| c.is(ns::DELAY, "delay") && c.attr("from") == Some(domain);
     if matches!(stanza.kind, Kind::Message(_)) && !stanza.payload.root().children().any(is_ours) {
         delay::stamp(stanza, domain, wall_ms);
@@ -134,7 +134,10 @@ impl Core {
     pub fn spool_put(&mut self, account: &Jid, stored: &Stored) -> Result<u64, StoreError> {
         let owner = account.bare_str();
         let last = self.view.last::<Rows>(owner)?;
-        let next = last.map_or(0, |(sub, _)| number(&sub)) + 1;
+        // A number that is still held may belong to a row that is to be deleted once more.
+        let held = self.spool.held.range(..=(account.bare(), u64::MAX)).next_back();
+        let held = held.filter(|(of, _)| of.same_bare(account)).map_or(0, |(_, row)| *row);
+        let next = last.map_or(0, |(sub, _)| number(&sub)).max(held) + 1;
         self.view.put::<Rows>(owner, &next.to_be_bytes(), stored);
         Ok(next)
     }

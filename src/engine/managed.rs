@@ -11,8 +11,8 @@ use super::parking::Lot;
 use super::{ConnId, Engine, LOG, Timer};
 use crate::core::flight::{Filters, InFlight, Item, Keep, OutQueue, Parcel, Receipt};
 use crate::core::session::SessionId;
+use crate::core::spool::stamp;
 use crate::jid::Jid;
-use crate::modules::Modules;
 use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
 use crate::storage::Ticket;
 use crate::stream::management::{self, Inbound, Request};
@@ -78,7 +78,7 @@ impl Engine {
             c.out.push(Item::Raw(out));
             c.out.push(Item::Enabled);
         }
-        self.managed.insert(session, Managed { max_s, ..Managed::default() });
+        self.managed.insert(session, Box::new(Managed { max_s, ..Managed::default() }));
     }
 
     /// The client acknowledges what it was not sent.
@@ -109,6 +109,9 @@ impl Engine {
         if conn.is_none_or(|conn| self.conns.get(conn.0).is_some_and(|c| !c.ends))
             && let Some(out) = self.queue_of(session)
         {
+            if conn.is_none() {
+                out.make_obsolete(&parcel);
+            }
             out.push(Item::Stanza(Box::new(parcel)));
             match conn {
                 Some(conn) => _ = self.dirty.insert(conn),
@@ -195,7 +198,7 @@ impl Engine {
     }
 
     /// Parcels have arrived: whoever waits for that hears of it, and their rows go.
-    pub(super) fn arrived(&mut self, parcels: Vec<Box<Parcel>>) {
+    pub(super) fn arrived(&mut self, parcels: Vec<Parcel>) {
         let durable = self.core.view.durable();
         let mut rows = Vec::new();
         for parcel in parcels {
@@ -287,20 +290,23 @@ impl Engine {
                 }
                 match stanza {
                     Some(stanza) if asks => core.refuse(&stanza, &Condition::ServiceUnavailable.into()),
-                    Some(stanza) => {
+                    Some(mut stanza) => {
+                        let since_ms = keep.as_ref().map_or(core.now.mono_ms, |keep| keep.since_ms);
+                        let age_ms = i64::try_from(core.now.mono_ms.saturating_sub(since_ms)).unwrap_or_default();
+                        let domain = to.as_ref().map(Jid::domain).unwrap_or_default();
+                        stamp(&mut stanza, domain, core.now.wall_ms.saturating_sub(age_ms));
                         let flight = InFlight { receipt: owed, is_copy: true, ..InFlight::passing(stanza) };
                         core.send(InFlight { filters: Filters::In, ..flight });
                     }
                     None => {}
                 }
             });
-            if let (Some(receipt), Some(ticket)) = (owed, ticket) {
-                if self.core.view.wrote()
-                    && let Some(sender) = self.managed.get_mut(&receipt.sender)
-                {
-                    sender.inbound.wait(receipt.number, ticket);
-                    self.unproven.extend(original.map(|stanza| (ticket, receipt.sender, stanza)));
-                }
+            if let (Some(receipt), Some(ticket)) = (owed, ticket)
+                && self.core.view.wrote()
+                && let Some(sender) = self.managed.get_mut(&receipt.sender)
+            {
+                sender.inbound.wait(receipt.number, ticket);
+                self.unproven.extend(original.map(|stanza| (ticket, receipt.sender, stanza)));
             }
             if let Some(keep) = keep {
                 self.settle(&keep, durable);
@@ -318,20 +324,14 @@ impl Engine {
                 self.ended.pop_front();
             }
         }
-        let mut parcels = Vec::new();
+        let mut parcels = out.into_parcels();
         if let Some(mut lot) = managed.lot {
             self.budget.settle(&mut lot.charge, 0);
             if let Some(resuming) = lot.resuming {
                 self.refuse_resume(resuming.conn, Condition::ItemNotFound, Some(managed.inbound.safe()));
             }
-            parcels = lot.out.into_parcels();
+            parcels.extend(lot.out.into_parcels());
         }
-        parcels.extend(out.into_parcels());
         self.forsake(parcels);
     }
-}
-
-/// What modules know of a session, for its record.
-pub(super) fn flags(modules: &Modules, session: SessionId) -> Vec<(String, u32)> {
-    modules.session_flags(session)
 }

@@ -24,7 +24,7 @@ pub(super) struct Lot {
     /// Stanzas that had been sent and were acknowledged before the restart that it was restored after.
     restored: Option<(u64, u64)>,
     /// Who takes it over as soon as all that it has sent is safe.
-    pub resuming: Option<Resuming>,
+    pub resuming: Option<Box<Resuming>>,
 }
 
 /// A connection that waits for a session.
@@ -61,7 +61,8 @@ impl Engine {
             self.timers.insert((lot.deadline_ms, Timer::Parked(session)));
             self.modules.restore_flags(session, &record.flags);
             let inbound = Inbound::restored(record.received);
-            self.managed.insert(session, Managed { max_s: record.max_s, inbound, lot: Some(Box::new(lot)) });
+            let managed = Managed { max_s: record.max_s, inbound, lot: Some(Box::new(lot)) };
+            self.managed.insert(session, Box::new(managed));
             self.crowded(session);
         }
         Ok(())
@@ -135,7 +136,7 @@ impl Engine {
                     Err(error) => failed = Some(error),
                 }
             }
-            let flags = super::managed::flags(modules, session);
+            let flags = modules.session_flags(session);
             core.parked_put(session, max_s, until_ms, (received, sent, acked), flags);
         });
         if let Some(error) = failed {
@@ -248,7 +249,7 @@ impl Engine {
         });
         if let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) {
             lot.saved = None;
-            lot.resuming = Some(Resuming { conn, h, after: gone.unwrap_or_default() });
+            lot.resuming = Some(Box::new(Resuming { conn, h, after: gone.unwrap_or_default() }));
         }
         if let Some(c) = self.conns.get_mut(conn.0) {
             c.resuming = Some(session);
@@ -280,7 +281,8 @@ impl Engine {
         let received = managed.inbound.received();
         let is_safe = managed.inbound.safe() == received;
         let Some(lot) = &mut managed.lot else { return };
-        let Some(Resuming { conn, h, .. }) = lot.resuming.take_if(|r| is_safe && r.after <= durable) else { return };
+        let Some(resuming) = lot.resuming.take_if(|r| is_safe && r.after <= durable) else { return };
+        let Resuming { conn, h, .. } = *resuming;
         let acked = lot.restored.map(|(_, acked)| acked + u64::from(h.wrapping_sub(acked as u32)));
         let loaded = acked.map(|acked| {
             self.core.view.begin();

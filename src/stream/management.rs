@@ -202,14 +202,6 @@ impl Inbound {
         self.told
     }
 
-    /// True when all that was received is safe once this is durable: nothing waits for a recipient.
-    pub fn waits_for(&self) -> Result<Ticket, ()> {
-        if self.waiting.iter().any(|w| w.owed > 0) {
-            return Err(());
-        }
-        Ok(self.waiting.iter().map(|w| w.after).max().unwrap_or_default())
-    }
-
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.waiting.capacity() * size_of::<Waiting>()
