@@ -67,7 +67,6 @@ impl World {
             roster: None,
             seen: BTreeMap::new(),
             blocked: BTreeMap::new(),
-            hidden: Vec::new(),
             directed: Vec::new(),
             messages: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -260,7 +259,6 @@ impl World {
         for jid in jids {
             if on {
                 s.blocked.insert(jid.clone(), left);
-                s.hidden.push(bare(jid).to_string());
                 s.seen.retain(|seen, _| seen != jid && bare(seen) != jid);
             } else {
                 s.blocked.remove(jid);

@@ -213,8 +213,6 @@ pub struct Session {
     pub seen: BTreeMap<String, usize>,
     /// Blocked addresses, each with the step at which the server said so.
     pub blocked: BTreeMap<String, u64>,
-    /// Contacts whose presence it could not see for a while, because it blocked them.
-    pub hidden: Vec<String>,
     /// Addresses that got directed presence.
     pub directed: Vec<String>,
     /// Messages that arrived by whichever way.

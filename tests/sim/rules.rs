@@ -195,7 +195,7 @@ impl World {
                 let should = may_see && t.priority.is_some();
                 let sees = s.seen.get(&t.jid).is_some_and(|seen| *seen == number);
                 let sees_old = s.seen.contains_key(&t.jid);
-                if should && !sees && !s.hidden.contains(owner) {
+                if should && !sees {
                     return broken(Invariant::PresenceAgrees, format!("{} does not see {}", s.jid, t.jid));
                 }
                 if !should && sees_old && !s.returned {
