@@ -158,6 +158,9 @@ impl World {
                 }
                 let attributes = format!(" type='{kind}'");
                 self.send(session, What::Subscription(kind), Some(to), "presence", &attributes, "", vec![]);
+                if kind == "subscribed" && self.rng.percent(40) {
+                    self.send_presence(session, true);
+                }
             }
             Act::RosterSet | Act::RosterRemove => {
                 let contact = bare(&self.somebody()).to_string();
@@ -240,7 +243,7 @@ impl World {
     /// What every client does first.
     pub fn greet(&mut self, session: usize) {
         self.ask_blocklist(session);
-        if self.rng.percent(85) {
+        if self.rng.percent(75) {
             self.ask_roster(session);
         }
         if self.rng.percent(50) {
@@ -267,7 +270,7 @@ impl World {
             _ => self.somebody(),
         };
         let kind = self.rng.pick(&["chat", "chat", "chat", "chat", "normal", "headline"]);
-        let words = if self.rng.percent(5) { 400 } else { 1 + self.rng.below(6) };
+        let words = if self.rng.percent(self.plan.long_percent) { 700 } else { 1 + self.rng.below(6) };
         let body = format!("<body>{}</body>", "ha &amp; ".repeat(words));
         let from = match self.rng.below(10) {
             0 => format!(" from='{}'", self.model.sessions[session].jid),

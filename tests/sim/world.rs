@@ -299,6 +299,10 @@ impl World {
         if !self.engine.budget_is_sound() {
             return broken(Invariant::Bounded, "the sum of all charges is not what the budget says");
         }
+        let (held, most) = (self.engine.held_most_bytes(), self.plan.held_max_bytes());
+        if held > most {
+            return broken(Invariant::Bounded, format!("{held} bytes are held for one client"));
+        }
         Ok(())
     }
 
@@ -529,8 +533,11 @@ impl World {
 
     /// What the server says of itself.
     pub fn status(&mut self) -> Check<String> {
-        self.input(Input::Admin { id: 1, command: Command::Status })?;
         self.tick()?;
+        self.engine.handle(self.now, Input::Admin { id: 1, command: Command::Status });
+        while let Some(output) = self.engine.poll_output() {
+            self.output(output)?;
+        }
         match self.replies.pop() {
             Some(reply) => Ok(reply.text),
             None => broken(Invariant::NoBug, "no answer to an operator"),
