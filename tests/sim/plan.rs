@@ -84,9 +84,10 @@ impl Plan {
         8_000
     }
 
-    /// What the server may hold for one client: its queue, what the socket has not taken, a stanza that is coming in.
+    /// What the server may hold for one client: its queue, what the socket has not taken and the stanza that was the
+    /// last to go there, and one that is coming in, in a buffer that grows by doubling.
     pub fn held_max_bytes(&self) -> usize {
-        (self.limits.out_bytes_max + self.limits.out_window_bytes) as usize + 2 * self.stanza_bytes_max()
+        (self.limits.out_bytes_max + self.limits.out_window_bytes) as usize + 3 * self.stanza_bytes_max()
     }
 }
 

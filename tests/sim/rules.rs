@@ -98,9 +98,9 @@ impl World {
             return Ok(());
         };
         let early = match (&sent.what, kind) {
-            (What::Subscription(_), "subscribe") => self.disk.touched::<Requests>(account, from) < sent.step,
-            (What::Subscription(_), _) => self.disk.touched::<Items>(account, from) < sent.step,
-            (What::Presence { .. }, "") if from != account => {
+            (What::Subscription, "subscribe") => self.disk.touched::<Requests>(account, from) < sent.step,
+            (What::Subscription, _) => self.disk.touched::<Items>(account, from) < sent.step,
+            (What::Presence, "") if from != account => {
                 let sender = &self.model.sessions[sent.session];
                 let granted = self.model.granted.get(&(from.to_string(), account.to_string())).copied();
                 let directed = sender.directed.iter().any(|to| bare(to) == account);
@@ -196,12 +196,12 @@ impl World {
                 if should && !sees {
                     return broken(Invariant::PresenceAgrees, format!("{} does not see {}", s.jid, t.jid));
                 }
-                if !should && sees_old && !s.returned {
+                if !should && sees_old && !s.unsure {
                     return broken(Invariant::PresenceAgrees, format!("{} still sees {}", s.jid, t.jid));
                 }
             }
             let there = |jid: &String| alive().any(|(_, t)| t.jid == *jid);
-            if let Some((gone, _)) = s.seen.iter().find(|(jid, _)| !s.returned && !there(jid)) {
+            if let Some((gone, _)) = s.seen.iter().find(|(jid, _)| !s.unsure && !there(jid)) {
                 return broken(Invariant::PresenceAgrees, format!("{} still sees {gone}, which is gone", s.jid));
             }
         }
