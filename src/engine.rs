@@ -15,6 +15,7 @@ use crate::core::flight::{Item, OutQueue};
 use crate::core::session::{SessionId, Sessions};
 use crate::core::settings;
 use crate::core::slab::Slab;
+use crate::fault::{Fault, armed};
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery};
@@ -259,7 +260,7 @@ impl Engine {
         let ticket = self.core.view.ticket();
         self.core.view.join();
         for Delivery { session, mut parcel, promise } in deliveries {
-            if promise {
+            if promise && !armed(Fault::PromiseEarly) {
                 parcel.after = ticket;
                 if matches!(parcel.kind, Kind::Iq(IqType::Result | IqType::Error) | Kind::Message(MessageType::Error)) {
                     self.answered.push(session);
@@ -268,7 +269,7 @@ impl Engine {
             if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
                 && let Some(c) = self.conns.get_mut(conn.0)
                 // Nothing follows the end of a stream, not even what its own session sends to itself on leaving.
-                && !c.ends
+                && (!c.ends || armed(Fault::EndOutlived))
             {
                 c.out.push(Item::Stanza(Box::new(parcel)));
                 self.dirty.insert(conn);
@@ -322,7 +323,7 @@ impl Engine {
                 Output::ResumeRead { conn: id }
             });
         }
-        let slow = c.out.held_bytes() > limits.out_bytes_max as usize;
+        let slow = c.out.held_bytes() > limits.out_bytes_max as usize && !armed(Fault::QueueUnbounded);
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Write { conn: id, bytes });
         }
@@ -379,7 +380,8 @@ impl Engine {
             }
         }
         for (_, session, stanza) in std::mem::take(&mut self.unproven) {
-            if let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
+            if !armed(Fault::FailureUntold)
+                && let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
                 && let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
                 && let Some(c) = self.conns.get_mut(conn.0)
             {
@@ -422,9 +424,14 @@ impl Engine {
 
     fn shutdown(&mut self) {
         self.shutting_down = true;
-        for key in self.conns.keys() {
+        for key in self.conns.keys().into_iter().skip(usize::from(armed(Fault::StreamForgotten))) {
             self.fail(ConnId(key), StreamError::SystemShutdown, None);
         }
+    }
+
+    /// For tests: bytes charged to the connection that holds most.
+    pub fn held_most_bytes(&self) -> usize {
+        self.conns.iter().map(|(_, c)| c.charge.bytes()).max().unwrap_or(0)
     }
 
     /// For tests: the sum of what all connections are charged is what the budget says.

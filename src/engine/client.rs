@@ -4,6 +4,7 @@ use super::{ConnId, Engine, HashOwner, LOG};
 use crate::core::flight::Item;
 use crate::core::io::Output;
 use crate::core::session::SessionId;
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
@@ -203,10 +204,12 @@ impl Engine {
             Err(ReadError::InvalidFrom) => return self.fail(conn, StreamError::InvalidFrom, None),
         };
         // RFC 6120 section 8.1.2.1: the full or bare address of the session, or none.
-        if stanza.from.as_ref().is_some_and(|from| *from != jid && from.as_str() != jid.bare_str()) {
+        let forged = |from: &Jid| *from != jid && from.as_str() != jid.bare_str() && !armed(Fault::SenderBelieved);
+        if stanza.from.as_ref().is_some_and(forged) {
             return self.fail(conn, StreamError::InvalidFrom, None);
         }
         let lang = stanza.lang.clone().or(lang);
+        let jid = stanza.from.clone().filter(|_| armed(Fault::SenderBelieved)).unwrap_or(jid);
         let stanza = Stanza { from: Some(jid), lang, ..stanza };
         let (original, durable) = (stanza.clone(), self.core.view.durable());
         let sound = self.step("a stanza", |core, modules| match refused {
@@ -254,7 +257,9 @@ impl Engine {
     /// The connection is no more.
     pub(super) fn end_conn(&mut self, conn: ConnId) {
         let Some(mut c) = self.conns.remove(conn.0) else { return };
-        self.budget.settle(&mut c.charge, 0);
+        if !armed(Fault::ChargeKept) {
+            self.budget.settle(&mut c.charge, 0);
+        }
         if let Some(at) = c.deadline_ms {
             self.timers.remove(&(at, conn));
         }
