@@ -86,7 +86,6 @@ pub struct Engine {
     replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
     /// For the salts of accounts that do not exist.
     secret: [u8; 32],
-    started: Now,
     shutting_down: bool,
     exited: bool,
     panics: VecDeque<u64>,
@@ -111,6 +110,7 @@ impl Engine {
         let budget = Budget::new(settings.core.memory_max_bytes);
         let core = Core {
             now,
+            started: now,
             disco: collect_disco(&modules, &settings.core),
             settings: Rc::new(settings.core),
             view,
@@ -134,7 +134,6 @@ impl Engine {
             answered: Vec::new(),
             replies: Vec::new(),
             secret,
-            started: now,
             shutting_down: false,
             exited: false,
             panics: VecDeque::new(),
