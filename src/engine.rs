@@ -23,7 +23,7 @@ use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -75,7 +75,8 @@ pub struct Engine {
     /// Connections that have something to say.
     dirty: BTreeSet<ConnId>,
     timers: BTreeSet<(u64, ConnId)>,
-    hashing: BTreeMap<u64, HashOwner>,
+    /// By the number of the job; at most `limits.hash_queue_max`.
+    hashing: Vec<(u64, HashOwner)>,
     hash_ids: u64,
     /// Stanzas whose effect is not durable yet. When that fails, their senders are told.
     unproven: VecDeque<(Ticket, SessionId, Stanza)>,
@@ -127,7 +128,7 @@ impl Engine {
             outputs: VecDeque::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
-            hashing: BTreeMap::new(),
+            hashing: Vec::new(),
             hash_ids: 0,
             unproven: VecDeque::new(),
             answered: Vec::new(),
@@ -445,6 +446,8 @@ const FAIR_BYTES: usize = 16_384;
 fn collect_disco(modules: &Modules, settings: &settings::Settings) -> Disco {
     let mut disco = Disco::new("Couplet");
     modules.disco(settings, &mut disco);
+    disco.host.sort();
+    disco.account.sort();
     disco.ver = disco.host.verification();
     disco
 }

@@ -124,13 +124,15 @@ impl Engine {
             return false;
         }
         self.hash_ids += 1;
-        self.hashing.insert(self.hash_ids, owner);
+        self.hashing.push((self.hash_ids, owner));
         self.outputs.push_back(Output::Hash(HashJob { id: self.hash_ids, password, work }));
         true
     }
 
     pub(super) fn hashed(&mut self, result: HashResult) {
-        match (self.hashing.remove(&result.id), result.outcome) {
+        let at = self.hashing.iter().position(|(id, _)| *id == result.id);
+        let owner = at.map(|at| self.hashing.swap_remove(at).1);
+        match (owner, result.outcome) {
             (Some(HashOwner::Login(conn)), HashOutcome::Verified(right)) => {
                 let settings = self.core.settings.clone();
                 if let Some(c) = self.conns.get_mut(conn.0) {

@@ -10,7 +10,7 @@ use couplet::xml::{Element, ElementRef, ns};
 use std::collections::BTreeMap;
 
 impl World {
-    /// The engine has let a stanza go: all that it shows must be on disk by now, because power may go before it arrives.
+    /// The engine has let a stanza go: all that it shows must be on disk by now, because power may go at any time.
     pub fn left_server(&self, conn: ConnId, element: &Element) -> Check {
         let stanza = element.root();
         if stanza.ns() != ns::CLIENT {
