@@ -8,15 +8,20 @@
 //! whatever the table says; numbers in it are big-endian so that they sort.
 
 pub mod codec;
+mod error;
+mod file;
+mod ground;
 pub mod memory;
 mod probe;
 pub mod redb;
 mod view;
 
 pub use codec::{Decoder, Encoder, Record};
+pub use error::StoreError;
+pub use file::set_aside;
+pub use ground::{HEADROOM, Medium, Place};
 pub use view::View;
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -110,7 +115,9 @@ pub type Store = (Box<dyn Reader>, Box<dyn Writer>);
 /// What the storage thread does until the last sender of `batches` is gone: it takes all batches that wait, commits
 /// them in one transaction and reports the newest ticket that is durable now.
 ///
-/// When a commit fails, that is reported once, and every batch of the same epoch or an older one is dropped: it was made
+/// It ends, too, when it has reported an error that [is fatal](StoreError::is_fatal): then the process must end.
+///
+/// When a commit fails for another reason, that is reported once, and every batch of the same epoch or an older one is dropped: it was made
 /// by an engine that did not know of the failure and so built on writes that never happened.
 pub fn run(mut writer: Box<dyn Writer>, batches: Receiver<Batch>, mut report: impl FnMut(Result<Ticket, StoreError>)) {
     let mut epoch = 0;
@@ -125,56 +132,16 @@ pub fn run(mut writer: Box<dyn Writer>, batches: Receiver<Batch>, mut report: im
             Ok(()) => report(Ok(ticket)),
             Err(error) => {
                 epoch = next_epoch;
+                let fatal = error.is_fatal();
                 report(Err(error));
+                if fatal {
+                    return;
+                }
             }
         }
         waiting.clear();
     }
 }
-
-/// Why the store cannot do what was asked. Its text is one line that says what happened and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreError {
-    /// No space is left on the disk.
-    Full,
-    /// The file or the disk under it failed, or may not be used.
-    Io(String),
-    /// The file is none of ours, or is damaged.
-    Corrupt(String),
-    /// The file was written by a version that this one does not know.
-    Newer {
-        /// Schema of the file.
-        found: u32,
-        /// Newest schema that this version knows.
-        known: u32,
-    },
-    /// Another process uses the file; the text is its path.
-    Locked(String),
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreError::Full => {
-                f.write_str("the disk of the store is full: free some space; nothing that was acknowledged is lost")
-            }
-            StoreError::Io(what) => write!(f, "{what}: check that the disk is well and that couplet may write there"),
-            StoreError::Corrupt(what) => {
-                write!(f, "{what}: the file was left as it is; move it aside and put a backup in its place")
-            }
-            StoreError::Newer { found, known } => write!(
-                f,
-                "the store has schema {found} and this couplet knows {known} at most: the file was left as it is; \
-                 run a newer couplet, or put a backup of this version in its place"
-            ),
-            StoreError::Locked(path) => {
-                write!(f, "another couplet is using {path}: stop that one, or give this one a data folder of its own")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
 
 #[cfg(test)]
 mod tests {
@@ -231,13 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn every_error_says_what_to_do() {
-        let text = |error: StoreError| error.to_string();
-        assert!(text(StoreError::Locked("/x/y".into())).starts_with("another couplet is using /x/y: stop"));
-        let newer = text(StoreError::Newer { found: 9, known: 1 });
-        assert!(newer.contains("schema 9") && newer.contains("knows 1") && newer.contains("left as it is"));
-        for error in [StoreError::Full, StoreError::Io("a".into()), StoreError::Corrupt("a".into())] {
-            assert!(text(error.clone()).contains(": ") && !text(error).contains('\n'));
-        }
+    fn nothing_is_acknowledged_behind_a_sync_that_failed() {
+        let memory = memory::Memory::new();
+        let lost = StoreError::FsyncFailed("x".into());
+        memory.fail_commit(1, lost.clone());
+        let seen = reports(&memory, &[batch(1, 0)], |_| vec![batch(2, 1)]);
+        assert_eq!(seen, [Err(lost)]);
+        assert_eq!(memory.rows(), 0);
     }
 }

@@ -29,12 +29,11 @@ impl Table for Numbers {
 }
 
 /// What a server uses.
-const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 256 * 1024 };
+const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 256 * 1024, size_max: 0 };
 
 /// Opens the store on that disk.
 fn open(disk: &Disk) -> Result<Store, StoreError> {
-    let disk = disk.clone();
-    couplet::storage::redb::open_with_backend(move || Ok(disk.backend()), OPTIONS)
+    couplet::storage::redb::open_in(disk.clone(), OPTIONS)
 }
 
 /// All that is stored.
