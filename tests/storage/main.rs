@@ -3,6 +3,7 @@
 mod disk;
 mod faults;
 mod file;
+mod full;
 mod model;
 mod tickets;
 
