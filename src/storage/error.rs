@@ -23,6 +23,8 @@ pub enum StoreError {
     },
     /// Another process uses the file; the text is its path.
     Locked(String),
+    /// A backup that cannot be used; the text says which and why.
+    BadBackup(String),
     /// Something is there that would be overwritten; the text is its path.
     Exists(String),
 }
@@ -60,6 +62,9 @@ impl fmt::Display for StoreError {
             StoreError::Locked(path) => {
                 write!(f, "another couplet is using {path}: stop that one, or give this one a data folder of its own")
             }
+            StoreError::BadBackup(what) => {
+                write!(f, "{what}: nothing was changed; use another backup (couplet backup list)")
+            }
             StoreError::Exists(path) => {
                 write!(f, "{path} exists and was left as it is: move it away, or say that it may be replaced")
             }
@@ -79,7 +84,7 @@ mod tests {
         assert!(text(StoreError::Locked("/x/y".into())).starts_with("another couplet is using /x/y: stop"));
         let newer = text(StoreError::Newer { found: 9, known: 1 });
         assert!(newer.contains("schema 9") && newer.contains("knows 1") && newer.contains("left as it is"));
-        let named = [StoreError::Io, StoreError::Corrupt, StoreError::FsyncFailed, StoreError::Exists];
+        let named = [StoreError::Io, StoreError::Corrupt, StoreError::FsyncFailed, StoreError::BadBackup];
         for error in named.map(|error| error("/x/y".into())) {
             assert!(text(error).contains("/x/y"));
         }

@@ -73,6 +73,10 @@ impl Reader for Memory {
             None => Ok(Box::new(Frozen(state.rows.clone()))),
         }
     }
+
+    fn another(&self) -> Box<dyn Reader> {
+        Box::new(self.clone())
+    }
 }
 
 impl Writer for Memory {

@@ -7,6 +7,7 @@
 //! A key is `owner ++ 0x00 ++ table ++ sub key`. The owner is a text (a bare JID, a host), the table a byte, the sub key
 //! whatever the table says; numbers in it are big-endian so that they sort.
 
+pub mod backup;
 pub mod codec;
 mod error;
 mod file;
@@ -91,13 +92,16 @@ pub trait Snapshot {
     }
 }
 
-/// The side of a back end that the engine reads from.
-pub trait Reader {
+/// The side of a back end that the engine reads from. Threads have one each, see [`Reader::another`].
+pub trait Reader: Send {
     /// What is committed now.
     ///
     /// # Errors
     /// When the back end fails.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+
+    /// A reader of the same store, for another thread.
+    fn another(&self) -> Box<dyn Reader>;
 }
 
 /// The side of a back end that the storage thread writes to.

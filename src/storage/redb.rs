@@ -13,7 +13,7 @@
 //!
 //! From then on, until there is headroom again, a commit that adds rows or makes them longer must leave enough free pages
 //! for those that do not: that is tried out by writing that much into a table and deleting it again before the commit
-//! ([`leaves_room`]), because redb gives no cheap count of its free pages and a count would say nothing of their
+//! (`leaves_room`), because redb gives no cheap count of its free pages and a count would say nothing of their
 //! fragments. Deletes and updates in place need no such test and live on what is left.
 //!
 //! What they need, for rows of up to 256 kB, the largest that are stored: redb copies each page that changes, and frees
@@ -23,38 +23,27 @@
 //! take 130. The test asks for one piece of 512 kB and 64 pages. A batch that deletes more rows at a time, spread wider,
 //! may still be refused.
 
+mod home;
+mod writer;
+
+pub(super) use home::{Home, Put};
+
 use super::file::{self, InFolder};
-use super::ground::{Bounds, Ground, HEADROOM, Place, is_full};
-use super::probe::Probe;
-use super::{Batch, Each, Reader, Snapshot, Store, StoreError, Writer};
-use redb::{
-    Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition, WriteTransaction,
-};
+use super::ground::{Place, is_full};
+use super::{Each, Reader, Snapshot, Store, StoreError};
+use home::Open;
+use redb::{ReadOnlyTable, ReadableDatabase, TableDefinition};
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use writer::RedbWriter;
 
 /// The schema that this version writes, and the newest that it reads.
 pub const SCHEMA: u32 = 1;
 
 const DATA: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("data");
-const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("meta");
-const SCHEMA_KEY: &str = "schema";
-
-/// What is tried out in the room that must be left: the largest row, and rows that have a page each.
-const SPARE: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("spare");
-const SPARE_LARGE_BYTES: usize = 256 * 1024;
-const SPARE_ROWS: u32 = 64;
-const SPARE_ROW_BYTES: usize = 2500;
-
-/// By how much the rows of a commit may grow, in bytes, without being taken for one that needs room.
-const UPDATE_BYTES_MAX: i64 = 1024;
-/// The least by which the file is made longer.
-const STEP_BYTES_MIN: u64 = 128 * 1024;
-/// How often a commit is tried, with twice the growth each time.
-const TRIES: u32 = 5;
 
 /// How the file is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,106 +109,6 @@ fn open_locked(
     let state = State { home, open: Some(open), generation: 0, writing: false, broken: false, sync_failed: false };
     let shared = Arc::new(Shared { state: Mutex::new(state), _lock: lock });
     Ok((Box::new(RedbReader(shared.clone())), Box::new(RedbWriter(shared))))
-}
-
-/// Where the file is and how it is used.
-struct Home {
-    place: Box<dyn Place>,
-    name: String,
-    options: RedbOptions,
-}
-
-/// A database in use.
-struct Open {
-    database: Database,
-    ground: Ground,
-}
-
-impl Home {
-    fn bounds(&self) -> Bounds {
-        let size_max = if self.options.size_max == 0 { u64::MAX } else { self.options.size_max };
-        Bounds { size_max, headroom: HEADROOM }
-    }
-
-    fn ground(&self) -> Result<Ground, StoreError> {
-        let ground = self.place.open().and_then(|medium| Ground::new(medium, self.bounds()));
-        ground.map_err(|error| io_error(&self.name, "cannot be opened", error))
-    }
-
-    /// A file of another program or of a newer version must not be repaired by us, so it is looked at first.
-    fn look(&self) -> Result<(), StoreError> {
-        let probe = Probe::new(self.ground()?).map_err(|error| io_error(&self.name, "cannot be read", error))?;
-        guarded(&self.name, || self.open_known(probe).map(drop))
-    }
-
-    /// Opens the file, made longer by `take` bytes before.
-    fn open(&self, take: u64) -> Result<Open, StoreError> {
-        let ground = self.ground()?;
-        ground.settle(take).map_err(|error| io_error(&self.name, "cannot be made longer", error))?;
-        let database = guarded(&self.name, || self.open_known(ground.clone()));
-        Ok(Open { database: self.believe(&ground, database)?, ground })
-    }
-
-    /// Opens a database that holds something, and refuses it unless its schema is known.
-    fn open_known<B: StorageBackend>(&self, backend: B) -> Result<Database, StoreError> {
-        let name = &self.name;
-        let failed = |error: redb::Error| store_error(name, error);
-        // redb takes an empty file for a new one; a file that lost its content is none.
-        if backend.len().map_err(|error| io_error(name, "cannot be read", error))? == 0 {
-            return Err(StoreError::Corrupt(format!("{name} is empty")));
-        }
-        let database = self.builder().create_with_backend(backend).map_err(|error| failed(error.into()))?;
-        let found = schema(&database).map_err(|error| match error {
-            redb::Error::TableDoesNotExist(_) | redb::Error::TableTypeMismatch { .. } => {
-                StoreError::Corrupt(format!("{name} is a database of another program"))
-            }
-            error => failed(error),
-        })?;
-        match found {
-            SCHEMA => Ok(database),
-            found if found > SCHEMA => Err(StoreError::Newer { found, known: SCHEMA }),
-            _ => Err(StoreError::Corrupt(format!("{name} has no schema"))),
-        }
-    }
-
-    /// Makes an empty store beside and moves it to its place, so that a crash leaves no half of one.
-    fn initialise(&self) -> Result<(), StoreError> {
-        let failed = |error| io_error(&self.name, "cannot be made", error);
-        let medium = self.place.create_beside().map_err(failed)?;
-        let ground = Ground::new(medium, Bounds { headroom: 0, ..self.bounds() }).map_err(failed)?;
-        let made = guarded(&self.name, || {
-            let make = || {
-                let database = self.builder().create_with_backend(ground.clone())?;
-                let mut transaction = database.begin_write()?;
-                transaction.set_quick_repair(true);
-                transaction.open_table(DATA)?;
-                transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
-                transaction.commit()?;
-                Ok(database.close()?)
-            };
-            make().map_err(|error: redb::Error| store_error(&self.name, error))
-        });
-        self.believe(&ground, made)?;
-        self.place.replace().map_err(failed)
-    }
-
-    /// What a call has given, unless a sync has failed: then that is all there is to say.
-    fn believe<T>(&self, ground: &Ground, given: Result<T, StoreError>) -> Result<T, StoreError> {
-        if ground.sync_failed() { Err(StoreError::FsyncFailed(self.name.clone())) } else { given }
-    }
-
-    fn builder(&self) -> Builder {
-        let mut builder = Builder::new();
-        builder.set_cache_size(self.options.cache_bytes);
-        builder
-    }
-}
-
-fn schema(database: &Database) -> Result<u32, redb::Error> {
-    let read = database.begin_read()?;
-    let schema = read.open_table(META)?.get(SCHEMA_KEY)?.map_or(0, |schema| schema.value());
-    read.open_table(DATA)?;
-    Ok(schema)
 }
 
 /// What both sides have. The mutex is the one lock of the store, and right here: it guards which database is the current
@@ -354,6 +243,10 @@ impl Reader for RedbReader {
         let table = begun.map_err(|error| self.0.note(generation, error))?;
         Ok(Box::new(RedbSnapshot { table, generation, shared: self.0.clone() }))
     }
+
+    fn another(&self) -> Box<dyn Reader> {
+        Box::new(RedbReader(self.0.clone()))
+    }
 }
 
 struct RedbSnapshot {
@@ -395,135 +288,6 @@ impl Snapshot for RedbSnapshot {
         }
         Ok(())
     }
-}
-
-struct RedbWriter(Arc<Shared>);
-
-/// How a try to commit ended.
-enum Tried {
-    Done,
-    /// Nothing of it is stored, because there is no room in the file.
-    NoRoom,
-}
-
-impl Writer for RedbWriter {
-    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
-        let mut tally = Tally::default();
-        let mut need = STEP_BYTES_MIN;
-        for n in 0..TRIES {
-            if let Tried::Done = self.try_to_commit(batches, &mut tally)? {
-                return Ok(());
-            }
-            need = need.saturating_mul(2).max(tally.bytes.saturating_mul(2));
-            if self.0.state().enlarge(need)? {
-                continue;
-            }
-            if n > 0 || tally.spends() {
-                break;
-            }
-            self.0.state().free_what_snapshots_keep()?;
-            self.try_to_commit(&[], &mut Tally::default())?;
-        }
-        Err(StoreError::Full)
-    }
-}
-
-impl RedbWriter {
-    fn try_to_commit(&self, batches: &[Batch], tally: &mut Tally) -> Result<Tried, StoreError> {
-        *tally = Tally::default();
-        let mut state = self.0.state();
-        let name = state.home.name.clone();
-        let Open { database, ground } = state.current()?;
-        let ground = ground.clone();
-        ground.start();
-        let transaction = guarded(&name, || Ok(database.begin_write().map_err(redb::Error::from)));
-        state.writing = matches!(transaction, Ok(Ok(_)));
-        drop(state);
-        let done = transaction.and_then(|transaction| {
-            guarded(&name, || {
-                let tried = transaction.and_then(|transaction| write(transaction, batches, tally, &ground));
-                tried.map_err(|error| store_error(&name, error))
-            })
-        });
-        let mut state = self.0.state();
-        state.writing = false;
-        let done = state.home.believe(&ground, done);
-        if let Err(error) = &done {
-            state.broken = true;
-            state.sync_failed |= error.is_fatal();
-            // When this fails too, whoever needs the database next tries again.
-            let _ = state.current();
-            if ground.refused() && !error.is_fatal() {
-                return Ok(Tried::NoRoom);
-            }
-        }
-        done
-    }
-}
-
-/// What the writes of a commit come to.
-#[derive(Default)]
-struct Tally {
-    /// Of keys and values that are put.
-    bytes: u64,
-    rows_added: u64,
-    bytes_grown: i64,
-}
-
-impl Tally {
-    /// True when it takes room that stays taken.
-    fn spends(&self) -> bool {
-        self.rows_added > 0 || self.bytes_grown > UPDATE_BYTES_MAX
-    }
-}
-
-fn write(
-    mut transaction: WriteTransaction,
-    batches: &[Batch],
-    tally: &mut Tally,
-    ground: &Ground,
-) -> Result<Tried, redb::Error> {
-    transaction.set_durability(Durability::Immediate)?;
-    transaction.set_quick_repair(true);
-    let mut table = transaction.open_table(DATA)?;
-    for (key, value) in batches.iter().flat_map(|batch| &batch.writes) {
-        let value_len = value.as_ref().map_or(0, |value| value.len());
-        let old = match value {
-            Some(value) => table.insert(&**key, &**value)?,
-            None => table.remove(&**key)?,
-        };
-        let old_len = old.map(|old| old.value().len());
-        if value.is_some() {
-            tally.bytes = tally.bytes.saturating_add((key.len() + value_len) as u64);
-            tally.rows_added += u64::from(old_len.is_none());
-        }
-        tally.bytes_grown = tally.bytes_grown.saturating_add(value_len as i64 - old_len.unwrap_or(0) as i64);
-        if ground.refused() {
-            break;
-        }
-    }
-    drop(table);
-    if ground.refused() || tally.spends() && ground.tight() && !leaves_room(&transaction, ground)? {
-        transaction.abort()?;
-        return Ok(Tried::NoRoom);
-    }
-    transaction.commit()?;
-    Ok(Tried::Done)
-}
-
-/// Tries out whether there is room in the file for commits that free some.
-fn leaves_room(transaction: &WriteTransaction, ground: &Ground) -> Result<bool, redb::Error> {
-    let mut table = transaction.open_table(SPARE)?;
-    drop(table.insert_reserve(0, SPARE_LARGE_BYTES)?);
-    for n in 1..=SPARE_ROWS {
-        if ground.refused() {
-            return Ok(false);
-        }
-        drop(table.insert_reserve(n, SPARE_ROW_BYTES)?);
-    }
-    drop(table);
-    transaction.delete_table(SPARE)?;
-    Ok(!ground.refused())
 }
 
 /// Calls into redb, which may panic on a file that was damaged from outside.

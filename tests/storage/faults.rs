@@ -74,7 +74,7 @@ fn a_disk_that_fails_any_one_call_loses_nothing_and_works_on_or_says_that_it_mus
                     assert_eq!(count, Ok(1), "call {n}: the view shows what it did until it knows");
                     running.view.failed().unwrap_or_else(|error| panic!("call {n}: {error}"));
                 }
-                let stored = rows(&running.reader);
+                let stored = rows(&*running.reader);
                 assert!(stored == expected[k as usize - 1] || stored == expected[k as usize], "call {n}");
                 script(&mut running.view, k);
                 batch = running.view.close_batch().unwrap();

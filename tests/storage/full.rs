@@ -57,7 +57,7 @@ fn on_a_full_disk_all_rows_can_be_deleted_and_the_room_is_used_again() {
             running.fill("small", 3000);
         }
         assert!(disk.taken() <= 4 * MB);
-        let stored = rows(&running.reader).len();
+        let stored = rows(&*running.reader).len();
         for i in 0..n {
             // An update in place and a delete, as an acknowledgement is.
             let done = running.commit(|view| {
@@ -66,7 +66,7 @@ fn on_a_full_disk_all_rows_can_be_deleted_and_the_room_is_used_again() {
             });
             assert_eq!(done, Ok(()), "{i} of {n} rows of {bytes} bytes");
         }
-        assert_eq!(rows(&running.reader).len(), stored - n as usize);
+        assert_eq!(rows(&*running.reader).len(), stored - n as usize);
         let again = running.fill("romeo", bytes.max(3000));
         assert!(bytes < 100 || again >= n * 8 / 10, "{again} of {n} rows of {bytes} bytes");
     }
@@ -161,7 +161,7 @@ fn a_power_cut_while_the_disk_is_full_loses_nothing() {
     let mut running = open_with(&disk, 0);
     disk.set_place(3 * MB);
     disk.record_cuts();
-    let mut stored = vec![rows(&running.reader)];
+    let mut stored = vec![rows(&*running.reader)];
     let mut full = 0;
     for i in 0..60u32 {
         let large = [100_000, 20_000, 3000, 200_000][i as usize % 4];
@@ -171,7 +171,7 @@ fn a_power_cut_while_the_disk_is_full_loses_nothing() {
         };
         full += u32::from(done.is_err());
         if done.is_ok() {
-            stored.push(rows(&running.reader));
+            stored.push(rows(&*running.reader));
             disk.mark(stored.len() as u64 - 1);
         }
     }

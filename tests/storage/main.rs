@@ -1,5 +1,6 @@
 //! The store from outside: the view against a model, and the file against crashes, failing disks and strange content.
 
+mod backup;
 mod disk;
 mod faults;
 mod file;
@@ -9,11 +10,10 @@ mod tickets;
 
 use couplet::storage::memory::Memory;
 use couplet::storage::redb::RedbOptions;
-use couplet::storage::{Batch, Reader, Record, Snapshot, Store, StoreError, Table, Ticket, View, Writer};
+use couplet::storage::{Batch, Reader, Record, Store, StoreError, Table, Ticket, View, Writer};
 use disk::Disk;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::rc::Rc;
 
 struct Notes;
 impl Table for Notes {
@@ -57,25 +57,14 @@ fn key(owner: &str, table: u8, sub: &[u8]) -> Vec<u8> {
 
 /// A server's store in use.
 struct Running {
-    reader: SharedReader,
+    reader: Box<dyn Reader>,
     writer: Box<dyn Writer>,
     view: View,
 }
 
-/// A reader that the test may use beside the view.
-#[derive(Clone)]
-struct SharedReader(Rc<dyn Reader>);
-
-impl Reader for SharedReader {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.0.snapshot()
-    }
-}
-
 impl Running {
     fn start((reader, writer): Store) -> Self {
-        let reader = SharedReader(reader.into());
-        let view = View::new(Box::new(reader.clone())).unwrap();
+        let view = View::new(reader.another()).unwrap();
         Self { reader, writer, view }
     }
 }
@@ -95,9 +84,8 @@ fn script(view: &mut View, k: u64) {
 /// What is stored after `k` commits of the script.
 fn scripted(k: u64) -> Rows {
     let (reader, mut writer) = Memory::new().open();
-    let reader = SharedReader(reader.into());
-    let mut view = View::new(Box::new(reader.clone())).unwrap();
+    let mut view = View::new(reader.another()).unwrap();
     (1..=k).for_each(|k| script(&mut view, k));
     writer.commit(&view.close_batch().into_iter().collect::<Vec<_>>()).unwrap();
-    rows(&reader)
+    rows(&*reader)
 }

@@ -140,7 +140,7 @@ fn play(steps: Vec<Step>, open: impl Fn() -> Store, fail: impl Fn(u32), heal: im
                         let Some(Running { reader, view, .. }) = &mut running else { unreachable!() };
                         view.failed().unwrap();
                         // All of a failed commit may have reached the disk or nothing of it, never a part.
-                        let stored = rows(reader);
+                        let stored = rows(&**reader);
                         assert!(stored == model.durable || stored == model.sent);
                         model.durable = stored;
                         model.forget();

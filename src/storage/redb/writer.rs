@@ -1,0 +1,150 @@
+//! The writer: a commit, and what it does when there is no room for it.
+
+use super::super::ground::Ground;
+use super::super::{Batch, StoreError, Writer};
+use super::home::Open;
+use super::{DATA, Shared, guarded, store_error};
+use redb::{Durability, TableDefinition, WriteTransaction};
+use std::sync::Arc;
+
+/// What is tried out in the room that must be left: the largest row, and rows that have a page each.
+const SPARE: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("spare");
+const SPARE_LARGE_BYTES: usize = 256 * 1024;
+const SPARE_ROWS: u32 = 64;
+const SPARE_ROW_BYTES: usize = 2500;
+
+/// By how much the rows of a commit may grow, in bytes, without being taken for one that needs room.
+const UPDATE_BYTES_MAX: i64 = 1024;
+/// The least by which the file is made longer.
+const STEP_BYTES_MIN: u64 = 128 * 1024;
+/// How often a commit is tried, with twice the growth each time.
+const TRIES: u32 = 5;
+
+pub(super) struct RedbWriter(pub(super) Arc<Shared>);
+
+/// How a try to commit ended.
+enum Tried {
+    Done,
+    /// Nothing of it is stored, because there is no room in the file.
+    NoRoom,
+}
+
+impl Writer for RedbWriter {
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        let mut tally = Tally::default();
+        let mut need = STEP_BYTES_MIN;
+        for n in 0..TRIES {
+            if let Tried::Done = self.try_to_commit(batches, &mut tally)? {
+                return Ok(());
+            }
+            need = need.saturating_mul(2).max(tally.bytes.saturating_mul(2));
+            if self.0.state().enlarge(need)? {
+                continue;
+            }
+            if n > 0 || tally.spends() {
+                break;
+            }
+            self.0.state().free_what_snapshots_keep()?;
+            self.try_to_commit(&[], &mut Tally::default())?;
+        }
+        Err(StoreError::Full)
+    }
+}
+
+impl RedbWriter {
+    fn try_to_commit(&self, batches: &[Batch], tally: &mut Tally) -> Result<Tried, StoreError> {
+        *tally = Tally::default();
+        let mut state = self.0.state();
+        let name = state.home.name.clone();
+        let Open { database, ground } = state.current()?;
+        let ground = ground.clone();
+        ground.start();
+        let transaction = guarded(&name, || Ok(database.begin_write().map_err(redb::Error::from)));
+        state.writing = matches!(transaction, Ok(Ok(_)));
+        drop(state);
+        let done = transaction.and_then(|transaction| {
+            guarded(&name, || {
+                let tried = transaction.and_then(|transaction| write(transaction, batches, tally, &ground));
+                tried.map_err(|error| store_error(&name, error))
+            })
+        });
+        let mut state = self.0.state();
+        state.writing = false;
+        let done = state.home.believe(&ground, done);
+        if let Err(error) = &done {
+            state.broken = true;
+            state.sync_failed |= error.is_fatal();
+            // When this fails too, whoever needs the database next tries again.
+            let _ = state.current();
+            if ground.refused() && !error.is_fatal() {
+                return Ok(Tried::NoRoom);
+            }
+        }
+        done
+    }
+}
+
+/// What the writes of a commit come to.
+#[derive(Default)]
+struct Tally {
+    /// Of keys and values that are put.
+    bytes: u64,
+    rows_added: u64,
+    bytes_grown: i64,
+}
+
+impl Tally {
+    /// True when it takes room that stays taken.
+    fn spends(&self) -> bool {
+        self.rows_added > 0 || self.bytes_grown > UPDATE_BYTES_MAX
+    }
+}
+
+fn write(
+    mut transaction: WriteTransaction,
+    batches: &[Batch],
+    tally: &mut Tally,
+    ground: &Ground,
+) -> Result<Tried, redb::Error> {
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_quick_repair(true);
+    let mut table = transaction.open_table(DATA)?;
+    for (key, value) in batches.iter().flat_map(|batch| &batch.writes) {
+        let value_len = value.as_ref().map_or(0, |value| value.len());
+        let old = match value {
+            Some(value) => table.insert(&**key, &**value)?,
+            None => table.remove(&**key)?,
+        };
+        let old_len = old.map(|old| old.value().len());
+        if value.is_some() {
+            tally.bytes = tally.bytes.saturating_add((key.len() + value_len) as u64);
+            tally.rows_added += u64::from(old_len.is_none());
+        }
+        tally.bytes_grown = tally.bytes_grown.saturating_add(value_len as i64 - old_len.unwrap_or(0) as i64);
+        if ground.refused() {
+            break;
+        }
+    }
+    drop(table);
+    if ground.refused() || tally.spends() && ground.tight() && !leaves_room(&transaction, ground)? {
+        transaction.abort()?;
+        return Ok(Tried::NoRoom);
+    }
+    transaction.commit()?;
+    Ok(Tried::Done)
+}
+
+/// Tries out whether there is room in the file for commits that free some.
+fn leaves_room(transaction: &WriteTransaction, ground: &Ground) -> Result<bool, redb::Error> {
+    let mut table = transaction.open_table(SPARE)?;
+    drop(table.insert_reserve(0, SPARE_LARGE_BYTES)?);
+    for n in 1..=SPARE_ROWS {
+        if ground.refused() {
+            return Ok(false);
+        }
+        drop(table.insert_reserve(n, SPARE_ROW_BYTES)?);
+    }
+    drop(table);
+    transaction.delete_table(SPARE)?;
+    Ok(!ground.refused())
+}
