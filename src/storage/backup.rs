@@ -129,7 +129,7 @@ pub fn create_file(
     Ok((path, summary))
 }
 
-/// Writes a backup beside its place and moves it there.
+/// Writes a backup beside its place, reads it again, and moves it there.
 pub(super) fn write_file(reader: &dyn Reader, path: &Path, wall_ms: i64) -> Result<Summary, StoreError> {
     let part = beside(path, ".part");
     let failed = |error| io_error(&path.display().to_string(), "cannot be written", error);
@@ -138,6 +138,9 @@ pub(super) fn write_file(reader: &dyn Reader, path: &Path, wall_ms: i64) -> Resu
         let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(failed)?;
         let summary = create(reader, wall_ms, &mut out)?;
         out.sync_all().map_err(failed)?;
+        if verify(&mut File::open(&part).map_err(failed)?)? != summary {
+            return Err(StoreError::BadBackup(format!("{} is not what was written to it", part.display())));
+        }
         fs::rename(&part, path).map_err(failed)?;
         sync_folder_of(path).map_err(failed)?;
         Ok(summary)
@@ -167,9 +170,8 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>, StoreError> {
         if !named.is_some_and(|name| name.starts_with("couplet-") && name.ends_with(".backup")) {
             continue;
         }
-        let head = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
-        let head = head.and_then(|(bytes, file)| Ok((bytes, Head::read(&mut Source::new(file))?)));
-        if let Ok((bytes, Head { made_ms, .. })) = head {
+        let Ok((bytes, file)) = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) else { continue };
+        if let Ok(Source { made_ms, .. }) = Source::open(file) {
             entries.push(Entry { path, made_ms, bytes });
         }
     }
@@ -182,7 +184,7 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>, StoreError> {
 /// # Errors
 /// [`StoreError::BadBackup`] when a bit of it is wrong or missing, [`StoreError::Newer`], or that it cannot be read.
 pub fn verify(input: &mut dyn Read) -> Result<Summary, StoreError> {
-    read(input, &mut |_, _| Ok(()))
+    Source::open(input)?.rows(&mut |_, _| Ok(()))
 }
 
 /// Makes the store in the file `path` from a backup. The backup is read once and checked meanwhile; the store takes its
@@ -193,32 +195,16 @@ pub fn verify(input: &mut dyn Read) -> Result<Summary, StoreError> {
 /// is still there then.
 pub fn restore(input: &mut dyn Read, path: &Path, options: RedbOptions, replace: bool) -> Result<Summary, StoreError> {
     let name = path.display().to_string();
-    let failed = |error| io_error(&name, "cannot be put in place", error);
     let _lock = file::lock(path)?;
     if !replace && fs::symlink_metadata(path).is_ok() {
         return Err(StoreError::Exists(name));
     }
-    let home = Home { place: Box::new(InFolder(path.to_path_buf())), name: name.clone(), options };
-    let mut source = Source::new(input);
-    let head = source.known_head()?;
-    let restored = home.build(head.schema, |put| source.rows(head, put));
+    let restored = Home { place: Box::new(InFolder(path.to_path_buf())), name, options }.load(input);
     if restored.is_err() {
         // What was made of it is of no use; an error here tells nothing new.
         let _ = fs::remove_file(beside(path, ".new"));
     }
-    let summary = restored?;
-    home.place.replace().map_err(failed)?;
-    Ok(summary)
-}
-
-/// Shows `each` all rows of a backup. It may only keep them once this has returned well.
-pub(super) fn read(
-    input: &mut dyn Read,
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-) -> Result<Summary, StoreError> {
-    let mut source = Source::new(input);
-    let head = source.known_head()?;
-    source.rows(head, each)
+    restored
 }
 
 /// Writes and sums up what was written.
@@ -255,52 +241,42 @@ impl<W: Write> Summed<W> {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Head {
+/// Where rows go. They may only be kept once all of them have gone there.
+pub(super) type Put<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
+
+/// Reads and sums up what was read.
+pub(super) struct Source<R> {
+    input: BufReader<R>,
+    sum: digest::Context,
+    bytes: u64,
     schema: u32,
     made_ms: i64,
 }
 
-impl Head {
-    fn read(source: &mut Source<impl Read>) -> io::Result<Head> {
-        let magic: [u8; 15] = source.take()?;
-        let [version] = source.take()?;
-        if magic != *MAGIC || version != VERSION {
-            return Err(ErrorKind::InvalidData.into());
-        }
-        let schema = u32::from_be_bytes(source.take()?);
-        Ok(Head { schema, made_ms: i64::from_be_bytes(source.take()?) })
-    }
-}
-
-/// Reads and sums up what was read.
-struct Source<R> {
-    input: BufReader<R>,
-    sum: digest::Context,
-    bytes: u64,
-}
-
 impl<R: Read> Source<R> {
-    fn new(input: R) -> Self {
-        Self { input: BufReader::new(input), sum: digest::Context::new(&digest::SHA256), bytes: 0 }
-    }
-
-    fn known_head(&mut self) -> Result<Head, StoreError> {
-        let head = Head::read(self).map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => StoreError::BadBackup("this is no backup that couplet has made".into()),
-            _ => bad(error),
-        })?;
-        if head.schema > SCHEMA {
-            return Err(StoreError::Newer { found: head.schema, known: SCHEMA });
+    /// Reads the head.
+    pub(super) fn open(input: R) -> Result<Self, StoreError> {
+        let sum = digest::Context::new(&digest::SHA256);
+        let mut source = Self { input: BufReader::new(input), sum, bytes: 0, schema: 0, made_ms: 0 };
+        if source.take().map_err(bad)? != *MAGIC {
+            return Err(StoreError::BadBackup("this is no backup that couplet has made".into()));
         }
-        Ok(head)
+        let [version] = source.take().map_err(bad)?;
+        source.schema = u32::from_be_bytes(source.take().map_err(bad)?);
+        source.made_ms = i64::from_be_bytes(source.take().map_err(bad)?);
+        match (version, source.schema) {
+            (VERSION, 1..=SCHEMA) => Ok(source),
+            (VERSION, 0) => Err(bad(ErrorKind::InvalidData.into())),
+            (VERSION, found) => Err(StoreError::Newer { found, known: SCHEMA }),
+            _ => Err(StoreError::BadBackup("the backup was made by a newer couplet, or is damaged".into())),
+        }
     }
 
-    fn rows(
-        &mut self,
-        head: Head,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-    ) -> Result<Summary, StoreError> {
+    pub(super) fn schema(&self) -> u32 {
+        self.schema
+    }
+
+    pub(super) fn rows(&mut self, put: Put<'_>) -> Result<Summary, StoreError> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let mut rows: u64 = 0;
         loop {
@@ -309,7 +285,7 @@ impl<R: Read> Source<R> {
                     self.part(&mut key).map_err(bad)?;
                     self.part(&mut value).map_err(bad)?;
                     rows += 1;
-                    each(&key, &value)?;
+                    put(&key, &value)?;
                 }
                 [END] => break,
                 _ => return Err(bad(ErrorKind::InvalidData.into())),
@@ -319,11 +295,10 @@ impl<R: Read> Source<R> {
         let sum = self.sum.clone().finish();
         let expected: [u8; 32] = self.take().map_err(bad)?;
         let more = self.input.read(&mut [0]).map_err(bad)?;
-        // A schema of 0 is in no store.
-        if counted != rows || sum.as_ref() != expected || more != 0 || head.schema == 0 {
+        if counted != rows || sum.as_ref() != expected || more != 0 {
             return Err(bad(ErrorKind::InvalidData.into()));
         }
-        Ok(Summary { schema: head.schema, made_ms: head.made_ms, rows, bytes: self.bytes })
+        Ok(Summary { schema: self.schema, made_ms: self.made_ms, rows, bytes: self.bytes })
     }
 
     fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {

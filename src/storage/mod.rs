@@ -15,17 +15,19 @@ mod ground;
 pub mod memory;
 mod probe;
 pub mod redb;
+mod thread;
 mod view;
+pub mod volatile;
 
 pub use codec::{Decoder, Encoder, Record};
 pub use error::StoreError;
 pub use file::set_aside;
 pub use ground::{HEADROOM, Medium, Place};
+pub use thread::{Job, Jobs, Mode, Next, Promises, Report, run};
 pub use view::View;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 /// Number of a batch; what waits for it may leave once a commit reached it. 0 waits for nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +45,13 @@ pub struct Batch {
     pub epoch: u32,
     /// Each key at most once.
     pub writes: Vec<Write>,
+}
+
+impl Batch {
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        self.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.len())).sum()
+    }
 }
 
 /// What is done with the rows of a range: key and value, until it breaks.
@@ -111,103 +120,53 @@ pub trait Writer: Send {
     /// # Errors
     /// When that cannot be promised. Then all of it is stored or nothing is, and the next commit starts afresh.
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError>;
+
+    /// Makes all writes of all batches visible to readers, in one transaction. They are durable behind the next
+    /// [`Writer::flush`] or [`Writer::commit`] that goes well, and when that fails they may never be.
+    ///
+    /// # Errors
+    /// As [`Writer::commit`]; also when something that was applied before is known to be lost.
+    fn apply(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        self.commit(batches)
+    }
+
+    /// Makes durable what was applied. `wall_ms` is the time, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When that cannot be promised.
+    fn flush(&mut self, _wall_ms: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// How large the file is and how much of it is used. Reads all of it.
+    ///
+    /// # Errors
+    /// When the back end fails.
+    fn stats(&mut self) -> Result<Stats, StoreError> {
+        Ok(Stats::default())
+    }
+
+    /// Makes the file as small as it can be, and gives what it is then. Readers go on meanwhile.
+    ///
+    /// # Errors
+    /// When the back end fails. The file is as it was then.
+    fn compact(&mut self) -> Result<Stats, StoreError> {
+        self.stats()
+    }
+}
+
+/// What a back end takes, in bytes. All is 0 where there is no file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// What is behind its end for when the disk is full.
+    pub headroom_bytes: u64,
+    /// Keys and values.
+    pub used_bytes: u64,
+    /// Rows.
+    pub rows: u64,
 }
 
 /// Both sides of a back end.
 pub type Store = (Box<dyn Reader>, Box<dyn Writer>);
-
-/// What the storage thread does until the last sender of `batches` is gone: it takes all batches that wait, commits
-/// them in one transaction and reports the newest ticket that is durable now.
-///
-/// It ends, too, when it has reported an error that [is fatal](StoreError::is_fatal): then the process must end.
-///
-/// When a commit fails for another reason, that is reported once, and every batch of the same epoch or an older one is dropped: it was made
-/// by an engine that did not know of the failure and so built on writes that never happened.
-pub fn run(mut writer: Box<dyn Writer>, batches: Receiver<Batch>, mut report: impl FnMut(Result<Ticket, StoreError>)) {
-    let mut epoch = 0;
-    let mut waiting = Vec::new();
-    while let Ok(first) = batches.recv() {
-        waiting.push(first);
-        waiting.extend(batches.try_iter());
-        waiting.retain(|batch| batch.epoch >= epoch);
-        let Some(last) = waiting.last() else { continue };
-        let (ticket, next_epoch) = (last.ticket, last.epoch.saturating_add(1));
-        match writer.commit(&waiting) {
-            Ok(()) => report(Ok(ticket)),
-            Err(error) => {
-                epoch = next_epoch;
-                let fatal = error.is_fatal();
-                report(Err(error));
-                if fatal {
-                    return;
-                }
-            }
-        }
-        waiting.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-
-    fn batch(ticket: u64, epoch: u32) -> Batch {
-        let key: Arc<[u8]> = ticket.to_be_bytes().to_vec().into();
-        Batch { ticket: Ticket(ticket), epoch, writes: vec![(key.clone(), Some(key))] }
-    }
-
-    /// Runs the thread's body over what is sent at once, then over what each report makes the engine send.
-    fn reports(
-        memory: &memory::Memory,
-        first: &[Batch],
-        answer: impl Fn(&Result<Ticket, StoreError>) -> Vec<Batch>,
-    ) -> Vec<Result<Ticket, StoreError>> {
-        let (sender, receiver) = mpsc::channel();
-        first.iter().for_each(|batch| sender.send(batch.clone()).unwrap());
-        let mut sender = Some(sender);
-        let mut seen = Vec::new();
-        run(memory.open().1, receiver, |report| {
-            let more = answer(&report);
-            // The engine ends when it has nothing more to send, and the thread with it.
-            if more.is_empty() {
-                sender = None;
-            }
-            for batch in more {
-                sender.as_ref().unwrap().send(batch).unwrap();
-            }
-            seen.push(report);
-        });
-        seen
-    }
-
-    #[test]
-    fn all_batches_that_wait_are_one_commit() {
-        let memory = memory::Memory::new();
-        let seen = reports(&memory, &[batch(1, 0), batch(2, 0), batch(3, 0)], |_| vec![]);
-        assert_eq!(seen, [Ok(Ticket(3))]);
-        assert_eq!((memory.commits(), memory.rows()), (1, 3));
-    }
-
-    #[test]
-    fn a_failure_takes_with_it_what_was_made_before_it_was_known() {
-        let memory = memory::Memory::new();
-        memory.fail_commit(1, StoreError::Full);
-        let seen = reports(&memory, &[batch(1, 0), batch(2, 0)], |report| match report {
-            Err(_) => vec![batch(3, 0), batch(4, 0), batch(6, 1)],
-            Ok(_) => vec![],
-        });
-        assert_eq!(seen, [Err(StoreError::Full), Ok(Ticket(6))]);
-        assert_eq!(memory.rows(), 1);
-    }
-
-    #[test]
-    fn nothing_is_acknowledged_behind_a_sync_that_failed() {
-        let memory = memory::Memory::new();
-        let lost = StoreError::FsyncFailed("x".into());
-        memory.fail_commit(1, lost.clone());
-        let seen = reports(&memory, &[batch(1, 0)], |_| vec![batch(2, 1)]);
-        assert_eq!(seen, [Err(lost)]);
-        assert_eq!(memory.rows(), 0);
-    }
-}

@@ -26,7 +26,7 @@
 mod home;
 mod writer;
 
-pub(super) use home::{Home, Put};
+pub(super) use home::Home;
 
 use super::file::{self, InFolder};
 use super::ground::{Place, is_full};
@@ -105,9 +105,13 @@ fn open_locked(
         home.initialise()?;
     }
     home.look()?;
+    open_home(home, lock)
+}
+
+/// Opens what is known to be a store of ours.
+pub(super) fn open_home(home: Home, lock: Option<File>) -> Result<Store, StoreError> {
     let open = home.open(0)?;
-    let state = State { home, open: Some(open), generation: 0, writing: false, broken: false, sync_failed: false };
-    let shared = Arc::new(Shared { state: Mutex::new(state), _lock: lock });
+    let shared = Arc::new(Shared { state: Mutex::new(State::new(home, open)), _lock: lock });
     Ok((Box::new(RedbReader(shared.clone())), Box::new(RedbWriter(shared))))
 }
 
@@ -131,6 +135,10 @@ struct State {
     broken: bool,
     /// Nothing is believed any more.
     sync_failed: bool,
+    /// Something was committed that is not durable.
+    applied: bool,
+    /// That is lost, and nobody has heard of it.
+    lost: bool,
 }
 
 impl Shared {
@@ -151,6 +159,11 @@ impl Shared {
 }
 
 impl State {
+    fn new(home: Home, open: Open) -> Self {
+        let (writing, broken, sync_failed, applied, lost) = (false, false, false, false, false);
+        Self { home, open: Some(open), generation: 0, writing, broken, sync_failed, applied, lost }
+    }
+
     /// The database, opened again when that is due.
     fn current(&mut self) -> Result<&Open, StoreError> {
         if self.broken && self.writing {
@@ -170,6 +183,7 @@ impl State {
     /// as the file is locked by it.
     fn close(&mut self) -> Result<(), StoreError> {
         self.broken = false;
+        self.lost |= std::mem::take(&mut self.applied);
         let Some(open) = self.open.take() else { return Ok(()) };
         open.ground.kill();
         guarded(&self.home.name, || {

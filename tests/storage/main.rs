@@ -6,6 +6,7 @@ mod faults;
 mod file;
 mod full;
 mod model;
+mod modes;
 mod tickets;
 
 use couplet::storage::memory::Memory;

@@ -1,9 +1,11 @@
 //! The file at rest: how it is made, looked at, opened, and brought to the schema of this version.
 
+use super::super::backup::{Put, Source, Summary};
 use super::super::ground::{Bounds, Ground, HEADROOM, Place};
 use super::super::probe::Probe;
 use super::{DATA, RedbOptions, SCHEMA, StoreError, guarded, io_error, store_error};
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, Table, TableDefinition, WriteTransaction};
+use std::io::Read;
 
 const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("meta");
 const SCHEMA_KEY: &str = "schema";
@@ -14,9 +16,6 @@ type Migration = fn(&mut Table<'_, &'static [u8], &'static [u8]>) -> Result<(), 
 
 /// The step from schema 1 to 2, then from 2 to 3, up to [`SCHEMA`].
 const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [];
-
-/// Takes rows for a new file, in any order.
-pub(in super::super) type Put<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
 
 /// Where the file is and how it is used.
 pub(in super::super) struct Home {
@@ -88,9 +87,17 @@ impl Home {
     }
 
     /// Makes an empty store beside and moves it to its place, so that a crash leaves no half of one.
-    pub(super) fn initialise(&self) -> Result<(), StoreError> {
+    pub(in super::super) fn initialise(&self) -> Result<(), StoreError> {
         self.build(SCHEMA, |_| Ok(()))?;
         self.place.replace().map_err(|error| io_error(&self.name, "cannot be made", error))
+    }
+
+    /// Makes a store of a backup, in the second file, and moves it to its place.
+    pub(in super::super) fn load(&self, backup: &mut dyn Read) -> Result<Summary, StoreError> {
+        let mut source = Source::open(backup)?;
+        let summary = self.build(source.schema(), |put| source.rows(put))?;
+        self.place.replace().map_err(|error| io_error(&self.name, "cannot be put in place", error))?;
+        Ok(summary)
     }
 
     /// Makes a store of what `feed` puts, in the second file. All of it is durable, or an error is given.

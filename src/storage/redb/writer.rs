@@ -31,13 +31,31 @@ enum Tried {
 
 impl Writer for RedbWriter {
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        self.put(batches, true)
+    }
+
+    fn apply(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        self.put(batches, false)
+    }
+
+    fn flush(&mut self, _wall_ms: i64) -> Result<(), StoreError> {
+        self.put(&[], true)
+    }
+}
+
+impl RedbWriter {
+    fn put(&self, batches: &[Batch], durable: bool) -> Result<(), StoreError> {
         let mut tally = Tally::default();
         let mut need = STEP_BYTES_MIN;
         for n in 0..TRIES {
-            if let Tried::Done = self.try_to_commit(batches, &mut tally)? {
+            if let Tried::Done = self.try_to_put(batches, durable, &mut tally)? {
                 return Ok(());
             }
             need = need.saturating_mul(2).max(tally.bytes.saturating_mul(2));
+            if self.0.state().applied {
+                // The file is about to be opened again, which would lose it.
+                self.try_to_put(&[], true, &mut Tally::default())?;
+            }
             if self.0.state().enlarge(need)? {
                 continue;
             }
@@ -45,17 +63,21 @@ impl Writer for RedbWriter {
                 break;
             }
             self.0.state().free_what_snapshots_keep()?;
-            self.try_to_commit(&[], &mut Tally::default())?;
+            self.try_to_put(&[], true, &mut Tally::default())?;
         }
         Err(StoreError::Full)
     }
-}
 
-impl RedbWriter {
-    fn try_to_commit(&self, batches: &[Batch], tally: &mut Tally) -> Result<Tried, StoreError> {
+    /// One transaction. Opens the store again behind a failed one.
+    fn try_to_put(&self, batches: &[Batch], durable: bool, tally: &mut Tally) -> Result<Tried, StoreError> {
         *tally = Tally::default();
         let mut state = self.0.state();
         let name = state.home.name.clone();
+        if std::mem::take(&mut state.lost) {
+            return Err(StoreError::Io(format!(
+                "{name} had failed, and what was written since the last commit is lost"
+            )));
+        }
         let Open { database, ground } = state.current()?;
         let ground = ground.clone();
         ground.start();
@@ -64,20 +86,27 @@ impl RedbWriter {
         drop(state);
         let done = transaction.and_then(|transaction| {
             guarded(&name, || {
-                let tried = transaction.and_then(|transaction| write(transaction, batches, tally, &ground));
+                let tried = transaction.and_then(|transaction| write(transaction, batches, durable, tally, &ground));
                 tried.map_err(|error| store_error(&name, error))
             })
         });
         let mut state = self.0.state();
         state.writing = false;
         let done = state.home.believe(&ground, done);
-        if let Err(error) = &done {
-            state.broken = true;
-            state.sync_failed |= error.is_fatal();
-            // When this fails too, whoever needs the database next tries again.
-            let _ = state.current();
-            if ground.refused() && !error.is_fatal() {
-                return Ok(Tried::NoRoom);
+        match &done {
+            Ok(Tried::Done) => state.applied = !durable,
+            Ok(Tried::NoRoom) => {}
+            Err(error) => {
+                let loses = state.applied;
+                state.broken = true;
+                state.sync_failed |= error.is_fatal();
+                // When this fails too, whoever needs the database next tries again.
+                let _ = state.current();
+                // What is lost is said here and now.
+                state.lost = false;
+                if ground.refused() && !error.is_fatal() && !loses {
+                    return Ok(Tried::NoRoom);
+                }
             }
         }
         done
@@ -103,11 +132,12 @@ impl Tally {
 fn write(
     mut transaction: WriteTransaction,
     batches: &[Batch],
+    durable: bool,
     tally: &mut Tally,
     ground: &Ground,
 ) -> Result<Tried, redb::Error> {
-    transaction.set_durability(Durability::Immediate)?;
-    transaction.set_quick_repair(true);
+    transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
+    transaction.set_quick_repair(durable);
     let mut table = transaction.open_table(DATA)?;
     for (key, value) in batches.iter().flat_map(|batch| &batch.writes) {
         let value_len = value.as_ref().map_or(0, |value| value.len());
@@ -126,7 +156,10 @@ fn write(
         }
     }
     drop(table);
-    if ground.refused() || tally.spends() && ground.tight() && !leaves_room(&transaction, ground)? {
+    // What is applied must leave room for the commit that makes it durable.
+    let for_deletes = tally.spends() && ground.tight();
+    let must_leave = for_deletes || !durable;
+    if ground.refused() || must_leave && !leaves_room(&transaction, ground, for_deletes)? {
         transaction.abort()?;
         return Ok(Tried::NoRoom);
     }
@@ -134,10 +167,13 @@ fn write(
     Ok(Tried::Done)
 }
 
-/// Tries out whether there is room in the file for commits that free some.
-fn leaves_room(transaction: &WriteTransaction, ground: &Ground) -> Result<bool, redb::Error> {
+/// Tries out whether there is room in the file for commits that free some, which need a large page too, or for one that
+/// changes nothing.
+fn leaves_room(transaction: &WriteTransaction, ground: &Ground, large: bool) -> Result<bool, redb::Error> {
     let mut table = transaction.open_table(SPARE)?;
-    drop(table.insert_reserve(0, SPARE_LARGE_BYTES)?);
+    if large {
+        drop(table.insert_reserve(0, SPARE_LARGE_BYTES)?);
+    }
     for n in 1..=SPARE_ROWS {
         if ground.refused() {
             return Ok(false);
