@@ -12,7 +12,7 @@
 
 use super::file::{self, InFolder, beside, sync_folder_of};
 use super::redb::{Home, RedbOptions, SCHEMA, io_error};
-use super::{Reader, StoreError};
+use super::{BEHIND_ALL, Reader, StoreError};
 use crate::clock;
 use ring::digest;
 use std::fs::{self, File, OpenOptions};
@@ -28,8 +28,6 @@ const END: u8 = 0;
 
 /// Longest key or value that is believed, in bytes; the store takes none that is longer than a stanza may be.
 const PART_BYTES_MAX: u32 = 16 * 1024 * 1024;
-/// Behind every key of the store: none starts with two bytes that no text has.
-const BEHIND_ALL: &[u8] = &[0xff, 0xff];
 
 /// How often a backup is begun anew when the store had to be opened again meanwhile.
 const TRIES: u32 = 3;
@@ -199,12 +197,7 @@ pub fn restore(input: &mut dyn Read, path: &Path, options: RedbOptions, replace:
     if !replace && fs::symlink_metadata(path).is_ok() {
         return Err(StoreError::Exists(name));
     }
-    let restored = Home { place: Box::new(InFolder(path.to_path_buf())), name, options }.load(input);
-    if restored.is_err() {
-        // What was made of it is of no use; an error here tells nothing new.
-        let _ = fs::remove_file(beside(path, ".new"));
-    }
-    restored
+    Home { place: Box::new(InFolder(path.to_path_buf())), name, options }.load(input)
 }
 
 /// Writes and sums up what was written.

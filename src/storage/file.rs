@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of zeros that are written at once where the file system cannot allocate.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A file in a folder. The second file has `.new` at the end of its name.
 #[derive(Clone, Debug)]
@@ -35,6 +35,12 @@ impl Place for InFolder {
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
         Ok(Box::new(OnDisk::new(file, beside(&new, ".room"))?))
+    }
+
+    fn discard_beside(&self) {
+        // An error here tells nothing new: the next one is made in its place.
+        let _ = fs::remove_file(beside(&self.0, ".new"));
+        let _ = fs::remove_file(beside(&self.0, ".new.room"));
     }
 
     fn replace(&self) -> io::Result<()> {

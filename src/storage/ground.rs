@@ -39,7 +39,7 @@ pub trait Medium: StorageBackend {
 }
 
 /// A place for the store's file, and for a second one that may take its place.
-pub trait Place: Send {
+pub trait Place: Send + Sync {
     /// The file, as if it were opened anew.
     ///
     /// # Errors
@@ -51,6 +51,9 @@ pub trait Place: Send {
     /// # Errors
     /// When it cannot be made.
     fn create_beside(&self) -> io::Result<Box<dyn Medium>>;
+
+    /// Deletes the file that was made beside.
+    fn discard_beside(&self);
 
     /// Puts the file that was made beside in the place of the file, durably and in one step.
     ///

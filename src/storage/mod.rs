@@ -23,7 +23,7 @@ pub use codec::{Decoder, Encoder, Record};
 pub use error::StoreError;
 pub use file::set_aside;
 pub use ground::{HEADROOM, Medium, Place};
-pub use thread::{Job, Jobs, Mode, Next, Promises, Report, run};
+pub use thread::{Job, Jobs, Mode, Next, Plan, Promises, Report, WhenIdle, run};
 pub use view::View;
 
 use std::ops::ControlFlow;
@@ -53,6 +53,9 @@ impl Batch {
         self.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.len())).sum()
     }
 }
+
+/// Behind every key: none starts with two bytes that no text has.
+const BEHIND_ALL: &[u8] = &[0xff, 0xff];
 
 /// What is done with the rows of a range: key and value, until it breaks.
 pub type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;

@@ -124,7 +124,7 @@ struct Shared {
 }
 
 struct State {
-    home: Home,
+    home: Arc<Home>,
     /// `None` when it could not be opened again.
     open: Option<Open>,
     /// Counts how often it was opened.
@@ -161,7 +161,7 @@ impl Shared {
 impl State {
     fn new(home: Home, open: Open) -> Self {
         let (writing, broken, sync_failed, applied, lost) = (false, false, false, false, false);
-        Self { home, open: Some(open), generation: 0, writing, broken, sync_failed, applied, lost }
+        Self { home: Arc::new(home), open: Some(open), generation: 0, writing, broken, sync_failed, applied, lost }
     }
 
     /// The database, opened again when that is due.

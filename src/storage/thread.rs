@@ -8,6 +8,9 @@ use crate::clock::Now;
 /// Bytes of batches behind which a commit does not wait any longer for its time to come.
 const WAITING_BYTES_MAX: usize = 512 * 1024;
 
+/// Length of a file that is worth making smaller, in bytes.
+const COMPACT_BYTES_MIN: u64 = 4 * 1024 * 1024;
+
 /// What the storage thread is asked to do.
 #[derive(Debug)]
 pub enum Job {
@@ -64,6 +67,24 @@ pub enum Promises {
     Early,
 }
 
+/// What the thread does, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// How long what is written may stay in memory.
+    pub mode: Mode,
+    /// When the file is made small without being asked.
+    pub compact: Option<WhenIdle>,
+}
+
+/// When the file is made small: once it has rested for a while behind a write, and much of it is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WhenIdle {
+    /// Milliseconds without a job.
+    pub idle_ms: u64,
+    /// Percent of the file that hold no rows. One that was just made small has about 40.
+    pub free_percent: u8,
+}
+
 /// What there is to do.
 #[derive(Debug)]
 pub enum Next {
@@ -91,19 +112,19 @@ pub trait Jobs {
 /// When a commit fails, that is reported once, and every batch of the same epoch or an older one is dropped: it was made
 /// by an engine that did not know of the failure and so built on writes that never happened. When there is no room for
 /// several batches in one commit, they are tried one after the other, so that what frees room is done.
-pub fn run(writer: Box<dyn Writer>, mode: Mode, jobs: &mut dyn Jobs, mut report: impl FnMut(Report)) {
-    let mut thread =
-        Thread { writer, mode, epoch: 0, waiting: Vec::new(), waiting_bytes: 0, due_ms: None, report: &mut report };
+pub fn run(writer: Box<dyn Writer>, plan: Plan, jobs: &mut dyn Jobs, mut report: impl FnMut(Report)) {
+    let (waiting, report) = (Vec::new(), &mut report);
+    let mut thread = Thread { writer, plan, epoch: 0, waiting, waiting_bytes: 0, due_ms: None, idle_ms: None, report };
     loop {
-        let until_ms = if thread.gathers() { Some(0) } else { thread.due_ms };
+        let until_ms = if thread.gathers() { Some(0) } else { thread.due_ms.into_iter().chain(thread.idle_ms).min() };
         let next = jobs.next(until_ms);
         let now = jobs.now();
         let went_on = match next {
             Next::Job(Job::Commit(batch)) => thread.take(batch, now),
-            Next::Job(job) => thread.store().and_then(|()| thread.answer(&job, now)),
+            Next::Job(job) => thread.store(now).and_then(|()| thread.answer(&job, now)),
             Next::Due => thread.due(now),
             Next::Ended => {
-                let _ = thread.store().and_then(|()| thread.flush(now));
+                let _ = thread.store(now).and_then(|()| thread.flush(now));
                 return;
             }
         };
@@ -115,13 +136,15 @@ pub fn run(writer: Box<dyn Writer>, mode: Mode, jobs: &mut dyn Jobs, mut report:
 
 struct Thread<'a> {
     writer: Box<dyn Writer>,
-    mode: Mode,
+    plan: Plan,
     /// How many failures were reported; the engine of a batch must have heard of all.
     epoch: u32,
     waiting: Vec<Batch>,
     waiting_bytes: usize,
     /// When what waits, or what was applied, has to become durable.
     due_ms: Option<u64>,
+    /// When it has rested long enough.
+    idle_ms: Option<u64>,
     report: &'a mut dyn FnMut(Report),
 }
 
@@ -131,7 +154,7 @@ type WentOn = Option<()>;
 impl Thread<'_> {
     /// True when what waits goes as soon as nothing more is there to go with it.
     fn gathers(&self) -> bool {
-        !self.waiting.is_empty() && !matches!(self.mode, Mode::Batched { promises: Promises::Wait, .. })
+        !self.waiting.is_empty() && !matches!(self.plan.mode, Mode::Batched { promises: Promises::Wait, .. })
     }
 
     fn take(&mut self, batch: Batch, now: Now) -> WentOn {
@@ -140,24 +163,58 @@ impl Thread<'_> {
         }
         self.waiting_bytes = self.waiting_bytes.saturating_add(batch.bytes());
         self.waiting.push(batch);
-        let every_ms = match self.mode {
+        let every_ms = match self.plan.mode {
             Mode::Durable => return Some(()),
             Mode::Batched { every_ms, .. } => every_ms,
             Mode::Volatile { snapshot_every_ms } => snapshot_every_ms,
         };
         self.due_ms.get_or_insert(now.mono_ms.saturating_add(every_ms));
-        if self.waiting_bytes > WAITING_BYTES_MAX { self.store() } else { Some(()) }
+        if self.waiting_bytes > WAITING_BYTES_MAX { self.store(now) } else { Some(()) }
     }
 
     fn due(&mut self, now: Now) -> WentOn {
-        let gathered = self.gathers();
-        self.store()?;
-        let is_due = self.due_ms.is_some_and(|due| due <= now.mono_ms);
-        if gathered && !is_due { Some(()) } else { self.flush(now) }
+        let is_due = |at: Option<u64>| at.is_some_and(|at| at <= now.mono_ms);
+        if self.gathers() {
+            self.store(now)?;
+        }
+        if is_due(self.due_ms) {
+            self.store(now).and_then(|()| self.flush(now))?;
+        }
+        if is_due(self.idle_ms) {
+            self.idle_ms = None;
+            self.tidy()?;
+        }
+        Some(())
+    }
+
+    /// Makes the file small if that is worth it.
+    fn tidy(&mut self) -> WentOn {
+        let Some(WhenIdle { free_percent, .. }) = self.plan.compact else { return Some(()) };
+        let used_percent = 100u64.saturating_sub(free_percent.into());
+        match self.writer.stats() {
+            Ok(stats)
+                if stats.file_bytes >= COMPACT_BYTES_MIN
+                    && stats.used_bytes.saturating_mul(100) < stats.file_bytes.saturating_mul(used_percent) =>
+            {
+                self.compact()
+            }
+            Ok(_) => Some(()),
+            Err(error) => {
+                (self.report)(Report::Stats(Err(error)));
+                Some(())
+            }
+        }
+    }
+
+    fn compact(&mut self) -> WentOn {
+        let compacted = self.writer.compact();
+        let fatal = compacted.as_ref().is_err_and(StoreError::is_fatal);
+        (self.report)(Report::Stats(compacted));
+        (!fatal).then_some(())
     }
 
     /// Commits or applies what waits.
-    fn store(&mut self) -> WentOn {
+    fn store(&mut self, now: Now) -> WentOn {
         let waiting = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
         let Some(ticket) = waiting.last().map(|last| last.ticket) else { return Some(()) };
@@ -169,11 +226,12 @@ impl Thread<'_> {
             return self.failed(error);
         }
         (self.report)(Report::Stored(Ok(ticket)));
+        self.idle_ms = self.plan.compact.map(|when| now.mono_ms.saturating_add(when.idle_ms));
         Some(())
     }
 
     fn put(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
-        match self.mode {
+        match self.plan.mode {
             Mode::Durable | Mode::Batched { promises: Promises::Wait, .. } => {
                 self.due_ms = None;
                 self.writer.commit(batches)
@@ -207,7 +265,7 @@ impl Thread<'_> {
         if self.due_ms.take().is_none() {
             return Some(());
         }
-        match (self.writer.flush(now.wall_ms), self.mode) {
+        match (self.writer.flush(now.wall_ms), self.plan.mode) {
             (Ok(()), _) => (self.report)(Report::Flushed(Ok(()))),
             (Err(error), Mode::Volatile { snapshot_every_ms }) => {
                 // It is all still there, and not on the disk.
@@ -226,12 +284,7 @@ impl Thread<'_> {
             Job::Flush if self.due_ms.is_none() => (self.report)(Report::Flushed(Ok(()))),
             Job::Flush => return self.flush(now),
             Job::Stats => (self.report)(Report::Stats(self.writer.stats())),
-            Job::Compact => {
-                let compacted = self.writer.compact();
-                let fatal = compacted.as_ref().is_err_and(StoreError::is_fatal);
-                (self.report)(Report::Stats(compacted));
-                return (!fatal).then_some(());
-            }
+            Job::Compact => return self.compact(),
         }
         Some(())
     }
@@ -286,7 +339,7 @@ mod tests {
     fn reports(memory: &Memory, mode: Mode, jobs: Vec<(u64, Job)>) -> Vec<Report> {
         let mut script = Script { jobs: jobs.into(), ..Script::default() };
         let mut seen = Vec::new();
-        run(memory.open().1, mode, &mut script, |report| seen.push(report));
+        run(memory.open().1, Plan { mode, compact: None }, &mut script, |report| seen.push(report));
         seen
     }
 
@@ -401,5 +454,32 @@ mod tests {
         let seen = reports(&memory, WAIT, vec![(0, batch(1, 0)), (0, Job::Stats), (0, Job::Compact)]);
         let none = || Report::Stats(Ok(Stats::default()));
         assert_eq!(seen, [stored(1), none(), none()]);
+    }
+
+    #[test]
+    fn a_file_that_rests_is_made_small_when_much_of_it_is_free() {
+        /// A file of so many percent.
+        struct Used(u64, u32);
+        impl Writer for Used {
+            fn commit(&mut self, _: &[Batch]) -> Result<(), StoreError> {
+                self.0 -= 10;
+                Ok(())
+            }
+            fn stats(&mut self) -> Result<Stats, StoreError> {
+                self.1 += 1;
+                assert!(self.1 < 6, "looked at too often");
+                let (file_bytes, used_bytes) = (100 * COMPACT_BYTES_MIN, self.0 * COMPACT_BYTES_MIN);
+                Ok(Stats { file_bytes, used_bytes, ..Stats::default() })
+            }
+        }
+        let compact = Some(WhenIdle { idle_ms: 1000, free_percent: 70 });
+        // Committed at 0 and 500, so rested at 1500 with 40 % used; at 4000 with 30 %; at 6000 with 20 %.
+        let jobs = [0, 500, 3000, 5000].iter().zip(1..).map(|(at, n)| (*at, batch(n, 0))).collect();
+        let mut script = Script { jobs, ..Script::default() };
+        let mut seen = Vec::new();
+        run(Box::new(Used(60, 0)), Plan { mode: Mode::Durable, compact }, &mut script, |report| seen.push(report));
+        let small = matches!(seen[4], Report::Stats(Ok(stats)) if stats.used_bytes == 20 * COMPACT_BYTES_MIN);
+        assert!(small && seen.len() == 5, "{seen:?}");
+        assert!(script.waits.contains(&1500) && script.waits.contains(&6000), "{:?}", script.waits);
     }
 }

@@ -81,6 +81,11 @@ impl Place for InMemory {
         Ok(Box::new(Pages(beside.clone())))
     }
 
+    fn discard_beside(&self) {
+        let [_, beside] = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *beside = Arc::default();
+    }
+
     fn replace(&self) -> io::Result<()> {
         let [file, beside] = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *file = std::mem::take(beside);

@@ -244,7 +244,9 @@ impl Disk {
 
     /// Bytes that are taken, those held without being part of a file among them.
     pub fn taken(&self) -> u64 {
-        self.inner().files.values().map(|file| file.now.len + file.held).sum()
+        let inner = self.inner();
+        let named = inner.files.iter().filter(|(n, _)| **n == inner.main || Some(**n) == inner.beside);
+        named.map(|(_, file)| file.now.len + file.held).sum()
     }
 
     /// Length of the store's file.
@@ -284,6 +286,13 @@ impl Place for Disk {
         inner.files.insert(n, FileOnDisk::default());
         inner.beside = Some(n);
         Ok(Box::new(Backend(self.clone(), n)))
+    }
+
+    fn discard_beside(&self) {
+        let mut inner = self.inner();
+        if let Some(n) = inner.beside.take() {
+            inner.files.remove(&n);
+        }
     }
 
     fn replace(&self) -> io::Result<()> {

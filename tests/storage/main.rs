@@ -1,6 +1,7 @@
 //! The store from outside: the view against a model, and the file against crashes, failing disks and strange content.
 
 mod backup;
+mod compaction;
 mod disk;
 mod faults;
 mod file;

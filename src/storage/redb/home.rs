@@ -109,7 +109,6 @@ impl Home {
         let failed = |error| io_error(&self.name, "cannot be made", error);
         let medium = self.place.create_beside().map_err(failed)?;
         let ground = Ground::new(medium, Bounds { headroom: 0, ..self.bounds() }).map_err(failed)?;
-        let full = |error| if ground.refused() { StoreError::Full } else { error };
         let built = guarded(&self.name, || {
             let failed = |error: redb::Error| store_error(&self.name, error);
             let database = self.builder().create_with_backend(ground.clone()).map_err(|error| failed(error.into()))?;
@@ -126,7 +125,11 @@ impl Home {
             database.close().map_err(|error| failed(error.into()))?;
             Ok(made)
         });
-        self.believe(&ground, built).map_err(full)
+        // Where a sync of it has failed, nobody has believed in it yet.
+        built.map_err(|error| {
+            self.place.discard_beside();
+            if ground.refused() { StoreError::Full } else { error }
+        })
     }
 
     /// What a call has given, unless a sync has failed: then that is all there is to say.

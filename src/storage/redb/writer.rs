@@ -1,10 +1,11 @@
 //! The writer: a commit, and what it does when there is no room for it.
 
 use super::super::ground::Ground;
-use super::super::{Batch, StoreError, Writer};
+use super::super::{BEHIND_ALL, Batch, Reader, Snapshot, Stats, StoreError, Writer};
 use super::home::Open;
-use super::{DATA, Shared, guarded, store_error};
-use redb::{Durability, TableDefinition, WriteTransaction};
+use super::{DATA, RedbReader, SCHEMA, Shared, guarded, io_error, store_error};
+use redb::{Durability, ReadableDatabase, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// What is tried out in the room that must be left: the largest row, and rows that have a page each.
@@ -41,9 +42,72 @@ impl Writer for RedbWriter {
     fn flush(&mut self, _wall_ms: i64) -> Result<(), StoreError> {
         self.put(&[], true)
     }
+
+    fn stats(&mut self) -> Result<Stats, StoreError> {
+        let mut state = self.0.state();
+        let Open { database, ground } = state.current()?;
+        let (file_bytes, headroom_bytes) = (ground.solid(), ground.held());
+        let table = database.begin_read().map_err(redb::Error::from).and_then(|read| Ok(read.open_table(DATA)?));
+        let generation = state.generation;
+        drop(state);
+        let stats = table.and_then(|table| Ok((table.stats()?.stored_bytes(), table.len()?)));
+        let (used_bytes, rows) = stats.map_err(|error| self.0.note(generation, error))?;
+        Ok(Stats { file_bytes, headroom_bytes, used_bytes, rows })
+    }
+
+    fn compact(&mut self) -> Result<Stats, StoreError> {
+        if self.0.state().applied {
+            self.put(&[], true)?;
+        }
+        match self.compact_beside() {
+            Err(StoreError::Full) => self.compact_in_place()?,
+            compacted => compacted?,
+        }
+        self.stats()
+    }
 }
 
 impl RedbWriter {
+    /// Copies all rows to a second file, which then takes the place of the first. Readers go on with that meanwhile, and
+    /// nobody else writes. A crash leaves one or the other.
+    fn compact_beside(&self) -> Result<(), StoreError> {
+        let home = self.0.state().home.clone();
+        let snapshot = RedbReader(self.0.clone()).snapshot()?;
+        home.build(SCHEMA, |put| {
+            let mut done = Ok(());
+            snapshot.scan(b"", BEHIND_ALL, &mut |key, value| {
+                done = put(key, value);
+                if done.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            done
+        })?;
+        let mut state = self.0.state();
+        state.close()?;
+        let replaced = home.place.replace().map_err(|error| io_error(&home.name, "cannot be replaced", error));
+        state.opened(0)?;
+        replaced
+    }
+
+    /// As redb does it, which takes little room and keeps readers waiting. After a crash the next start repairs the file.
+    fn compact_in_place(&self) -> Result<(), StoreError> {
+        let mut state = self.0.state();
+        let home = state.home.clone();
+        // Ends all snapshots; there are no new ones while the state is locked.
+        state.close()?;
+        state.opened(0)?;
+        let Some(Open { database, ground }) = &mut state.open else { return Ok(()) };
+        let compacted =
+            guarded(&home.name, || database.compact().map_err(|error| store_error(&home.name, error.into())));
+        let compacted = home.believe(ground, compacted);
+        let refused = ground.refused();
+        if let Err(error) = &compacted {
+            state.broken = true;
+            state.sync_failed |= error.is_fatal();
+        }
+        let opened = state.current().map(drop);
+        if refused { opened } else { compacted.map(drop).and(opened) }
+    }
+
     fn put(&self, batches: &[Batch], durable: bool) -> Result<(), StoreError> {
         let mut tally = Tally::default();
         let mut need = STEP_BYTES_MIN;
