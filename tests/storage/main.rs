@@ -9,6 +9,7 @@ mod full;
 mod model;
 mod modes;
 mod tickets;
+mod versions;
 
 use couplet::storage::memory::Memory;
 use couplet::storage::redb::RedbOptions;
