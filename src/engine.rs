@@ -18,11 +18,11 @@ use crate::core::slab::Slab;
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery};
-use crate::stanza::{Condition, IqType, Kind, Stanza};
+use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -74,14 +74,20 @@ pub struct Engine {
     /// Connections that have something to say.
     dirty: BTreeSet<ConnId>,
     timers: BTreeSet<(u64, ConnId)>,
-    hashing: BTreeMap<u64, HashOwner>,
+    /// By the number of the job; at most `limits.hash_queue_max`.
+    hashing: Vec<(u64, HashOwner)>,
     hash_ids: u64,
+    /// Stanzas whose effect is not durable yet. When that fails, their senders are told.
+    unproven: VecDeque<(Ticket, SessionId, Stanza)>,
+    /// Who got an answer of ours in the last step.
+    answered: Vec<SessionId>,
     /// Answers to operators that wait for the disk.
     replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
     /// For the salts of accounts that do not exist.
     secret: [u8; 32],
     started: Now,
     shutting_down: bool,
+    exited: bool,
     panics: VecDeque<u64>,
 }
 
@@ -121,12 +127,15 @@ impl Engine {
             outputs: VecDeque::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
-            hashing: BTreeMap::new(),
+            hashing: Vec::new(),
             hash_ids: 0,
+            unproven: VecDeque::new(),
+            answered: Vec::new(),
             replies: Vec::new(),
             secret,
             started: now,
             shutting_down: false,
+            exited: false,
             panics: VecDeque::new(),
         })
     }
@@ -216,7 +225,7 @@ impl Engine {
             self.flush(conn);
         }
         if self.shutting_down && self.conns.is_empty() && self.core.view.pending_bytes() == 0 {
-            self.outputs.push_back(Output::Exit);
+            self.exit();
         }
     }
 
@@ -234,6 +243,7 @@ impl Engine {
     /// ours.
     fn step(&mut self, what: &str, step: impl FnOnce(&mut Core, &mut Modules)) -> Option<Ticket> {
         let mut deliveries = Vec::new();
+        self.answered.clear();
         self.core.view.begin();
         let (core, modules) = (&mut self.core, &mut self.modules);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -251,9 +261,14 @@ impl Engine {
         for Delivery { session, mut parcel, promise } in deliveries {
             if promise {
                 parcel.after = ticket;
+                if matches!(parcel.kind, Kind::Iq(IqType::Result | IqType::Error) | Kind::Message(MessageType::Error)) {
+                    self.answered.push(session);
+                }
             }
             if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
                 && let Some(c) = self.conns.get_mut(conn.0)
+                // Nothing follows the end of a stream, not even what its own session sends to itself on leaving.
+                && !c.ends
             {
                 c.out.push(Item::Stanza(Box::new(parcel)));
                 self.dirty.insert(conn);
@@ -273,6 +288,13 @@ impl Engine {
         log::error!(target: LOG, "a bug of ours in {what} was caught; please report it with the lines above");
         if self.panics.len() > self.core.settings.limits.panics_per_minute_max as usize {
             log::error!(target: LOG, "too many of them in a minute: ending");
+            self.exit();
+        }
+    }
+
+    fn exit(&mut self) {
+        if !self.exited {
+            self.exited = true;
             self.outputs.push_back(Output::Exit);
         }
     }
@@ -321,6 +343,8 @@ impl Engine {
             log::error!(target: LOG, "{error}");
         }
         let durable = self.core.view.durable();
+        // Not in the order of tickets: what only reads waits for an older batch than what wrote before it.
+        self.unproven.retain(|u| u.0 > durable);
         let (ready, waiting) = std::mem::take(&mut self.replies).into_iter().partition(|r| r.0 <= durable);
         self.replies = waiting;
         for (_, id, reply) in ready {
@@ -333,7 +357,7 @@ impl Engine {
         }
     }
 
-    /// All that waited for the failed batch is withdrawn; results become errors.
+    /// All that waited for the failed batch is withdrawn, and whoever asked for it gets an error.
     fn commit_failed(&mut self, error: &StoreError) {
         log::error!(target: LOG, "a write failed, nothing of it is acknowledged: {error}");
         self.core.counters.commits_failed = self.core.counters.commits_failed.wrapping_add(1);
@@ -341,22 +365,34 @@ impl Engine {
             StoreError::Full => Condition::ResourceConstraint,
             _ => Condition::InternalServerError,
         };
+        let mut unsure = self.core.presence_unproven();
         if let Err(error) = self.core.view.failed() {
             log::error!(target: LOG, "{error}");
         }
         let durable = self.core.view.durable();
         for key in self.conns.keys() {
-            let Some(c) = self.conns.get_mut(key) else { continue };
-            for parcel in c.out.withdraw(durable) {
-                let mut request = Stanza::new(Kind::Iq(IqType::Set)).addressed(parcel.to, parcel.from);
-                request.id = parcel.id;
-                let Some(refusal) = request.error(&condition.because("The server could not store that.")) else {
-                    continue;
-                };
+            if let Some(c) = self.conns.get_mut(key) {
+                let senders = c.out.withdraw(durable);
+                let to = c.session.and_then(|id| self.core.sessions.get(id)).map(|s| s.jid.clone());
+                unsure.extend(senders.into_iter().zip(to.into_iter().cycle()));
+                self.dirty.insert(ConnId(key));
+            }
+        }
+        for (_, session, stanza) in std::mem::take(&mut self.unproven) {
+            if let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
+                && let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
+                && let Some(c) = self.conns.get_mut(conn.0)
+            {
                 c.out.push(Item::of(&refusal));
             }
-            self.dirty.insert(ConnId(key));
         }
+        self.step("presence after a failed write", |core, _| {
+            for (account, contact) in &unsure {
+                if let Err(error) = core.presence_again(account, contact) {
+                    log::error!(target: LOG, "{contact} is not told of {account}: {error}");
+                }
+            }
+        });
         for (_, id, reply) in std::mem::take(&mut self.replies) {
             let text = format!("{}\nnot stored: {error}", reply.text);
             let reply = crate::core::admin::Reply { code: crate::core::admin::FAILED, text };
@@ -403,6 +439,8 @@ const FAIR_BYTES: usize = 16_384;
 fn collect_disco(modules: &Modules, settings: &settings::Settings) -> Disco {
     let mut disco = Disco::new("Couplet");
     modules.disco(settings, &mut disco);
+    disco.host.sort();
+    disco.account.sort();
     disco.ver = disco.host.verification();
     disco
 }

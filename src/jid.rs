@@ -208,7 +208,11 @@ fn is_forbidden_in_node(c: char) -> bool {
 
 /// True when nodeprep changes nothing, and cheap to find out.
 fn is_plain_node(node: &str) -> bool {
-    let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'#'..=b'%' | b'('..=b'.' | b'['..=b'`' | b'{'..=b'~' | b'!' | b';' | b'=' | b'?');
+    let plain = |b: u8| {
+        b.is_ascii_lowercase()
+            || b.is_ascii_digit()
+            || matches!(b, b'#'..=b'%' | b'('..=b'.' | b'['..=b'`' | b'{'..=b'~' | b'!' | b';' | b'=' | b'?')
+    };
     (1..=PART_BYTES_MAX).contains(&node.len()) && node.bytes().all(plain)
 }
 

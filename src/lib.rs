@@ -17,16 +17,17 @@
 //!
 //! # What is absent, and why
 //!
-//! * **No I/O below [`net`].** The engine takes [`Input`](core::io::Input)s and gives [`Output`](core::io::Output)s, and
-//!   is handed the time and the randomness. So the whole server runs in a test, in virtual time, from a seed.
-//! * **No locks in the engine, and one worker thread.** Beside it: the storage writer, the password hasher, and a helper
-//!   that async-io parks. The storage back end has the one lock there is, around reopening its file.
+//! * **No I/O below [`net`].** The engine takes [`Input`](core::io::Input)s and gives [`Output`](core::io::Output)s,
+//!   and is handed the time and the randomness. So the whole server runs in a test, in virtual time, from a seed.
+//! * **No locks in the engine, and one worker thread.** Beside it: the storage writer, the password hasher, and a
+//!   helper that async-io parks. The storage back end has the one lock there is, around reopening its file.
 //! * **No answer before its write is durable.** A step writes to the [`View`](storage::View); what shows it to anybody
 //!   carries a [`Ticket`](storage::Ticket) and leaves when the batch is on disk. [`OutQueue`](core::flight::OutQueue)
 //!   lets other senders pass it meanwhile.
 //! * **No recursion on input, no tree of boxes.** A stanza is an [arena](xml::Element): one table, one text.
-//! * **No parser in an idle connection, no buffer either.** The [scanner](xml::Scanner) frames bytes where they are; the
-//!   [reader](xml::Reader) clones a template for one frame and drops it.
+//! * **No parser in an idle connection, no buffer either.** The [scanner](xml::Scanner) frames bytes where they are.
+//!   The [reader](xml::Reader) takes a plain frame in one pass; any other is read by a parser that is cloned from a
+//!   template and dropped. `tests/properties.rs` holds the one against the other.
 //! * **No hook registry.** [`modules`] is one list; the macro makes a struct of fields and straight-line calls from it.
 //! * **No hash maps where order could show.** Two runs with one seed are one run.
 //! * **No bound outside [`limits`]**, but what a protocol itself fixes.
@@ -34,11 +35,11 @@
 //! # How a stanza travels
 //!
 //! 1. `net` reads and decrypts bytes: [`Input::Bytes`](core::io::Input::Bytes).
-//! 2. [`C2s`](stream::C2s) frames and reads them, and negotiates until the client is bound. From then on each element is
-//!    an [`Event::Element`](stream::Event::Element).
+//! 2. [`C2s`](stream::C2s) frames and reads them, and negotiates until the client is bound. From then on each element
+//!    is an [`Event::Element`](stream::Event::Element).
 //! 3. The engine reads the typed header, checks and stamps `from`, and opens a *step*: a scratch batch and a queue.
-//! 4. [`pipeline`] takes it through the phases: *filter out, copy (sent), route, filter in, undelivered, copy (received),
-//!    deliver*. [`core::route::decide`] is the table of RFC 6121 section 8.5.
+//! 4. [`pipeline`] takes it through the phases: *filter out, copy (sent), route, filter in, undelivered, copy
+//!    (received), deliver*. [`core::route::decide`] is the table of RFC 6121 section 8.5.
 //! 5. The step ends: its writes join the tick's batch, its deliveries the queues of their connections.
 //! 6. The tick ends: one [`Output::Commit`](core::io::Output::Commit), one
 //!    [`Output::Write`](core::io::Output::Write) for each connection that has something to say.
@@ -46,10 +47,10 @@
 //!
 //! # Where things go
 //!
-//! * **A new XEP**, say XEP-0012: one file `src/modules/last.rs` that implements [`Module`](modules::Module), one line in
-//!   the list at the end of `src/modules/mod.rs`, one line in `Cargo.toml`. The tidy test then asks for its scenario in
-//!   `tests/scenarios/`, its section in `config.example.toml` (`couplet config example` prints it) and its row in the
-//!   README.
+//! * **A new XEP**, say XEP-0012: one file `src/modules/last.rs` that implements [`Module`](modules::Module), one line
+//!   in the list at the end of `src/modules/mod.rs`, one line in `Cargo.toml`. The tidy test then asks for its scenario
+//!   in `tests/scenarios/`, its section in `config.example.toml` (`couplet config example` prints it) and its row in
+//!   the README.
 //! * **A new namespace**: [`xml::ns`]. **A new bound**: [`limits`]. **A new table of the store**: a
 //!   [`Table`](storage::Table) with a free number, beside what uses it.
 //! * **A new command for operators**: [`core::admin`] if the server answers it, [`cli`] in any case.
@@ -57,14 +58,16 @@
 //!
 //! # Errors have an address
 //!
-//! A broken stream rule ends that stream; a refused stanza bounces once; a write that fails takes back the promises that
-//! waited for it; an operator's mistake refuses the start with file, line and what to write; a bug of ours ends the
-//! connection it met, is logged and counted, and too many of them end the process for its supervisor.
+//! A broken stream rule ends that stream; a refused stanza bounces once; a write that fails takes back the promises
+//! that waited for it; an operator's mistake refuses the start with file, line and what to write; a bug of ours ends
+//! the connection it met, is logged and counted, and too many of them end the process for its supervisor.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod budget;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod core;
 pub mod engine;
 pub mod jid;

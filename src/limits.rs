@@ -68,23 +68,25 @@ limits! {
     roster_groups_max = 32 Count "groups of one contact";
     subscription_requests_max = 200 Count "subscription requests stored for one account until it answers";
     directed_presence_max = 500 Count "addresses that one session has sent presence to and must take back";
-    offline_messages_max = 100 Count "messages kept for one offline account (XEP-0160)";
+    offline_messages_max = 100 Count "messages kept for one offline account (XEP-0160); 0 keeps none";
     offline_bytes_max = 1048576 Bytes "all messages kept for one offline account";
     private_bytes_max = 65536 Bytes "one element of private XML storage (XEP-0049)";
     private_elements_max = 64 Count "elements of private XML storage of one account";
     vcard_bytes_max = 131072 Bytes "one vcard-temp, avatar included";
     blocklist_max = 1000 Count "blocked addresses of one account";
-    caps_cache_max = 256 Count "known entity capability hashes";
     sasl_tries_max = 3 Count "failed logins on one stream before it is closed";
     tls_timeout_s = 10 Seconds "from the start of a TLS handshake to its end";
     auth_timeout_s = 30 Seconds "from accepting a connection to the end of authentication";
     close_timeout_s = 5 Seconds "how long a closed stream may take to be written and answered";
-    hash_queue_max = 64 Count "password checks waiting for the hashing thread; more are refused with temporary-auth-failure";
-    out_bytes_max = 1572864 Bytes "bytes waiting in the queue of one connection: more than all offline messages and a stanza; a peer that lets more wait is closed";
+    hash_queue_max = 64 Count "password checks waiting for the hashing thread; more are refused \
+        with temporary-auth-failure";
+    out_bytes_max = 1572864 Bytes "bytes waiting in the queue of one connection: more than all offline messages and a \
+        stanza; a peer that lets more wait is closed";
     out_window_bytes = 65536 Bytes "bytes handed to one socket before it has taken them";
     tick_inputs_max = 512 Count "reads handled in one tick before everything is flushed";
     tick_handshakes_max = 8 Count "TLS handshake steps in one tick, so that strangers cannot starve clients";
-    store_pending_bytes_max = 4194304 Bytes "writes on their way to the disk; more are refused with resource-constraint";
+    store_pending_bytes_max = 4194304 Bytes "writes on their way to the disk; more are refused \
+        with resource-constraint";
     panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";
 }
 

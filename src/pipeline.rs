@@ -1,4 +1,5 @@
-//! The phases of a stanza, in order: *filter out, copy (sent), route, filter in, undelivered, copy (received), deliver*.
+//! The phases of a stanza, in order: *filter out, copy (sent), route, filter in, undelivered, copy (received),
+//! deliver*.
 //!
 //! A stanza enters by [`from_session`] or is put on the core's queue by whatever makes it; [`run`] takes the queue
 //! through the phases until nothing is left. What comes out are parcels for sessions.
@@ -10,7 +11,7 @@ use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
-use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError};
+use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError, delay};
 use crate::storage::Ticket;
 use crate::xml::ns;
 use log::debug;
@@ -28,23 +29,23 @@ pub struct Delivery {
 }
 
 /// Takes a stanza from a session; its `from` is the session's full address.
-pub fn from_session(core: &mut Core, modules: &mut Modules, id: SessionId, stanza: Stanza) {
+pub fn from_session(core: &mut Core, modules: &mut Modules, id: SessionId, mut stanza: Stanza) {
     match stanza.kind {
         Kind::Presence(_) => {
             core.counters.presences = core.counters.presences.wrapping_add(1);
+            delay::strip_forged(&mut stanza, |host| core.serves(host));
             let copy = stanza.clone();
-            let done = core.presence_from_session(id, stanza).and_then(|change| match change {
-                Change::Reachable => modules.session(core, id, SessionEvent::Reachable),
-                Change::Other => Ok(()),
-            });
-            if let Err(error) = done {
+            if let Err(error) = presence(core, modules, id, stanza) {
                 bounce(core, &copy, &error);
             }
         }
         Kind::Message(_) | Kind::Iq(_) => {
             match stanza.kind {
                 Kind::Iq(_) => core.counters.iqs = core.counters.iqs.wrapping_add(1),
-                _ => core.counters.messages = core.counters.messages.wrapping_add(1),
+                _ => {
+                    core.counters.messages = core.counters.messages.wrapping_add(1);
+                    delay::strip_forged(&mut stanza, |host| core.serves(host));
+                }
             }
             // RFC 6120 section 10.3: without addressee it is for the sender's own account.
             let to = stanza.to.clone().or_else(|| stanza.from.as_ref().map(Jid::bare));
@@ -53,18 +54,49 @@ pub fn from_session(core: &mut Core, modules: &mut Modules, id: SessionId, stanz
     }
 }
 
+/// Presence changes what is stored and who is told before it is sent anywhere, so it is filtered first.
+fn presence(core: &mut Core, modules: &mut Modules, id: SessionId, mut stanza: Stanza) -> Result<(), StanzaError> {
+    if stanza.to.is_some() {
+        let mut flight = InFlight { origin: Some(id), ..InFlight::passing(stanza) };
+        let flow = modules.filter_out(core, &mut flight)?;
+        if stopped(core, &flight, flow) {
+            return Ok(());
+        }
+        stanza = flight.stanza;
+    }
+    match core.presence_from_session(id, stanza)? {
+        Change::Reachable => modules.session(core, id, SessionEvent::Reachable),
+        Change::Other => Ok(()),
+    }
+}
+
 /// Takes everything on the queue through the phases.
 pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
     while let Some(mut flight) = core.queue.pop_front() {
         match flight.dest {
-            Dest::Session(id) => deliver(flight, id, out),
+            Dest::Session(id) => match let_in(core, modules, &mut flight) {
+                true => deliver(flight, id, out),
+                false => dropped(core, &flight, "stored, and not let in today"),
+            },
             Dest::Address => {
+                let mut later = std::mem::take(&mut core.queue);
                 if let Err(error) = phases(core, modules, &mut flight, out) {
                     bounce(core, &flight.stanza, &error);
                 }
+                // What a stanza causes comes before what was sent after it.
+                while let Some(caused) = core.queue.pop_back() {
+                    later.push_front(caused);
+                }
+                core.queue = later;
             }
         }
     }
+}
+
+/// Whether a stanza that was stored would still be let in. Its sender hears of nothing: that would tell when the
+/// account was there. When storage cannot be read, what it has promised to keep is not lost.
+fn let_in(core: &mut Core, modules: &mut Modules, flight: &mut InFlight) -> bool {
+    flight.filters != Filters::In || !matches!(modules.filter_in(core, flight), Ok(Flow::Drop(_) | Flow::Bounce(_)))
 }
 
 fn phases(
@@ -148,7 +180,12 @@ fn to_account(
             }
             return Ok(());
         }
-        Verdict::Undelivered => return undelivered(core, modules, flight),
+        Verdict::Undelivered => {
+            undelivered(core, modules, flight)?;
+            // Sessions that take no messages for the bare address may still want copies.
+            modules.copy(core, Dir::Received, flight, &[]);
+            return Ok(());
+        }
         Verdict::Bounce(condition) => return Err(condition.into()),
         Verdict::Drop => {
             dropped(core, flight, "RFC 6121 section 8.5");
@@ -185,6 +222,7 @@ fn addressee(core: &Core, to: &Jid, exists: bool) -> Addressee {
 }
 
 fn undelivered(core: &mut Core, modules: &mut Modules, flight: &InFlight) -> Result<(), StanzaError> {
+    core.may_write()?;
     match modules.undelivered(core, flight)? {
         Undelivered::NotMine => Err(Condition::ServiceUnavailable.into()),
         Undelivered::Refused(error) => Err(error),
@@ -205,7 +243,11 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
     let Some(child) = stanza.request() else { return };
     let session = stanza.from.as_ref().and_then(|from| core.sessions.find(from));
     let request = Request { stanza, child, owner, session, is_set: matches!(stanza.kind, Kind::Iq(IqType::Set)) };
-    let answer = if scope == Scope::Account && child.is(ns::ROSTER, "query") {
+    let answer = if request.is_set
+        && let Err(error) = core.may_write()
+    {
+        Err(error)
+    } else if scope == Scope::Account && child.is(ns::ROSTER, "query") {
         core.roster_request(&request)
     } else if child.is(ns::SESSION, "session") && request.is_set {
         // RFC 3921 section 3, which RFC 6121 made a no-op.
@@ -214,9 +256,11 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
         modules.iq(core, scope, &request).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()))
     };
     match answer {
-        Ok(Answer::Result(element)) => core.reply(stanza, |b| b.copy(element.root())),
-        Ok(Answer::Empty) => core.reply(stanza, |_| {}),
-        Ok(Answer::Done) => {}
+        // The answer comes before what the request has caused.
+        Ok(Answer::Result(element)) => {
+            core.queue.push_front(InFlight::answer(stanza.result(|b| b.copy(element.root()))));
+        }
+        Ok(Answer::Empty) => core.queue.push_front(InFlight::answer(stanza.result(|_| {}))),
         Err(error) => bounce(core, stanza, &error),
     }
 }
@@ -225,8 +269,8 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
 fn deliver(flight: InFlight, session: SessionId, out: &mut Vec<Delivery>) {
     let InFlight { stanza, tail, promise, .. } = flight;
     let tail = tail.unwrap_or_else(|| stanza.tail());
-    let Stanza { kind, to, from, id, .. } = stanza;
-    out.push(Delivery { session, parcel: Parcel { kind, to, from, id, tail, after: Ticket(0) }, promise });
+    let Stanza { kind, to, from, .. } = stanza;
+    out.push(Delivery { session, parcel: Parcel { kind, to, from, tail, after: Ticket(0) }, promise });
 }
 
 fn stopped(core: &mut Core, flight: &InFlight, flow: Flow) -> bool {

@@ -341,6 +341,7 @@ macro_rules! section {
                 } ),* ]
             }
 
+            #[allow(clippy::match_single_binding, reason = "a section may have no keys")]
             fn set(&mut self, key: &str, value: &$crate::setting::Value) -> Result<(), String> {
                 let _ = value;
                 match key {
@@ -354,6 +355,7 @@ macro_rules! section {
                 }
             }
 
+            #[allow(clippy::match_single_binding, reason = "a section may have no keys")]
             fn show(&self, key: &str) -> Option<String> {
                 match key {
                     $( stringify!($field) => Some($crate::setting::Setting::show(&self.$field)), )*
@@ -380,9 +382,6 @@ macro_rules! words {
         $vis enum $name { $( $(#[$variant_attr])* $variant, )* }
 
         impl $name {
-            /// All values in the order of their declaration.
-            pub const ALL: &[$name] = &[ $( $name::$variant ),* ];
-
             /// The word that stands for it in the configuration.
             pub fn as_str(self) -> &'static str {
                 match self { $( $name::$variant => $word, )* }
@@ -463,6 +462,11 @@ mod tests {
         }
     }
 
+    section! {
+        /// Nothing to set.
+        pub struct Bare in "modules.bare" {}
+    }
+
     fn str(s: &str) -> Value {
         Value::Str(s.to_string())
     }
@@ -492,6 +496,13 @@ mod tests {
             assert_eq!(sample.show(field.key).as_deref(), Some(field.default.as_str()));
         }
         assert_eq!(sample.show("nothing"), None);
+    }
+
+    #[test]
+    fn a_section_may_have_no_keys() {
+        let mut bare = Bare::default();
+        assert!(bare.fields().is_empty() && bare.show("x").is_none());
+        assert_eq!(bare.set("x", &Value::Int(1)), Err("unknown key \"x\"".to_string()));
     }
 
     #[test]

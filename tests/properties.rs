@@ -187,7 +187,8 @@ fn any_part() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-zA-Z0-9._-]{1,12}",
         2 => "[ -~]{1,8}",
-        2 => "[\u{C0}-\u{24F}\u{370}-\u{3FF}\u{5D0}-\u{5EA}\u{AD}\u{300}-\u{345}\u{1E00}-\u{2134}\u{3002}\u{FF00}-\u{FF21}.]{1,6}",
+        2 => "[\u{C0}-\u{24F}\u{370}-\u{3FF}\u{5D0}-\u{5EA}\u{AD}\u{300}-\u{345}\
+              \u{1E00}-\u{2134}\u{3002}\u{FF00}-\u{FF21}.]{1,6}",
         1 => vec(any::<char>(), 1..5).prop_map(String::from_iter),
     ]
 }
@@ -259,6 +260,31 @@ proptest! {
                 FrameKind::Declaration | FrameKind::StreamClose | FrameKind::Whitespace => {}
             }
         }
+    }
+
+    /// Whatever the quick reader accepts, the parser accepts and sees in the same way, scanned or not.
+    #[test]
+    fn the_quick_reader_and_the_parser_agree(bytes in any_stream(), server in any::<bool>()) {
+        let (mut reader, template) = reader_in(if server { ns::SERVER } else { ns::CLIENT });
+        let mut all = vec![bytes.clone()];
+        all.extend(frames(&bytes, &[usize::MAX]).0.into_iter().map(|(_, frame)| frame));
+        for frame in all {
+            if let Some(element) = reader.plain_element(&template, &frame) {
+                prop_assert_eq!(reader.parsed_element(&template, &frame), Ok(element));
+            }
+        }
+    }
+
+    /// And it does accept what the writer writes, but for what is not plain.
+    #[test]
+    fn the_quick_reader_reads_plain_text(text in "[ -~\u{A0}-\u{D7FF}]{0,40}", value in "[ -~]{0,20}") {
+        let mut b = Builder::new(ns::CLIENT, "message");
+        b.attr("to", &value).leaf(ns::CLIENT, "body", &text).open("u:x", "x").close();
+        let element = b.finish();
+        let (reader, template) = reader_in(ns::CLIENT);
+        let mut written = Vec::new();
+        element.root().write(ns::CLIENT, &mut written);
+        prop_assert_eq!(reader.plain_element(&template, &written), Some(element));
     }
 
     #[test]

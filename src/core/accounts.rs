@@ -28,14 +28,20 @@ impl Record for Hidden {
 crate::record! {
     /// Keys of one hash function, as RFC 5802 section 3 wants them stored: no password.
     pub struct Keys {
+        /// Random bytes.
         pub salt: Vec<u8>,
+        /// Rounds of PBKDF2.
         pub iterations: u32,
+        /// `StoredKey`.
         pub stored_key: Hidden,
+        /// `ServerKey`.
         pub server_key: Hidden,
     }
     /// What is stored of an account.
     pub struct Account {
+        /// For SCRAM-SHA-1.
         pub sha1: Option<Keys>,
+        /// For SCRAM-SHA-256.
         pub sha256: Option<Keys>,
         /// When it was made, in milliseconds since 1970.
         pub created_ms: u64,

@@ -181,8 +181,9 @@ impl Reply {
         let mut text = self.text.as_str();
         let mut cut = "";
         if text.len() > REPLY_BYTES_MAX - 1 {
-            let fits = text.floor_char_boundary(REPLY_BYTES_MAX - 1 - CUT.len());
-            text = text.get(..fits).unwrap_or_default();
+            let room = REPLY_BYTES_MAX - 1 - CUT.len();
+            // A character has at most four bytes.
+            text = (room - 3..=room).rev().find_map(|end| text.get(..end)).unwrap_or_default();
             text = text.rsplit_once('\n').map_or(text, |(whole_lines, _)| whole_lines);
             cut = CUT;
         }

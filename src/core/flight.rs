@@ -2,9 +2,9 @@
 
 use super::session::SessionId;
 use crate::jid::Jid;
-use crate::stanza::{Kind, Stanza, StanzaError};
+use crate::stanza::{Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::Ticket;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Where a stanza is to go.
@@ -40,7 +40,8 @@ pub struct InFlight {
 pub enum Filters {
     /// Those of the sender's account and those of the addressee's.
     Both,
-    /// Those of the addressee's alone: the sender's server itself has decided to send it.
+    /// Those of the addressee's alone: the sender's have been asked already, or its server itself has decided to send
+    /// it. For a session: it was stored, and is dropped if it would not be let in today.
     In,
     /// None: the server answers in somebody's name, and filters are for what people send.
     None,
@@ -107,8 +108,6 @@ pub struct Parcel {
     pub to: Option<Jid>,
     /// Sender; parcels of one sender keep their order.
     pub from: Option<Jid>,
-    /// For the error that replaces a withdrawn result.
-    pub id: Option<Rc<str>>,
     /// All behind the head.
     pub tail: Rc<[u8]>,
     /// It leaves when this is durable.
@@ -122,7 +121,6 @@ impl Item {
             kind: stanza.kind,
             to: stanza.to.clone(),
             from: stanza.from.clone(),
-            id: stanza.id.clone(),
             tail: stanza.tail(),
             after: Ticket(0),
         }))
@@ -204,23 +202,24 @@ impl OutQueue {
         }
     }
 
-    /// The batches behind `durable` never happened: what showed them is withdrawn. Returns the results whose requests
-    /// must now be answered with an error.
-    pub fn withdraw(&mut self, durable: Ticket) -> Vec<Parcel> {
-        let mut refused = Vec::new();
+    /// The batches behind `durable` never happened: what showed them is withdrawn. Returns whose presence was among it.
+    pub fn withdraw(&mut self, durable: Ticket) -> BTreeSet<Jid> {
+        let mut senders = BTreeSet::new();
         let items = std::mem::take(&mut self.items);
         self.held_bytes = 0;
         for item in items {
             match item {
                 Item::Stanza(parcel) if parcel.after > durable => {
-                    if matches!(parcel.kind, Kind::Iq(_)) && parcel.id.is_some() {
-                        refused.push(*parcel);
+                    if let (Kind::Presence(PresenceType::Available | PresenceType::Unavailable), Some(from)) =
+                        (parcel.kind, &parcel.from)
+                    {
+                        senders.insert(from.bare());
                     }
                 }
                 item => self.push(item),
             }
         }
-        refused
+        senders
     }
 }
 
@@ -251,7 +250,6 @@ mod tests {
             kind: Kind::Message(MessageType::Chat),
             to: None,
             from: Some(Jid::parse(from).unwrap()),
-            id: None,
             tail: body.as_bytes().into(),
             after: Ticket(after),
         }))
@@ -294,7 +292,7 @@ mod tests {
         for item in [parcel("a@h/1", "a1", 2), parcel("a@h/1", "a2", 0)] {
             q.push(item);
         }
-        assert!(q.withdraw(Ticket(1)).is_empty(), "only results are answered with an error");
+        assert!(q.withdraw(Ticket(1)).is_empty(), "a message is no presence");
         assert_eq!(flushed(&mut q, 1), "a2");
     }
 }

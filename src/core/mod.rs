@@ -18,7 +18,7 @@ use crate::jid::Jid;
 use crate::metrics::Counters;
 use crate::stanza::{Condition, Stanza, StanzaError};
 use crate::storage::{StoreError, View};
-use crate::xml::{Builder, Element};
+use crate::xml::Element;
 use flight::InFlight;
 use session::{SessionId, Sessions};
 use settings::Settings;
@@ -61,11 +61,6 @@ impl Core {
         self.queue.push_back(flight);
     }
 
-    /// Answers a request of a local session. An answer shows stored state more often than not, so it is a promise.
-    pub fn reply(&mut self, request: &Stanza, build: impl FnOnce(&mut Builder)) {
-        self.send(InFlight::answer(request.result(build)));
-    }
-
     /// Answers a stanza with an error, if it may be answered.
     pub fn refuse(&mut self, stanza: &Stanza, error: &StanzaError) {
         if let Some(reply) = stanza.error(error) {
@@ -80,6 +75,17 @@ impl Core {
             let stanza = Stanza { to: Some(jid), ..stanza.clone() };
             self.send(InFlight::promising(stanza).to_session(*id));
         }
+    }
+
+    /// Refuses what would write while more than `limits.store_pending_bytes_max` waits for the disk.
+    ///
+    /// # Errors
+    /// `resource-constraint`.
+    pub fn may_write(&self) -> Result<(), StanzaError> {
+        if self.view.pending_bytes() > self.settings.limits.store_pending_bytes_max as usize {
+            return Err(Condition::ResourceConstraint.because("Too much waits for the disk."));
+        }
+        Ok(())
     }
 
     /// An unguessable name.
@@ -116,6 +122,17 @@ impl Request<'_> {
     pub fn is_own(&self) -> bool {
         self.stanza.from.as_ref().is_some_and(|from| from.same_bare(self.owner))
     }
+
+    /// True when whoever asks may see the presence of the account that is asked.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn asker_sees_owner(&self, core: &mut Core) -> Result<bool, StoreError> {
+        match &self.stanza.from {
+            Some(from) => core.is_seen_by(self.owner, from),
+            None => Ok(false),
+        }
+    }
 }
 
 /// The answer to a request.
@@ -125,6 +142,4 @@ pub enum Answer {
     Result(Element),
     /// A result without child.
     Empty,
-    /// The handler has answered, or will.
-    Done,
 }

@@ -7,11 +7,15 @@ use crate::jid::Jid;
 use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::{StoreError, Table};
 use crate::xml::ns;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 crate::record! {
     /// A subscription request that waits for the account's answer, as XML.
-    pub struct Waiting { pub xml: String }
+    pub struct Waiting {
+        /// The stanza.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. Sub key: the bare address of who asks.
@@ -32,7 +36,8 @@ pub enum Change {
 }
 
 impl Core {
-    /// Takes a presence stanza from a session. `stanza.from` is its full address.
+    /// Takes a presence stanza from a session. `stanza.from` is its full address; one with an addressee has passed the
+    /// filters of its account.
     ///
     /// # Errors
     /// The stanza error to send.
@@ -40,10 +45,17 @@ impl Core {
         let Kind::Presence(kind) = stanza.kind else { return Ok(Change::Other) };
         match (kind, stanza.to.clone()) {
             (PresenceType::Available, None) => return self.presence_available(id, stanza),
-            (PresenceType::Unavailable, None) => self.presence_unavailable(id, stanza)?,
-            (PresenceType::Error, _) => {}
-            // A client's probe would show it what its server must ask for (section 4.3); nobody answers itself.
-            (PresenceType::Probe, _) | (_, None) => return Err(Condition::BadRequest.into()),
+            (PresenceType::Unavailable, None) => {
+                // The session that says so hears it too (section 4.5.2).
+                self.presence_fan(&stanza, std::iter::once(id));
+                self.presence_unavailable(id, stanza)?;
+            }
+            (PresenceType::Error, None) => {}
+            (_, None) => return Err(Condition::BadRequest.into()),
+            // A client rarely has reason to probe; it gets what a subscriber gets (section 4.3.2).
+            (PresenceType::Error | PresenceType::Probe, Some(_)) => {
+                self.send(InFlight { origin: Some(id), filters: Filters::In, ..InFlight::passing(stanza) });
+            }
             (PresenceType::Available | PresenceType::Unavailable, Some(to)) => {
                 self.presence_directed(id, kind, stanza, to)?;
             }
@@ -91,7 +103,8 @@ impl Core {
         for (_, waiting) in self.view.list::<Requests>(jid.bare_str(), max)? {
             let stanza = crate::xml::parse(&waiting.xml).ok().and_then(|e| Stanza::read(e).ok());
             if let Some(stanza) = stanza {
-                self.send(InFlight::promising(stanza).to_session(id));
+                let flight = InFlight { filters: Filters::In, ..InFlight::promising(stanza) };
+                self.send(flight.to_session(id));
             }
         }
         Ok(())
@@ -130,7 +143,8 @@ impl Core {
         for (contact, item) in self.roster(jid.bare_str())? {
             if item.from {
                 let tail: &Rc<[u8]> = tail.get_or_insert_with(|| stanza.tail());
-                let flight = InFlight::passing(Stanza { to: Some(contact), ..stanza.clone() });
+                // That the contact may see it may not be durable yet.
+                let flight = InFlight::promising(Stanza { to: Some(contact), ..stanza.clone() });
                 self.send(InFlight { tail: Some(tail.clone()), ..flight });
             }
         }
@@ -157,10 +171,11 @@ impl Core {
     ) -> Result<(), StanzaError> {
         let max = self.settings.limits.directed_presence_max as usize;
         let account = stanza.from.as_ref().map(Jid::bare);
+        // A subscription counts when it is sure to last, that is, durable.
         let subscribed = match &account {
             Some(account) => self.roster_item(account.bare_str(), to.bare_str())?.from,
             None => false,
-        };
+        } && self.view.ticket() <= self.view.durable();
         let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
         if kind == PresenceType::Unavailable {
             session.directed.remove(&to);
@@ -170,12 +185,13 @@ impl Core {
             }
             session.directed.insert(to);
         }
-        self.send(InFlight { origin: Some(id), ..InFlight::passing(stanza) });
+        self.send(InFlight { origin: Some(id), filters: Filters::In, ..InFlight::passing(stanza) });
         Ok(())
     }
 
     /// A local account changes a subscription (sections 3.1.2, 3.1.5, 3.2.2, 3.3.2, 3.4.2).
     fn subscription_out(&mut self, kind: PresenceType, stanza: Stanza, to: &Jid) -> Result<(), StanzaError> {
+        self.may_write()?;
         let Some(account) = stanza.from.as_ref().map(Jid::bare) else { return Ok(()) };
         let contact = to.bare();
         if contact == account {
@@ -192,16 +208,19 @@ impl Core {
         if before.pending_in && !outcome.next.pending_in {
             self.view.delete::<Requests>(account.bare_str(), contact.bare_str().as_bytes());
         }
-        if outcome.route {
-            let stanza = Stanza { from: Some(account.clone()), to: Some(contact.clone()), ..stanza };
-            self.send(InFlight::promising(stanza));
-        }
+        // The push comes first: a contact's server may answer at once, and pushes keep the order of their versions.
         item.set_subscription(outcome.next);
         self.roster_put(&account, &contact, &item)?;
-        match (before.from, outcome.next.from) {
-            (false, true) => self.presence_show(&account, &contact),
-            (true, false) => self.presence_withdraw(&account, &contact, Filters::Both),
-            _ => {}
+        if before.from && !outcome.next.from {
+            // While the contact is still subscribed (section 3.2.2).
+            self.presence_withdraw(&account, &contact, Filters::In);
+        }
+        if outcome.route {
+            let stanza = Stanza { from: Some(account.clone()), to: Some(contact.clone()), ..stanza };
+            self.send(InFlight { filters: Filters::In, ..InFlight::promising(stanza) });
+        }
+        if !before.from && outcome.next.from {
+            self.presence_show(&account, &contact);
         }
         Ok(())
     }
@@ -272,17 +291,25 @@ impl Core {
     }
 
     fn probe_in(&mut self, account: &Jid, from: &Jid, exists: bool) -> Result<(), StoreError> {
-        let seen = exists && (from.same_bare(account) || self.roster_item(account.bare_str(), from.bare_str())?.from);
+        let seen = exists && self.is_seen_by(account, from)?;
         let available = if seen { self.presences(account) } else { Vec::new() };
         if available.is_empty() {
             let kind = if seen { PresenceType::Unavailable } else { PresenceType::Unsubscribed };
             let answer = Stanza::new(Kind::Presence(kind)).addressed(Some(account.clone()), Some(from.clone()));
-            self.send(InFlight::passing(answer));
+            self.send(InFlight::promising(answer));
         }
         for stanza in available {
-            self.send(InFlight::passing(Stanza { to: Some(from.clone()), ..stanza }));
+            self.send(InFlight::promising(Stanza { to: Some(from.clone()), ..stanza }));
         }
         Ok(())
+    }
+
+    /// Whether `other` may see an account's presence: the account itself, and contacts with a subscription.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn is_seen_by(&mut self, account: &Jid, other: &Jid) -> Result<bool, StoreError> {
+        Ok(other.same_bare(account) || self.roster_item(account.bare_str(), other.bare_str())?.from)
     }
 
     /// Presence of every available session of an account.
@@ -295,6 +322,50 @@ impl Core {
     pub fn presence_show(&mut self, account: &Jid, contact: &Jid) {
         for stanza in self.presences(account) {
             self.send(InFlight::promising(Stanza { to: Some(contact.clone()), ..stanza }));
+        }
+    }
+
+    /// Accounts with a contact whose row is not durable yet, and that contact. Should that fail, the contact may have
+    /// missed presence, and must have it again.
+    pub fn presence_unproven(&self) -> BTreeSet<(Jid, Jid)> {
+        let rows = self.view.unproven::<super::roster::Items>();
+        let jid = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|t| Jid::parse(t).ok());
+        rows.into_iter().filter_map(|(owner, sub)| Some((jid(owner)?, jid(sub)?))).collect()
+    }
+
+    /// Tells a contact anew who is there of an account that it may see.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn presence_again(&mut self, account: &Jid, contact: &Jid) -> Result<(), StoreError> {
+        if account.same_bare(contact) || self.roster_item(account.bare_str(), contact.bare_str())?.from {
+            let gone = Stanza::new(Kind::Presence(PresenceType::Unavailable));
+            self.send(InFlight::promising(gone.addressed(Some(account.clone()), Some(contact.clone()))));
+            self.presence_show(account, contact);
+        }
+        Ok(())
+    }
+
+    /// Asks for the presence of a contact on behalf of every available session of an account (section 4.3).
+    pub fn presence_probe(&mut self, account: &Jid, contact: &Jid) {
+        for id in self.sessions.of_where(account, |s| s.available.is_some()) {
+            let from = self.sessions.get(id).map(|s| s.jid.clone());
+            let probe = Stanza::new(Kind::Presence(PresenceType::Probe)).addressed(from, Some(contact.clone()));
+            self.send(InFlight::passing(probe));
+        }
+    }
+
+    /// Takes back the directed presence that sessions of an account have sent to addresses for which `covers` holds.
+    pub fn presence_withdraw_directed(&mut self, account: &Jid, covers: impl Fn(&Jid) -> bool) {
+        for id in self.sessions.of(account).to_vec() {
+            let Some(session) = self.sessions.get_mut(id) else { continue };
+            let from = session.jid.clone();
+            for to in session.directed.extract_if(.., |to| covers(to)).collect::<Vec<_>>() {
+                let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
+                // It leaves even if what it is taken back for fails in the end: it will not be said again.
+                let flight = InFlight::passing(stanza.addressed(Some(from.clone()), Some(to)));
+                self.send(InFlight { filters: Filters::In, ..flight });
+            }
         }
     }
 

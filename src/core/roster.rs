@@ -14,17 +14,26 @@ crate::record! {
     pub struct Item {
         /// What the user calls it; may be empty.
         pub name: String,
+        /// Group names, in the user's order.
         pub groups: Vec<String>,
+        /// See [`Subscription`].
         pub to: bool,
+        /// See [`Subscription`].
         pub from: bool,
+        /// See [`Subscription`].
         pub ask: bool,
+        /// See [`Subscription`].
         pub pending_in: bool,
+        /// See [`Subscription`].
         pub approved: bool,
         /// The user, or a subscription, has put it into the roster; false for one that has only asked.
         pub listed: bool,
     }
     /// Counts changes of one roster.
-    pub struct Version { pub number: u64 }
+    pub struct Version {
+        /// Grows by one each time.
+        pub number: u64,
+    }
 }
 
 /// Owner: the account. Sub key: the contact's bare address.
@@ -121,7 +130,9 @@ impl Core {
     /// Counts a change and sends it to all interested sessions (section 2.1.6).
     fn roster_push(&mut self, account: &Jid, contact: &Jid, item: Option<&Item>) -> Result<(), StoreError> {
         let owner = account.bare_str();
-        let number = self.view.get::<Versions>(owner, b"")?.map_or(0, |v| v.number) + 1;
+        // The first of an account is no version that an account of the same name before it can have had.
+        let first = || u64::try_from(self.now.wall_ms).unwrap_or(0);
+        let number = self.view.get::<Versions>(owner, b"")?.map_or_else(first, |v| v.number) + 1;
         self.view.put::<Versions>(owner, b"", &Version { number });
         let interested = self.sessions.of_where(account, |s| s.interested);
         if interested.is_empty() {
@@ -246,31 +257,28 @@ impl Core {
         if !item.listed {
             return Err(Condition::ItemNotFound.into());
         }
-        self.roster_end(account, contact, &item)?;
         let mut gone = Item::new();
         // A request that waits is not taken back by that.
         gone.pending_in = item.pending_in;
         self.roster_put(account, contact, &gone)?;
+        self.roster_end(account, contact, &item);
         Ok(())
     }
 
     /// Tells a contact that the account neither sees it nor is seen by it any more.
-    ///
-    /// # Errors
-    /// When storage cannot be read.
-    pub fn roster_end(&mut self, account: &Jid, contact: &Jid, item: &Item) -> Result<(), StoreError> {
-        let mut tell = |kind| {
+    pub fn roster_end(&mut self, account: &Jid, contact: &Jid, item: &Item) {
+        let tell = |kind| {
             let stanza = Stanza::new(Kind::Presence(kind)).addressed(Some(account.bare()), Some(contact.bare()));
-            self.send(InFlight::promising(stanza));
+            InFlight::promising(stanza)
         };
         if item.to || item.ask {
-            tell(PresenceType::Unsubscribe);
+            self.send(tell(PresenceType::Unsubscribe));
         }
         if item.from {
-            tell(PresenceType::Unsubscribed);
+            // While the contact is still subscribed (section 3.2.2).
             self.presence_withdraw(account, contact, Filters::Both);
+            self.send(tell(PresenceType::Unsubscribed));
         }
-        Ok(())
     }
 }
 

@@ -49,8 +49,8 @@ pub enum Verdict {
 /// The whole of section 8.5, with Table 1, on one screen.
 ///
 /// Where the RFC leaves a choice: a chat or normal message to a bare address goes to all sessions of the highest
-/// priority (section 8.5.2.1.1, case 1, as Prosody does; carbons serve the others); a chat message to a session that has
-/// gone is treated as one to the bare address, a normal one is returned.
+/// priority (section 8.5.2.1.1, case 1, as Prosody does; carbons serve the others); a chat message to a session that
+/// has gone is treated as one to the bare address, a normal one is returned.
 pub fn decide(kind: Kind, addressee: Addressee) -> Verdict {
     use Addressee::{Bare, FullAbsent, FullPresent, NoAccount};
     use MessageType::{Chat, Error, Groupchat, Headline, Normal};

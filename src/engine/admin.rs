@@ -21,7 +21,10 @@ pub struct Pending {
 
 crate::record! {
     /// Random bytes that are made once.
-    pub struct Secret { pub bytes: Vec<u8> }
+    pub struct Secret {
+        /// 32 of them.
+        pub bytes: Vec<u8>,
+    }
 }
 
 /// Owner: nobody. One row: the secret that salts of accounts which do not exist are made from.
@@ -152,7 +155,7 @@ impl Engine {
         let ticket = self.step("the deletion of an account", |core, modules| {
             let delete = |core: &mut crate::core::Core| {
                 for (contact, item) in core.roster(jid.bare_str())? {
-                    core.roster_end(&jid, &contact, &item)?;
+                    core.roster_end(&jid, &contact, &item);
                 }
                 core.account_delete(&jid)
             };

@@ -123,13 +123,15 @@ impl Engine {
             return false;
         }
         self.hash_ids += 1;
-        self.hashing.insert(self.hash_ids, owner);
+        self.hashing.push((self.hash_ids, owner));
         self.outputs.push_back(Output::Hash(HashJob { id: self.hash_ids, password, work }));
         true
     }
 
     pub(super) fn hashed(&mut self, result: HashResult) {
-        match (self.hashing.remove(&result.id), result.outcome) {
+        let at = self.hashing.iter().position(|(id, _)| *id == result.id);
+        let owner = at.map(|at| self.hashing.swap_remove(at).1);
+        match (owner, result.outcome) {
             (Some(HashOwner::Login(conn)), HashOutcome::Verified(right)) => {
                 let settings = self.core.settings.clone();
                 if let Some(c) = self.conns.get_mut(conn.0) {
@@ -206,12 +208,18 @@ impl Engine {
         }
         let lang = stanza.lang.clone().or(lang);
         let stanza = Stanza { from: Some(jid), lang, ..stanza };
+        let (original, durable) = (stanza.clone(), self.core.view.durable());
         let sound = self.step("a stanza", |core, modules| match refused {
             None => pipeline::from_session(core, modules, session, stanza),
             Some(condition) => core.refuse(&stanza, &condition.into()),
         });
-        if sound.is_none() {
-            self.fail(conn, StreamError::InternalServerError, None);
+        match sound {
+            None => self.fail(conn, StreamError::InternalServerError, None),
+            // What only passed has gone already; an answer of ours waits for all that it has read.
+            Some(ticket) if ticket > durable && (self.core.view.wrote() || self.answered.contains(&session)) => {
+                self.unproven.push_back((ticket, session, original));
+            }
+            Some(_) => {}
         }
     }
 

@@ -18,7 +18,10 @@ section! {
 
 crate::record! {
     /// Blocked addresses, as prepared texts, sorted.
-    pub struct List { pub jids: Vec<String> }
+    pub struct List {
+        /// Whole addresses.
+        pub jids: Vec<String>,
+    }
 }
 
 /// Owner: the account. One row, no sub key, so that a stanza costs one look-up.
@@ -71,34 +74,36 @@ impl Module for Blocking {
 
     fn filter_out(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
         let (Some(from), Some(to)) = (&flight.stanza.from, &flight.stanza.to) else { return Ok(Flow::Pass) };
-        if from.same_bare(to) || !is_blocked(core, from, to)? {
+        if from.same_bare(to) || !covers_any(&listed(core, from)?, to) {
             return Ok(Flow::Pass);
         }
         Ok(match flight.stanza.kind {
             // Of what the server sends by itself nobody needs to hear that it was blocked.
             Kind::Presence(_) if flight.origin.is_none() => Flow::Drop("to a blocked address"),
-            Kind::Presence(PresenceType::Unavailable | PresenceType::Error) => Flow::Drop("to a blocked address"),
-            Kind::Message(MessageType::Error) | Kind::Iq(IqType::Result | IqType::Error) => {
-                Flow::Drop("to a blocked address")
-            }
-            // Section 3.5.
-            Kind::Message(_) | Kind::Iq(_) | Kind::Presence(_) => Flow::Bounce(
-                StanzaError::from(Condition::NotAcceptable).with_application(ns::BLOCKING_ERRORS, "blocked"),
-            ),
+            Kind::Presence(PresenceType::Error)
+            | Kind::Message(MessageType::Error)
+            | Kind::Iq(IqType::Result | IqType::Error) => Flow::Drop("to a blocked address"),
+            // Section 3.3, example 11.
+            Kind::Message(_) | Kind::Iq(_) | Kind::Presence(_) => Flow::Bounce(StanzaError {
+                error_type: Some("cancel"),
+                ..StanzaError::from(Condition::NotAcceptable).with_application(ns::BLOCKING_ERRORS, "blocked")
+            }),
         })
     }
 
     fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
         let (Some(from), Some(to)) = (&flight.stanza.from, &flight.stanza.to) else { return Ok(Flow::Pass) };
-        if from.same_bare(to) || !is_blocked(core, to, from)? {
+        if from.same_bare(to) {
             return Ok(Flow::Pass);
         }
-        // Section 3.4: as if the account were offline for the sender.
+        let list = listed(core, to)?;
+        if !covers_any(&list, from) && !is_invited_by_one_of(&list, &flight.stanza) {
+            return Ok(Flow::Pass);
+        }
+        // Section 3.3: as if the account were offline for the sender.
         Ok(match flight.stanza.kind {
             Kind::Presence(_) => Flow::Drop("from a blocked address"),
-            Kind::Message(MessageType::Error | MessageType::Groupchat | MessageType::Headline) => {
-                Flow::Drop("from a blocked address")
-            }
+            Kind::Message(MessageType::Error | MessageType::Headline) => Flow::Drop("from a blocked address"),
             Kind::Iq(IqType::Result | IqType::Error) => Flow::Drop("from a blocked address"),
             Kind::Message(_) | Kind::Iq(_) => Flow::Bounce(Condition::ServiceUnavailable.into()),
         })
@@ -123,21 +128,21 @@ impl Blocking {
             return Err(Condition::NotAllowed.because("An account cannot block itself."));
         }
         let mut list = blocked(core, request.owner)?;
-        let added: Vec<Jid> = named.into_iter().filter(|jid| !list.contains(jid.as_str())).collect();
-        list.extend(added.iter().map(|jid| jid.as_str().to_string()));
+        list.extend(named.iter().map(|jid| jid.as_str().to_string()));
         if list.len() > core.settings.limits.blocklist_max as usize {
             return Err(Condition::ResourceConstraint.because("The list of blocked addresses is full."));
         }
         // Those who see the account see it leave.
-        for contact in seen_by(core, request.owner, &added)? {
+        for contact in seen_by(core, request.owner, &named)? {
             core.presence_withdraw(request.owner, &contact, Filters::In);
         }
+        core.presence_withdraw_directed(request.owner, |to| named.iter().any(|jid| covers(jid.as_str(), to)));
         put(core, request.owner, &list);
-        self.push(core, request.owner, "block", &added);
+        self.push(core, request.owner, "block", &named);
         Ok(Answer::Empty)
     }
 
-    /// Section 3.6; without items, of all.
+    /// Section 3.4; without items section 3.5, of all.
     fn unblock(&self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let named = named(request)?;
         let mut list = blocked(core, request.owner)?;
@@ -150,13 +155,20 @@ impl Blocking {
         for contact in seen_by(core, request.owner, &removed)? {
             core.presence_show(request.owner, &contact);
         }
+        // What contacts have said meanwhile was dropped, so they are asked.
+        for (contact, item) in core.roster(request.owner.bare_str())? {
+            if item.to && removed.iter().any(|jid| covers(jid.as_str(), &contact)) {
+                core.presence_probe(request.owner, &contact);
+            }
+        }
         self.push(core, request.owner, "unblock", &named);
         Ok(Answer::Empty)
     }
 
     /// Tells all interested sessions.
     fn push(&self, core: &mut Core, owner: &Jid, name: &str, jids: &[Jid]) {
-        let sessions: Vec<_> = core.sessions.of(owner).iter().copied().filter(|s| self.interested.contains(s)).collect();
+        let mut sessions = core.sessions.of(owner).to_vec();
+        sessions.retain(|session| self.interested.contains(session));
         if sessions.is_empty() {
             return;
         }
@@ -185,9 +197,12 @@ fn named(request: &Request<'_>) -> Result<Vec<Jid>, StanzaError> {
     Ok(jids)
 }
 
+fn listed(core: &mut Core, account: &Jid) -> Result<Vec<String>, StoreError> {
+    Ok(core.view.get::<Blocklists>(account.bare_str(), b"")?.map(|list| list.jids).unwrap_or_default())
+}
+
 fn blocked(core: &mut Core, account: &Jid) -> Result<BTreeSet<String>, StoreError> {
-    let list = core.view.get::<Blocklists>(account.bare_str(), b"")?;
-    Ok(list.map(|l| l.jids.into_iter().collect()).unwrap_or_default())
+    Ok(listed(core, account)?.into_iter().collect())
 }
 
 fn put(core: &mut Core, account: &Jid, list: &BTreeSet<String>) {
@@ -199,30 +214,39 @@ fn put(core: &mut Core, account: &Jid, list: &BTreeSet<String>) {
     }
 }
 
-/// Section 3.1: a full address, a bare one, a domain with resource or a domain, whichever is in the list.
-fn is_blocked(core: &mut Core, account: &Jid, other: &Jid) -> Result<bool, StoreError> {
-    let Some(list) = core.view.get::<Blocklists>(account.bare_str(), b"")? else { return Ok(false) };
-    let domain_resource = other.resource().map(|r| format!("{}/{r}", other.domain()));
-    let matches = |jid: &String| {
-        jid == other.as_str()
-            || jid == other.bare_str()
-            || jid == other.domain()
-            || domain_resource.as_ref() == Some(jid)
-    };
-    Ok(list.jids.iter().any(matches))
+/// Section 6: a full address names itself, a bare one all of its resources, a domain all that is of it.
+fn covers(blocked: &str, other: &Jid) -> bool {
+    blocked == other.as_str() || blocked == other.bare_str() || blocked == other.domain()
 }
 
-/// Contacts that see the account's presence and are covered by the addresses.
-fn seen_by(core: &mut Core, account: &Jid, jids: &[Jid]) -> Result<Vec<Jid>, StoreError> {
-    let covers = |jid: &Jid, contact: &Jid| {
-        jid.bare_str() == contact.bare_str() || (jid.node().is_none() && jid.domain() == contact.domain())
-    };
-    let roster = core.roster(account.bare_str())?;
-    Ok(roster
-        .into_iter()
-        .filter(|(contact, item)| item.from && jids.iter().any(|jid| covers(jid, contact)))
-        .map(|(contact, _)| contact)
-        .collect())
+fn covers_any(list: &[String], other: &Jid) -> bool {
+    list.iter().any(|blocked| covers(blocked, other))
+}
+
+/// A room passes on invitations (XEP-0045 section 7.8.2); who invites must not get around the list by that.
+fn is_invited_by_one_of(list: &[String], stanza: &Stanza) -> bool {
+    if list.is_empty() || !matches!(stanza.kind, Kind::Message(_)) {
+        return false;
+    }
+    let invite = stanza.child(ns::MUC_USER, "x").and_then(|x| x.child(ns::MUC_USER, "invite"));
+    let from = invite.and_then(|i| i.attr("from")).and_then(|from| Jid::parse(from).ok());
+    from.is_some_and(|from| covers_any(list, &from))
+}
+
+/// Who sees the account's presence and is named by the addresses: contacts, or single resources of them.
+fn seen_by(core: &mut Core, account: &Jid, jids: &[Jid]) -> Result<BTreeSet<Jid>, StoreError> {
+    let mut seen = BTreeSet::new();
+    for (contact, item) in core.roster(account.bare_str())? {
+        if !item.from {
+            continue;
+        }
+        if jids.iter().any(|jid| covers(jid.as_str(), &contact)) {
+            seen.insert(contact);
+        } else {
+            seen.extend(jids.iter().filter(|jid| jid.same_bare(&contact)).cloned());
+        }
+    }
+    Ok(seen)
 }
 
 fn items(list: &BTreeSet<String>, b: &mut Builder) {

@@ -22,7 +22,7 @@ pub struct Carbons {
 }
 
 impl Module for Carbons {
-    const XEPS: &'static [Xep] = &[Xep { number: 280, version: "1.0.1" }, Xep { number: 334, version: "0.4.0" }];
+    const XEPS: &'static [Xep] = &[Xep { number: 280, version: "1.0.1" }, Xep { number: 334, version: "1.0.0" }];
     const HOST_FEATURES: &'static [&'static str] = &[ns::CARBONS, ns::CARBONS_RULES];
     const IQ: &'static [IqRoute] = &[(Scope::Account, ns::CARBONS, "enable"), (Scope::Account, ns::CARBONS, "disable")];
     type Config = Config;
@@ -87,7 +87,7 @@ impl Module for Carbons {
     }
 }
 
-/// Section 6.1 with its exceptions. The error is the reason.
+/// Section 6.1. The error is the reason.
 fn eligible(dir: Dir, flight: &InFlight) -> Result<(), &'static str> {
     let stanza = &flight.stanza;
     let Kind::Message(kind) = stanza.kind else { return Err("not a message") };
@@ -102,19 +102,71 @@ fn eligible(dir: Dir, flight: &InFlight) -> Result<(), &'static str> {
     if root.has_child(ns::CARBONS, "private") {
         return Err("private");
     }
-    if root.has_child(ns::HINTS, "no-copy") {
+    // Hints in an error are those of what it answers (XEP-0334 section 5).
+    if kind != MessageType::Error && root.has_child(ns::HINTS, "no-copy") {
         return Err("hint no-copy");
     }
-    // A private message in a room belongs to the client that is in it; invitations belong to all.
     let room = root.child(ns::MUC_USER, "x");
-    if room.is_some_and(|x| !x.has_child(ns::MUC_USER, "invite")) && kind != MessageType::Normal {
-        return Err("private message in a room");
-    }
+    let invites = room.is_some_and(|x| x.has_child(ns::MUC_USER, "invite")) || root.has_child(ns::CONFERENCE, "x");
+    let from_full = stanza.from.as_ref().is_some_and(|from| !from.is_bare());
     match kind {
+        MessageType::Groupchat => Err("groupchat"),
+        // It answers something that was copied, or that this server cannot know of. A client ignores an error too many,
+        // but one too few hides from it that a message has failed.
+        MessageType::Error => Ok(()),
+        // The room itself sends these to each client that is in it.
+        _ if dir == Dir::Received && room.is_some() && !invites && from_full => Err("private message in a room"),
         MessageType::Chat => Ok(()),
-        MessageType::Normal if root.has_child(ns::CLIENT, "body") || room.is_some() => Ok(()),
-        MessageType::Error if dir == Dir::Received => Ok(()),
-        MessageType::Normal => Err("normal without a body"),
-        MessageType::Groupchat | MessageType::Headline | MessageType::Error => Err("its type"),
+        MessageType::Normal if root.has_child(ns::CLIENT, "body") => Ok(()),
+        _ if invites || root.children().any(|c| MESSAGING.contains(&c.ns())) => Ok(()),
+        MessageType::Normal | MessageType::Headline => Err("no payload of instant messaging"),
+    }
+}
+
+/// What section 6.1 calls payload typically used in instant messaging.
+const MESSAGING: [&str; 3] = [ns::CHAT_STATES, ns::RECEIPTS, ns::CHAT_MARKERS];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml::Builder;
+
+    fn copied(dir: Dir, kind: MessageType, from: &str, build: impl FnOnce(&mut Builder)) -> bool {
+        let jid = |text: &str| Some(Jid::parse(text).unwrap());
+        let stanza = Stanza::build(Kind::Message(kind), build).addressed(jid(from), jid("b@h/1"));
+        eligible(dir, &InFlight::passing(stanza)).is_ok()
+    }
+
+    #[test]
+    fn instant_messaging_is_copied_whatever_its_type() {
+        use MessageType::{Chat, Groupchat, Headline, Normal};
+        let leaf = |ns: &'static str, name: &'static str| move |b: &mut Builder| _ = b.open(ns, name).close();
+        let rows = [
+            (Normal, ns::CLIENT, "body", true),
+            (Normal, ns::RECEIPTS, "received", true),
+            (Normal, ns::CHAT_MARKERS, "displayed", true),
+            (Normal, ns::CONFERENCE, "x", true),
+            (Normal, "urn:x", "x", false),
+            (Chat, "urn:x", "x", true),
+            (Chat, ns::HINTS, "no-copy", false),
+            (Chat, ns::CARBONS, "private", false),
+            (Headline, ns::CLIENT, "body", false),
+            (Groupchat, ns::CLIENT, "body", false),
+            (MessageType::Error, ns::HINTS, "no-copy", true),
+        ];
+        for (kind, space, name, expected) in rows {
+            assert_eq!(copied(Dir::Received, kind, "a@h/1", leaf(space, name)), expected, "{kind:?} {name}");
+        }
+    }
+
+    #[test]
+    fn of_rooms_only_invitations_and_what_one_sends_are_copied() {
+        let plain = |b: &mut Builder| _ = b.open(ns::MUC_USER, "x").close();
+        let invite = |b: &mut Builder| _ = b.open(ns::MUC_USER, "x").open(ns::MUC_USER, "invite").close().close();
+        assert!(!copied(Dir::Received, MessageType::Chat, "room@h/nick", plain));
+        assert!(!copied(Dir::Received, MessageType::Normal, "room@h/nick", plain));
+        assert!(!copied(Dir::Received, MessageType::Normal, "room@h", plain));
+        assert!(copied(Dir::Received, MessageType::Normal, "room@h", invite));
+        assert!(copied(Dir::Sent, MessageType::Chat, "a@h/1", plain));
     }
 }

@@ -47,12 +47,11 @@ impl Module for ServiceDiscovery {
             return Err(Condition::BadRequest.into());
         }
         let is_host = request.owner.node().is_none();
-        if !is_host && !request.is_own() {
-            // XEP-0030 section 8: only those who may see the account's presence.
-            let asker = request.stanza.from.as_ref().map(|j| j.bare_str().to_string()).unwrap_or_default();
-            if !core.roster_item(request.owner.bare_str(), &asker)?.from {
-                return Err(Condition::ServiceUnavailable.into());
-            }
+        if !is_host && !request.asker_sees_owner(core)? {
+            // XEP-0030 section 8: only those who may see the account's presence. It wants an empty list of items where
+            // RFC 6121 section 8.5.1 wants this error for an account that does not exist; what matters to both is that
+            // the two cases look alike.
+            return Err(Condition::ServiceUnavailable.into());
         }
         let node = request.child.attr("node");
         if request.child.ns() == ns::DISCO_ITEMS {
@@ -74,7 +73,7 @@ impl Module for ServiceDiscovery {
 }
 
 impl ServiceDiscovery {
-    /// A host's services; an account's available resources (section 4.3 leaves it to the server what is an item).
+    /// A host's services; an account's available resources (section 4.1).
     fn items(&self, core: &Core, request: &Request<'_>) -> Answer {
         if request.owner.node().is_none() && self.items.is_empty() {
             return Answer::Result(Element::empty(ns::DISCO_ITEMS, "query"));

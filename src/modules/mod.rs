@@ -11,7 +11,7 @@ use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::setting::{Section, nearest};
-use crate::stanza::StanzaError;
+use crate::stanza::{Condition, StanzaError};
 use crate::xml::Element;
 
 /// A specification that a module follows.
@@ -111,7 +111,7 @@ pub trait Module: Sized {
     /// Answers a request that [`Module::IQ`] names.
     fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let _ = (core, request);
-        Ok(Answer::Done)
+        Err(Condition::ServiceUnavailable.into())
     }
 
     /// Phase *filter out*: a stanza leaves a local account.

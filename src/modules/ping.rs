@@ -25,12 +25,12 @@ impl Module for Ping {
         Self
     }
 
-    fn iq(&mut self, _: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
+    fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         if request.is_set {
             return Err(Condition::BadRequest.into());
         }
-        // Another's account does not tell whether it is there.
-        if request.owner.node().is_some() && !request.is_own() {
+        // An account does not tell strangers whether it is there (section 7).
+        if request.owner.node().is_some() && !request.asker_sees_owner(core)? {
             return Err(Condition::ServiceUnavailable.into());
         }
         Ok(Answer::Empty)

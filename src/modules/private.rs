@@ -14,7 +14,10 @@ section! {
 
 crate::record! {
     /// One element as XML.
-    pub struct Stored { pub xml: String }
+    pub struct Stored {
+        /// As text.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. Sub key: namespace, a zero byte, name.
@@ -47,7 +50,9 @@ impl Module for Private {
         let owner = request.owner.bare_str();
         let children: Vec<_> = request.child.children().collect();
         if children.is_empty() {
-            return Err(Condition::BadRequest.because("The query names no element."));
+            // Section 2.3 has one error for each.
+            let condition = if request.is_set { Condition::NotAcceptable } else { Condition::BadRequest };
+            return Err(condition.because("The query names no element."));
         }
         // Section 2.3: a namespace of its own.
         if children.iter().any(|c| c.ns().is_empty() || c.ns() == ns::PRIVATE || c.ns() == ns::CLIENT) {

@@ -14,7 +14,10 @@ section! {
 
 crate::record! {
     /// A vCard as XML.
-    pub struct Stored { pub xml: String }
+    pub struct Stored {
+        /// As text.
+        pub xml: String,
+    }
 }
 
 /// Owner: the account. One row, no sub key.
@@ -29,7 +32,7 @@ impl Table for VCards {
 pub struct VCard;
 
 impl Module for VCard {
-    const XEPS: &'static [Xep] = &[Xep { number: 54, version: "1.2" }];
+    const XEPS: &'static [Xep] = &[Xep { number: 54, version: "1.3.0" }];
     const HOST_FEATURES: &'static [&'static str] = &[ns::VCARD];
     const ACCOUNT_FEATURES: &'static [&'static str] = &[ns::VCARD];
     const TABLES: &'static [TableInfo] = &[TableInfo { id: VCards::ID, name: VCards::NAME }];
@@ -46,13 +49,13 @@ impl Module for VCard {
             let stored = core.view.get::<VCards>(owner, b"")?;
             return match stored.and_then(|s| crate::xml::parse(&s.xml).ok()) {
                 Some(vcard) => Ok(Answer::Result(vcard)),
-                // Section 3.1: one's own is empty, another's is not found; both are allowed, and this tells nothing.
+                // Section 3.1 allows an empty one. Section 3.3: of others the same error as when there is no account.
                 None if request.is_own() => Ok(Answer::Result(Element::empty(ns::VCARD, "vCard"))),
-                None => Err(Condition::ItemNotFound.into()),
+                None => Err(Condition::ServiceUnavailable.into()),
             };
         }
         if !request.is_own() {
-            // Section 3.3.
+            // Section 3.2.
             return Err(Condition::Forbidden.into());
         }
         let xml = request.child.to_xml();

@@ -1,7 +1,24 @@
-//! Sockets, TLS and certificates: the shell around the engine.
+//! The shell around the engine: sockets, TLS and certificates, threads, signals, real time, the log.
+//!
+//! [`serve`] opens everything that can fail, in an order that lets each failure be told before anything is changed, and
+//! then runs the [`shell`]'s loop on the calling thread, the worker. Beside it run the storage writer, the password
+//! hasher ([`threads`]) and async-io's helper, which sleeps.
 
+pub mod admin;
+pub mod bell;
 mod cert_folder;
 pub mod certs;
+pub mod clock;
+pub mod conn;
 pub mod idna;
+pub mod listen;
+pub mod log;
+mod self_signed;
+mod serve;
+pub mod shell;
+pub mod signals;
+pub mod threads;
 pub mod tls;
 pub mod x509;
+
+pub use serve::{Handle, OnReady, ServeError, ServeOptions, Serving, serve};

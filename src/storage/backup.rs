@@ -68,7 +68,8 @@ pub struct Entry {
 /// Writes what the store holds now.
 ///
 /// # Errors
-/// When the store cannot be read or `out` cannot be written; what was written is no backup then, and [`verify`] says so.
+/// When the store cannot be read or `out` cannot be written; what was written is no backup then, and [`verify`] says
+/// so.
 pub fn create(reader: &dyn Reader, wall_ms: i64, out: &mut dyn Write) -> Result<Summary, StoreError> {
     let failed = |error| io_error("the backup", "cannot be written", error);
     let snapshot = reader.snapshot()?;
@@ -88,8 +89,8 @@ pub fn create(reader: &dyn Reader, wall_ms: i64, out: &mut dyn Write) -> Result<
     Ok(Summary { schema: SCHEMA, made_ms: wall_ms, rows, bytes })
 }
 
-/// Makes a backup in `folder`, which is made when there is none, under a name with the time. It is there whole or not at
-/// all, also behind a crash. Then deletes those that need not be kept.
+/// Makes a backup in `folder`, which is made when there is none, under a name with the time. It is there whole or not
+/// at all, also behind a crash. Then deletes those that need not be kept.
 ///
 /// # Errors
 /// As [`create`], and when one is being made there already.
@@ -189,8 +190,8 @@ pub fn verify(input: &mut dyn Read) -> Result<Summary, StoreError> {
 /// place at the end, in one step. Where there is a store already, it is replaced only if `replace` says so.
 ///
 /// # Errors
-/// As [`verify`]; [`StoreError::Exists`], [`StoreError::Locked`] when a server runs, [`StoreError::Full`]. What was there
-/// is still there then.
+/// As [`verify`]; [`StoreError::Exists`], [`StoreError::Locked`] when a server runs, [`StoreError::Full`]. What was
+/// there is still there then.
 pub fn restore(input: &mut dyn Read, path: &Path, options: RedbOptions, replace: bool) -> Result<Summary, StoreError> {
     let name = path.display().to_string();
     let _lock = file::lock(path)?;

@@ -406,7 +406,11 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_byte_is_read_without_a_panic(value in outer(), at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        fn a_changed_byte_is_read_without_a_panic(
+            value in outer(),
+            at in any::<prop::sample::Index>(),
+            to in any::<u8>(),
+        ) {
             let mut bytes = to_bytes(&value);
             let at = at.index(bytes.len());
             bytes[at] = to;

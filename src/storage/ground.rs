@@ -1,5 +1,5 @@
-//! The ground that the store's file stands on: room that is really there, growth that is refused in time, and syncs that
-//! are believed once.
+//! The ground that the store's file stands on: room that is really there, growth that is refused in time, and syncs
+//! that are believed once.
 //!
 //! redb asks for growth in the middle of a transaction, makes the file sparse, and answers nothing any more once a call
 //! has failed. So three things are done here.

@@ -4,8 +4,8 @@
 //! has written. Writes leave as a [`Batch`] for each tick; the storage thread ([`run`]) commits all that wait in one
 //! durable transaction and reports how far it got. Nothing here waits for a disk but that thread.
 //!
-//! A key is `owner ++ 0x00 ++ table ++ sub key`. The owner is a text (a bare JID, a host), the table a byte, the sub key
-//! whatever the table says; numbers in it are big-endian so that they sort.
+//! A key is `owner ++ 0x00 ++ table ++ sub key`. The owner is a text (a bare JID, a host), the table a byte, the sub
+//! key whatever the table says; numbers in it are big-endian so that they sort.
 
 pub mod backup;
 pub mod codec;

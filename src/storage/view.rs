@@ -170,6 +170,11 @@ impl View {
         self.read = Ticket(0);
     }
 
+    /// True when the input at hand has written something.
+    pub fn wrote(&self) -> bool {
+        self.wrote
+    }
+
     /// What an output of this input must wait for if it shows stored state: the tick's batch when the input has
     /// written, else the newest batch on its way whose rows it has read, else nothing (0).
     pub fn ticket(&self) -> Ticket {
@@ -252,6 +257,13 @@ impl View {
         self.snapshot = None;
         self.snapshot = Some(self.reader.snapshot()?);
         Ok(())
+    }
+
+    /// Owner and sub key of the rows of a table that were written and are not known to be durable.
+    pub fn unproven<T: Table>(&self) -> Vec<(&[u8], &[u8])> {
+        let parts = |key: &'_ Arc<[u8]>| key.iter().position(|byte| *byte == 0);
+        let keys = self.pending.keys().filter_map(|key| key.split_at_checked(parts(key)?));
+        keys.filter_map(|(owner, rest)| Some((owner, rest.strip_prefix(&[0, T::ID])?))).collect()
     }
 
     /// The newest ticket that is durable.
@@ -410,7 +422,8 @@ impl View {
     fn set_key(&mut self, owner: &str, table: Option<u8>, sub: &[u8]) {
         self.key.clear();
         self.key.extend_from_slice(owner.as_bytes());
-        // No address has a byte 0, as stringprep forbids it. Were there one, 0xff, which no text has, keeps owners apart.
+        // No address has a byte 0, as stringprep forbids it. Were there one, 0xff, which no text has, keeps owners
+        // apart.
         for byte in &mut self.key {
             if *byte == 0 {
                 *byte = 0xff;

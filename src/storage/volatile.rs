@@ -1,11 +1,11 @@
 //! The store in memory, with a snapshot of it on the disk, for flash that must not wear.
 //!
-//! The snapshot is a [backup](super::backup), written whole, read again and checked before it takes the place of the one
-//! before. It is written when [`Writer::flush`] is called, and loaded at the start. What was written since is lost with
-//! the process; [`Mode::Volatile`](super::Mode::Volatile) says when it is written.
+//! The snapshot is a [backup](super::backup), written whole, read again and checked before it takes the place of the
+//! one before. It is written when [`Writer::flush`] is called, and loaded at the start. What was written since is lost
+//! with the process; [`Mode::Volatile`](super::Mode::Volatile) says when it is written.
 //!
-//! In memory the store is the same as on a disk, in pages, so that a snapshot costs nothing to take and nothing is copied
-//! while it is written. It takes about twice the bytes of its rows.
+//! In memory the store is the same as on a disk, in pages, so that a snapshot costs nothing to take and nothing is
+//! copied while it is written. It takes about twice the bytes of its rows.
 
 use super::file;
 use super::ground::{Medium, Place};

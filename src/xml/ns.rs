@@ -48,7 +48,7 @@ pub const CAPS: &str = "http://jabber.org/protocol/caps";
 pub const OFFLINE: &str = "msgoffline";
 /// XEP-0191.
 pub const BLOCKING: &str = "urn:xmpp:blocking";
-/// XEP-0191 section 3.5.
+/// XEP-0191 section 3.3.
 pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
 /// XEP-0198.
 pub const SM: &str = "urn:xmpp:sm:3";
@@ -62,12 +62,18 @@ pub const DELAY: &str = "urn:xmpp:delay";
 pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// XEP-0085.
 pub const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
+/// XEP-0184.
+pub const RECEIPTS: &str = "urn:xmpp:receipts";
+/// XEP-0249.
+pub const CONFERENCE: &str = "jabber:x:conference";
 /// XEP-0280.
 pub const CARBONS: &str = "urn:xmpp:carbons:2";
-/// XEP-0280 section 10.1.
+/// XEP-0280 section 6.2.
 pub const CARBONS_RULES: &str = "urn:xmpp:carbons:rules:0";
 /// XEP-0297.
 pub const FORWARD: &str = "urn:xmpp:forward:0";
+/// XEP-0333.
+pub const CHAT_MARKERS: &str = "urn:xmpp:chat-markers:0";
 /// XEP-0334.
 pub const HINTS: &str = "urn:xmpp:hints";
 /// XEP-0359.

@@ -1,6 +1,6 @@
-//! A disk for tests: it knows what a power cut would leave, has as much place as it is told, and fails one call when told
-//! to. A sync that fails loses what was to be synced, for good, and goes on showing it, as the page cache of a system
-//! does.
+//! A disk for tests: it knows what a power cut would leave, has as much place as it is told, and fails one call when
+//! told to. A sync that fails loses what was to be synced, for good, and goes on showing it, as the page cache of a
+//! system does.
 
 use couplet::storage::{Medium, Place};
 use redb::StorageBackend;

@@ -43,7 +43,7 @@ impl Running {
 
 #[test]
 fn on_a_full_disk_all_rows_can_be_deleted_and_the_room_is_used_again() {
-    for bytes in [30, 3000, 250_000] {
+    for bytes in [30, 8000, 250_000] {
         let disk = Disk::default();
         let mut running = open_with(&disk, 0);
         running.commit(|view| view.put::<Numbers>("count", b"", &1)).unwrap();
@@ -54,7 +54,7 @@ fn on_a_full_disk_all_rows_can_be_deleted_and_the_room_is_used_again() {
             let put = |view: &mut View| (0..n).for_each(|i| view.put::<Notes>("romeo", &i.to_be_bytes(), &note(bytes)));
             running.commit(put).unwrap();
             running.fill("large", 200_000);
-            running.fill("small", 3000);
+            running.fill("small", 8000);
         }
         assert!(disk.taken() <= 4 * MB);
         let stored = rows(&*running.reader).len();
@@ -67,7 +67,16 @@ fn on_a_full_disk_all_rows_can_be_deleted_and_the_room_is_used_again() {
             assert_eq!(done, Ok(()), "{i} of {n} rows of {bytes} bytes");
         }
         assert_eq!(rows(&*running.reader).len(), stored - n as usize);
-        let again = running.fill("romeo", bytes.max(3000));
+        if bytes == 8000 {
+            // Far from each other, in one batch.
+            let n = running.fill("romeo", bytes);
+            let far = |view: &mut View| {
+                (0..60).for_each(|i| view.delete::<Notes>("romeo", &(i * n / 60).to_be_bytes()));
+            };
+            assert_eq!(running.commit(far), Ok(()));
+            (0..n).for_each(|i| running.commit(|view| view.delete::<Notes>("romeo", &i.to_be_bytes())).unwrap());
+        }
+        let again = running.fill("romeo", bytes.max(8000));
         assert!(bytes < 100 || again >= n * 8 / 10, "{again} of {n} rows of {bytes} bytes");
     }
 }
@@ -90,7 +99,7 @@ fn a_refusal_opens_nothing_again_and_ends_no_snapshot() {
     let disk = Disk::default();
     let mut running = open_with(&disk, 0);
     disk.set_place(4 * MB);
-    let n = running.fill("romeo", 3000);
+    let n = running.fill("romeo", 10_000);
     let (closes, snapshot) = (disk.closes(), running.reader.snapshot().unwrap());
     for _ in 0..10 {
         assert_eq!(running.commit(|view| view.put::<Notes>("juliet", b"", &note(3000))), Err(StoreError::Full));
@@ -110,7 +119,7 @@ fn what_snapshots_keep_does_not_stop_deletes() {
     let disk = Disk::default();
     let mut running = open_with(&disk, 0);
     disk.set_place(4 * MB);
-    let n = running.fill("romeo", 3000);
+    let n = running.fill("romeo", 10_000);
     let _kept = running.reader.snapshot().unwrap();
     for i in 0..n {
         assert_eq!(running.commit(|view| view.delete::<Notes>("romeo", &i.to_be_bytes())), Ok(()), "{i} of {n}");
@@ -122,7 +131,7 @@ fn a_server_that_starts_on_a_full_disk_deletes_too() {
     let disk = Disk::default();
     let mut running = open_with(&disk, 0);
     disk.set_place(4 * MB);
-    let n = running.fill("romeo", 3000);
+    let n = running.fill("romeo", 10_000);
     for i in 0..n {
         if i % 50 == 0 {
             // What is free on the disk is somebody else's while no server runs.
@@ -132,26 +141,26 @@ fn a_server_that_starts_on_a_full_disk_deletes_too() {
         }
         assert_eq!(running.commit(|view| view.delete::<Notes>("romeo", &i.to_be_bytes())), Ok(()), "{i} of {n}");
     }
-    running.commit(|view| view.put::<Notes>("romeo", b"", &note(3000))).unwrap();
+    running.commit(|view| view.put::<Notes>("romeo", b"", &note(10_000))).unwrap();
 }
 
 #[test]
 fn a_size_is_kept_as_a_full_disk_is() {
     let disk = Disk::default();
     let mut running = open_with(&disk, 5 * MB);
-    let n = running.fill("romeo", 3000);
-    assert!(disk.taken() <= 5 * MB && u64::from(n) * 3000 > 2 * MB, "{n} rows, {} bytes", disk.taken());
+    let n = running.fill("romeo", 10_000);
+    assert!(disk.taken() <= 5 * MB && u64::from(n) * 10_000 > MB, "{n} rows, {} bytes", disk.taken());
     drop(running);
     running = open_with(&disk, 5 * MB);
     for i in 0..n {
         running.commit(|view| view.delete::<Notes>("romeo", &i.to_be_bytes())).unwrap();
     }
-    let again = running.fill("romeo", 3000);
+    let again = running.fill("romeo", 10_000);
     assert!(again >= n * 9 / 10 && disk.taken() <= 5 * MB, "{again} of {n}");
     drop(running);
     let mut running = open_with(&disk, 0);
     for i in 0..n {
-        running.commit(|view| view.put::<Notes>("juliet", &i.to_be_bytes(), &note(3000))).unwrap();
+        running.commit(|view| view.put::<Notes>("juliet", &i.to_be_bytes(), &note(10_000))).unwrap();
     }
 }
 

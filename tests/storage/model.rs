@@ -88,7 +88,7 @@ fn play(steps: Vec<Step>, open: impl Fn() -> Store, fail: impl Fn(u32), heal: im
     let mut model = Model::default();
     let mut queue: Vec<Batch> = Vec::new();
     for step in steps {
-        let Some(Running { reader, writer, view }) = &mut running else { unreachable!() };
+        let Some(Running { writer, view, .. }) = &mut running else { unreachable!() };
         match step {
             Step::Note(owner, sub, value) => {
                 let owner = OWNERS[owner];
@@ -195,6 +195,7 @@ proptest! {
     #[test]
     fn the_view_on_a_file_is_the_model(steps in prop::collection::vec(step(), 0..60)) {
         let disk = Disk::default();
-        play(steps, || open(&disk).unwrap(), |n| disk.fail(n, ErrorKind::Other), || disk.heal(), || disk.drop_page_cache());
+        let fail = |n| disk.fail(n, ErrorKind::Other);
+        play(steps, || open(&disk).unwrap(), fail, || disk.heal(), || disk.drop_page_cache());
     }
 }

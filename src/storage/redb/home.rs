@@ -10,8 +10,8 @@ use std::io::Read;
 const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("meta");
 const SCHEMA_KEY: &str = "schema";
 
-/// Brings the rows of one schema to the next, in the transaction that opens the file. Tables that were there are left as
-/// they are unless the step says so; a row that cannot be read is [`redb::Error::Corrupted`].
+/// Brings the rows of one schema to the next, in the transaction that opens the file. Tables that were there are left
+/// as they are unless the step says so; a row that cannot be read is [`redb::Error::Corrupted`].
 type Migration = fn(&mut Table<'_, &'static [u8], &'static [u8]>) -> Result<(), redb::Error>;
 
 /// The step from schema 1 to 2, then from 2 to 3, up to [`SCHEMA`].
@@ -111,17 +111,24 @@ impl Home {
         let ground = Ground::new(medium, Bounds { headroom: 0, ..self.bounds() }).map_err(failed)?;
         let built = guarded(&self.name, || {
             let failed = |error: redb::Error| store_error(&self.name, error);
-            let database = self.builder().create_with_backend(ground.clone()).map_err(|error| failed(error.into()))?;
+            let database = self.builder().create_with_backend(ground.clone());
+            let mut database = database.map_err(|error| failed(error.into()))?;
             let mut transaction = database.begin_write().map_err(|error| failed(error.into()))?;
             transaction.set_quick_repair(true);
             let mut table = transaction.open_table(DATA).map_err(|error| failed(error.into()))?;
+            let mut rows = 0u64;
             let made = feed(&mut |key, value| {
+                rows += 1;
                 table.insert(key, value).map_err(|error| failed(error.into()))?;
                 if ground.refused() { Err(StoreError::Full) } else { Ok(()) }
             })?;
             drop(table);
             put_schema(&transaction, schema).map_err(failed)?;
             transaction.commit().map_err(|error| failed(error.into()))?;
+            if rows > 0 {
+                // Growing by doubles has left some pages far behind the others.
+                database.compact().map_err(|error| failed(error.into()))?;
+            }
             database.close().map_err(|error| failed(error.into()))?;
             Ok(made)
         });

@@ -1,7 +1,7 @@
 //! The writer: a commit, and what it does when there is no room for it.
 
 use super::super::ground::Ground;
-use super::super::{BEHIND_ALL, Batch, Reader, Snapshot, Stats, StoreError, Writer};
+use super::super::{BEHIND_ALL, Batch, Reader, Stats, StoreError, Writer};
 use super::home::Open;
 use super::{DATA, RedbReader, SCHEMA, Shared, guarded, io_error, store_error};
 use redb::{Durability, ReadableDatabase, ReadableTableMetadata, TableDefinition, WriteTransaction};
@@ -68,8 +68,8 @@ impl Writer for RedbWriter {
 }
 
 impl RedbWriter {
-    /// Copies all rows to a second file, which then takes the place of the first. Readers go on with that meanwhile, and
-    /// nobody else writes. A crash leaves one or the other.
+    /// Copies all rows to a second file, which then takes the place of the first. Readers go on with that meanwhile,
+    /// and nobody else writes. A crash leaves one or the other.
     fn compact_beside(&self) -> Result<(), StoreError> {
         let home = self.0.state().home.clone();
         let snapshot = RedbReader(self.0.clone()).snapshot()?;
@@ -88,7 +88,8 @@ impl RedbWriter {
         replaced
     }
 
-    /// As redb does it, which takes little room and keeps readers waiting. After a crash the next start repairs the file.
+    /// As redb does it, which takes little room and keeps readers waiting. After a crash the next start repairs the
+    /// file.
     fn compact_in_place(&self) -> Result<(), StoreError> {
         let mut state = self.0.state();
         let home = state.home.clone();

@@ -1,0 +1,60 @@
+# Everything that a person or a robot does with this repository. `make help` lists it.
+
+CARGO  ?= cargo
+# One run of clippy each: every tier compiles without a warning.
+TIERS  := minimal balanced enterprise cluster
+# What `make size`, `make dist` and `make measure` build; cross/README.md lists the targets.
+TARGET ?= x86_64-unknown-linux-musl
+
+SHIPPED = target/cross/$(TARGET)/$(TARGET)/ship/couplet
+
+.PHONY: help run test lint unit smoke interop ship size measure dist
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make run      build, then serve localhost; says how to add users and connect
+run:
+	@$(CARGO) build --quiet --bin couplet
+	@exec target/debug/couplet run
+
+#: make test     all tests: lints, cargo test, and other people's clients against the real binary
+test: lint unit smoke
+
+lint:
+	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
+	    set -e; for tier in $(TIERS); do \
+	        echo "clippy, tier $$tier"; \
+	        $(CARGO) clippy --quiet --all-targets --no-default-features --features $$tier -- -D warnings; \
+	    done; \
+	else \
+	    echo "clippy: skipped: not installed; try \`rustup component add clippy\`"; \
+	fi
+
+unit:
+	$(CARGO) test
+
+smoke:
+	$(CARGO) build --quiet --bin couplet
+	tests/interop/run --binary target/debug/couplet
+
+#: make interop  the clients again, and profanity in tmux
+interop:
+	$(CARGO) build --quiet --bin couplet
+	tests/interop/run --binary target/debug/couplet --profanity
+
+#: make ship     the static binary that is published, for TARGET (default: x86_64 musl)
+ship:
+	@cross/build $(TARGET)
+
+#: make size     its size in bytes
+size: ship
+	@wc -c <$(SHIPPED)
+
+#: make measure  the figures of the README: size, memory, start-up
+measure: ship
+	tests/interop/run --measure --binary $(SHIPPED)
+
+#: make dist     an archive of it in target/dist/
+dist: ship
+	@cross/pack $(TARGET) $(SHIPPED)

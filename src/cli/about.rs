@@ -1,0 +1,71 @@
+//! `couplet about`: what this program is made of. It reads nothing.
+
+use super::{Exit, say};
+use crate::config::shown_limits;
+use crate::limits::Limits;
+use crate::modules::{KNOWN, LIST};
+use argh::FromArgs;
+use std::fmt::Write as _;
+
+/// Show version, features, specifications, limits and threads of this program.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "about")]
+pub struct About {}
+
+/// Tiers from the largest to the smallest, whether this build is of it, and what it adds to the one below.
+const TIERS: &[(&str, bool, &str)] = &[
+    ("cluster", cfg!(feature = "cluster"), "adds nothing to enterprise yet"),
+    ("enterprise", cfg!(feature = "enterprise"), "adds nothing to balanced yet"),
+    ("balanced", cfg!(feature = "balanced"), "adds nothing to minimal yet"),
+    ("minimal", cfg!(feature = "minimal"), "the smallest"),
+];
+
+/// Threads of a running server, as the README names them.
+const THREADS: &[(&str, &str)] = &[
+    ("couplet", "the worker: all connections and everything else"),
+    ("couplet-store", "writes to the disk"),
+    ("couplet-hash", "hashes passwords"),
+    ("async-io", "a helper of the library that waits for sockets; parked"),
+];
+
+impl About {
+    pub fn run(&self) -> Exit {
+        say(&about())
+    }
+}
+
+fn about() -> String {
+    let mut out = String::new();
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{text}");
+    };
+    line(format_args!("couplet {}: {}", env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_DESCRIPTION")));
+    match TIERS.iter().find(|(_, built, _)| *built) {
+        Some((name, _, adds)) => line(format_args!("tier: {name} ({adds})")),
+        None => line(format_args!("tier: none, but single modules")),
+    }
+    line(format_args!("\nmodules:"));
+    for (name, built) in KNOWN {
+        let what = match LIST.iter().find(|info| info.name == *name) {
+            Some(info) if info.xeps.is_empty() => "on".to_string(),
+            Some(info) => {
+                info.xeps.iter().map(|x| format!("XEP-{:04} ({})", x.number, x.version)).collect::<Vec<_>>().join(", ")
+            }
+            None if *built => "on".to_string(),
+            None => "not in this build".to_string(),
+        };
+        line(format_args!("  {name:<12} {what}"));
+    }
+    line(format_args!("  in the core: RFC 6120, RFC 6121, RFC 7590, RFC 5802, RFC 7677, RFC 9266, RFC 5929,"));
+    line(format_args!("               XEP-0368 (direct TLS), XEP-0440 (channel binding types)"));
+    line(format_args!("\nthreads of the server:"));
+    for (name, what) in THREADS {
+        line(format_args!("  {name:<14} {what}"));
+    }
+    line(format_args!("\nlimits (defaults; [limits] of the configuration changes them):"));
+    for (row, value) in shown_limits(&Limits::default()) {
+        line(format_args!("  {:<30} {:>10}  {}", row.name, value.trim_matches('"'), row.reason));
+    }
+    out
+}

@@ -1,0 +1,89 @@
+//! Verbs that the running server answers.
+
+use super::{Exit, complain, offline, say, with_config};
+use crate::config::{Backend, Config};
+use crate::core::admin::{self, Command, Reply};
+use crate::net::admin::{CallError, call};
+use argh::FromArgs;
+use std::path::PathBuf;
+
+/// Show what the running server does.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "status")]
+pub struct Status {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
+/// Let the running server read configuration and certificates again.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "reload")]
+pub struct Reload {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
+/// Ask the running server whether it is well (exit code 0), for supervisors and containers.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "healthcheck")]
+pub struct Healthcheck {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
+impl Status {
+    pub fn run(&self) -> Exit {
+        with_config(self.config.as_ref(), |config| ask_running(config, &Command::Status))
+    }
+}
+
+impl Reload {
+    pub fn run(&self) -> Exit {
+        with_config(self.config.as_ref(), |config| ask_running(config, &Command::Reload))
+    }
+}
+
+impl Healthcheck {
+    pub fn run(&self) -> Exit {
+        with_config(self.config.as_ref(), |config| ask_running(config, &Command::Healthcheck))
+    }
+}
+
+/// Asks the running server.
+fn ask_running(config: &Config, command: &Command) -> Exit {
+    match call(&config.admin_socket(), command) {
+        Ok(reply) => print(&reply),
+        Err(error) => refused(config, &error),
+    }
+}
+
+/// Asks the running server, or does it here when none runs.
+pub fn ask(config: &Config, command: Command) -> Exit {
+    match call(&config.admin_socket(), &command) {
+        Ok(reply) => print(&reply),
+        Err(CallError::NotRunning) if config.storage.backend == Backend::Redb => {
+            match offline::offline(config, command) {
+                Ok(reply) => print(&reply),
+                Err(error) => complain(Exit::Failed, &error),
+            }
+        }
+        Err(error) => refused(config, &error),
+    }
+}
+
+fn print(reply: &Reply) -> Exit {
+    if reply.code == admin::OK { say(&reply.text) } else { complain(Exit::Answered(reply.code), &reply.text) }
+}
+
+fn refused(config: &Config, error: &CallError) -> Exit {
+    match error {
+        CallError::NotRunning => {
+            let socket = config.admin_socket();
+            complain(Exit::NotRunning, &format!("the server is not running: nothing listens at {}", socket.display()))
+        }
+        CallError::Denied | CallError::Failed(_) => complain(Exit::Failed, &error.to_string()),
+    }
+}

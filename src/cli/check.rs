@@ -1,0 +1,223 @@
+//! `couplet check`: everything that `couplet run` would stumble over, all at once.
+
+use super::{Exit, complain, run::listen_addresses, say};
+use crate::config::{Backend, Config, Output};
+use crate::core::admin::{Command, OK};
+use crate::core::io::Transport;
+use crate::net::admin::{CallError, call};
+use crate::net::certs::CertStore;
+use crate::storage::redb::{self, RedbOptions};
+use argh::FromArgs;
+use rustix::fs::Access;
+use std::fmt::Write as _;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+/// Check configuration, certificates, ports and storage, and say what to do about what is wrong.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "check")]
+pub struct Check {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
+impl Check {
+    pub fn run(&self) -> Exit {
+        let mut report = Report::default();
+        let config = match Config::load(self.config.as_deref(), std::env::vars_os()) {
+            Ok(config) => config,
+            Err(errors) => {
+                errors.iter().for_each(|error| report.fail("configuration", &error.to_string()));
+                return complain(Exit::BadConfig, &report.text);
+            }
+        };
+        configuration(&config, &mut report);
+        let is_running = server(&config, &mut report);
+        certificates(&config, &mut report);
+        if !is_running {
+            ports(&config, &mut report);
+            storage(&config, &mut report);
+        }
+        log_file(&config, &mut report);
+        say(&report.text);
+        if report.failures == 0 { Exit::Ok } else { Exit::Failed }
+    }
+}
+
+/// The lines so far.
+#[derive(Default)]
+struct Report {
+    text: String,
+    failures: u32,
+}
+
+impl Report {
+    fn ok(&mut self, what: &str, text: &str) {
+        self.line("ok", what, text);
+    }
+
+    fn warn(&mut self, what: &str, text: &str) {
+        self.line("warn", what, text);
+    }
+
+    fn fail(&mut self, what: &str, text: &str) {
+        self.failures += 1;
+        self.line("FAIL", what, text);
+    }
+
+    fn line(&mut self, verdict: &str, what: &str, text: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "{verdict:<5} {what}: {text}");
+    }
+}
+
+fn configuration(config: &Config, report: &mut Report) {
+    match &config.file {
+        Some(file) => report.ok("configuration", &file.display().to_string()),
+        None => report.ok("configuration", "built-in defaults; `couplet config example` prints a file to start from"),
+    }
+    config.warnings.iter().for_each(|warning| report.warn("configuration", warning));
+    report.ok("hosts", &config.server.hosts.join(", "));
+}
+
+/// Whether a server runs with this data folder; its ports and its store are taken then, as they should be.
+fn server(config: &Config, report: &mut Report) -> bool {
+    match call(&config.admin_socket(), &Command::Healthcheck) {
+        Ok(reply) if reply.code == OK => {
+            report.ok("server", "running and well; it holds the ports and the storage");
+            true
+        }
+        Ok(reply) => {
+            report.fail("server", &reply.text);
+            true
+        }
+        Err(CallError::NotRunning) => {
+            report.ok("server", "not running");
+            false
+        }
+        Err(error) => {
+            report.fail("server", &error.to_string());
+            false
+        }
+    }
+}
+
+fn certificates(config: &Config, report: &mut Report) {
+    let folder = config.certificates_folder();
+    match CertStore::inspect(&folder, &config.server.hosts) {
+        Ok((hosts, notices)) => {
+            for (host, found) in hosts {
+                match found {
+                    Some(_) => report.ok("certificate", &host),
+                    None => {
+                        let text = format!("{host}: none in {}; a self-signed one will be made", folder.display());
+                        report.ok("certificate", &text);
+                    }
+                }
+            }
+            for notice in notices {
+                if notice.is_warning() {
+                    report.warn("certificate", &notice.to_string());
+                } else {
+                    report.ok("certificate", &notice.to_string());
+                }
+            }
+        }
+        Err(error) => report.fail("certificate", &error.to_string()),
+    }
+}
+
+fn ports(config: &Config, report: &mut Report) {
+    let addresses = listen_addresses(config);
+    // All of them open at the same time, as the server will have them.
+    let mut open = Vec::new();
+    for (address, transport) in addresses {
+        let (key, kind) = match transport {
+            Transport::StartTls => ("c2s.listen", "STARTTLS"),
+            Transport::DirectTls => ("c2s.direct_tls_listen", "direct TLS"),
+        };
+        match bind(address) {
+            Ok(listener) => {
+                open.push(listener);
+                report.ok("port", &format!("{address} is free ({kind})"));
+            }
+            Err(error) => report.fail("port", &port_error(address, key, &error)),
+        }
+    }
+}
+
+fn port_error(address: SocketAddr, key: &str, error: &std::io::Error) -> String {
+    let port = address.port();
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            format!("another program listens on {address}: stop it (`ss -ltnp sport = :{port}` shows it) or set {key}")
+        }
+        ErrorKind::PermissionDenied if port < 1024 => format!(
+            "not allowed to listen on {address}: ports below 1024 need `setcap cap_net_bind_service=+ep` on the \
+             couplet binary; or set {key} to a higher port"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            format!("this machine has no address {}: set {key} to one it has", address.ip())
+        }
+        _ => format!("cannot listen on {address}: {error}; set {key} to another address"),
+    }
+}
+
+/// A machine without IPv6 listens on IPv4 alone.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    TcpListener::bind(address).or_else(|error| match (error.kind(), address.ip()) {
+        (ErrorKind::AddrNotAvailable | ErrorKind::Unsupported, IpAddr::V6(ip)) if ip.is_unspecified() => {
+            TcpListener::bind(any_v4)
+        }
+        _ => Err(error),
+    })
+}
+
+fn storage(config: &Config, report: &mut Report) {
+    if config.storage.backend == Backend::Memory {
+        return report.warn("storage", "in memory: everything is forgotten when the server stops");
+    }
+    let file = config.store_file();
+    if !file.exists() {
+        return match writable_ancestor(&config.data_folder()) {
+            Ok(()) => report.ok("storage", &format!("{} will be made at the first start", file.display())),
+            Err(error) => report.fail("storage", &error),
+        };
+    }
+    match redb::open(&file, RedbOptions { cache_bytes: config.storage.cache.0 as usize, ..RedbOptions::default() }) {
+        Ok(_) => report.ok("storage", &file.display().to_string()),
+        Err(error) => report.fail("storage", &error.to_string()),
+    }
+}
+
+fn log_file(config: &Config, report: &mut Report) {
+    if config.log.output == Output::File {
+        let file = config.log_file();
+        let folder = file.parent().unwrap_or(Path::new(""));
+        // The data folder will be made; any other must be there.
+        let checked = if folder == config.data_folder() { writable_ancestor(folder) } else { writable(folder) };
+        match checked {
+            Ok(()) => report.ok("log", &file.display().to_string()),
+            Err(error) => report.fail("log", &error),
+        }
+    }
+}
+
+/// Whether `folder`, or else the nearest folder above it that exists, can be written to.
+fn writable_ancestor(folder: &Path) -> Result<(), String> {
+    let folder = std::path::absolute(folder).map_err(|e| e.to_string())?;
+    let existing = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
+    writable(existing)
+}
+
+fn writable(folder: &Path) -> Result<(), String> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if folder.is_dir() && rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
+        return Ok(());
+    }
+    let remedy = "make it a folder that the user who runs couplet may write to";
+    Err(format!("cannot write to {}: {remedy}", folder.display()))
+}

@@ -1,0 +1,98 @@
+//! Commands about accounts while no server runs: the same engine on the same store, without a network.
+
+use crate::config::Config;
+use crate::core::admin::{Command, Reply};
+use crate::engine::{Engine, Input, Output};
+use crate::net::clock::{Clock, SystemEntropy};
+use crate::storage::redb::{self, RedbOptions};
+use crate::storage::{Writer, memory};
+use crate::stream::sasl::keys;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+
+/// Does what `command` says and waits until it is on disk.
+///
+/// # Errors
+/// When the store cannot be opened or read: one line with what to do.
+pub fn offline(config: &Config, command: Command) -> Result<Reply, String> {
+    let (folder, file) = (config.data_folder(), config.store_file());
+    let (reader, mut writer) = if file.exists() || matches!(command, Command::UserAdd { .. }) {
+        make_folder(&folder)?;
+        let options = RedbOptions { cache_bytes: config.storage.cache.0 as usize, ..RedbOptions::default() };
+        let store = redb::open(&file, options).map_err(|e| e.to_string())?;
+        give_to_owner(&folder, &file);
+        store
+    } else {
+        // Looking into a store that nobody has made yet does not make it.
+        memory::open()
+    };
+    let clock = Clock::start();
+    let entropy = SystemEntropy::open().ok_or("the system gives no random bytes: couplet needs getrandom(2)")?;
+    let engine = Engine::new(config.engine_settings(), reader, Box::new(entropy), clock.now());
+    let mut engine = engine.map_err(|e| e.to_string())?;
+    Ok(answer(&mut engine, &mut *writer, &clock, command))
+}
+
+/// Plays the shell's part until the engine has nothing more to say.
+fn answer(engine: &mut Engine, writer: &mut dyn Writer, clock: &Clock, command: Command) -> Reply {
+    let mut answer = None;
+    engine.handle(clock.now(), Input::Admin { id: 0, command });
+    engine.end_tick(clock.now());
+    while let Some(output) = engine.poll_output() {
+        match output {
+            Output::Hash(job) => engine.handle(clock.now(), Input::Hashed(keys::run(job))),
+            Output::Commit(batch) => {
+                let ticket = batch.ticket;
+                let input = match writer.commit(&[batch]) {
+                    Ok(()) => Input::Committed(ticket),
+                    Err(error) => Input::CommitFailed(error),
+                };
+                engine.handle(clock.now(), input);
+            }
+            Output::AdminReply { reply, .. } => answer = Some(reply),
+            // There is no connection, and nothing of this process to be read again or ended.
+            Output::Write { .. }
+            | Output::StartTls { .. }
+            | Output::Close { .. }
+            | Output::PauseRead { .. }
+            | Output::ResumeRead { .. }
+            | Output::Reload { .. }
+            | Output::Exit => {}
+        }
+        engine.end_tick(clock.now());
+    }
+    answer.unwrap_or_else(|| Reply::failed("the server's part of this command gave no answer; please report this"))
+}
+
+/// Makes the data folder, closed to other users.
+///
+/// # Errors
+/// One line with what to do.
+pub fn make_folder(folder: &Path) -> Result<(), String> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        let remedy = "make it writable for the user that runs couplet, or set storage.path";
+        format!("cannot make the data folder {}: {error}; {remedy}", folder.display())
+    })
+}
+
+/// When root adds users before the server's own user has started it, that user must be able to open the files.
+fn give_to_owner(folder: &Path, store: &Path) {
+    let give = || -> io::Result<()> {
+        let owner = fs::metadata(folder)?;
+        let mut lock = store.as_os_str().to_owned();
+        lock.push(".lock");
+        for name in [store, Path::new(&lock)] {
+            if fs::metadata(name).is_ok_and(|file| file.uid() != owner.uid()) {
+                std::os::unix::fs::chown(name, Some(owner.uid()), Some(owner.gid()))?;
+            }
+        }
+        Ok(())
+    };
+    if rustix::process::geteuid().is_root()
+        && let Err(error) = give()
+    {
+        log::warn!("{} does not belong to the owner of its folder: {error}", store.display());
+    }
+}

@@ -1,0 +1,194 @@
+//! `couplet run`.
+
+use super::{Exit, complain, load, offline::make_folder, say};
+use crate::config::{Backend, Config, Format, Level, Output};
+use crate::core::admin::Command;
+use crate::core::io::Transport;
+use crate::engine::Settings;
+use crate::net::admin::call;
+use crate::net::listen::Keepalive;
+use crate::net::log::{LogFormat, LogOptions, LogTarget};
+use crate::net::shell::{Reload, Tuning};
+use crate::net::{ServeError, ServeOptions, Serving, serve};
+use argh::FromArgs;
+use log::LevelFilter;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Run the server in the foreground, until SIGTERM or Ctrl-C. SIGHUP reloads.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "run")]
+pub struct Run {
+    /// configuration file (default: $COUPLET_CONFIG, else /etc/couplet/couplet.toml, else built-in defaults)
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
+impl Run {
+    pub fn run(self) -> Exit {
+        let config = match load(self.config.as_deref()) {
+            Ok(config) => config,
+            Err(exit) => return exit,
+        };
+        let is_new = !config.store_file().exists();
+        if let Err(error) = make_folder(&config.data_folder()) {
+            return complain(Exit::Failed, &error);
+        }
+        let socket = config.admin_socket();
+        match serve(options(config, self.config, is_new)) {
+            Ok(()) => Exit::Ok,
+            // The commonest reason for a taken port.
+            Err(ServeError::Listen(_)) if call(&socket, &Command::Healthcheck).is_ok() => {
+                complain(Exit::Failed, "couplet is running already with this data folder; see `couplet status`")
+            }
+            Err(error @ (ServeError::Listen(_) | ServeError::Certificates(_) | ServeError::Log(_))) => {
+                complain(Exit::Failed, &format!("{error}\n`couplet check` looks at everything else, too."))
+            }
+            Err(error) => complain(Exit::Failed, &error.to_string()),
+        }
+    }
+}
+
+fn options(config: Config, path: Option<PathBuf>, is_new: bool) -> ServeOptions {
+    let listen = listen_addresses(&config);
+    let store = (config.storage.backend == Backend::Redb).then(|| config.store_file());
+    // Who has neither written a configuration nor added a user yet is trying it out.
+    let greets = config.file.is_none() || is_new;
+    ServeOptions {
+        listen,
+        certificates: config.certificates_folder(),
+        store,
+        store_cache_bytes: config.storage.cache.0 as usize,
+        admin_socket: Some(config.admin_socket()),
+        tuning: tuning(&config),
+        settings: config.engine_settings(),
+        reload: reload(config.clone(), path),
+        owns_process: true,
+        on_ready: greets.then(|| -> Box<dyn FnOnce(&Serving)> {
+            Box::new(move |serving| {
+                say(&greeting(&config, &serving.addresses));
+            })
+        }),
+    }
+}
+
+/// Where to listen, STARTTLS first.
+pub fn listen_addresses(config: &Config) -> Vec<(SocketAddr, Transport)> {
+    let kinds = [(&config.c2s.listen, Transport::StartTls), (&config.c2s.direct_tls_listen, Transport::DirectTls)];
+    let of_kind = |(addresses, transport): (&Vec<crate::config::Address>, Transport)| {
+        addresses.iter().map(move |a| (SocketAddr::new(a.ip, a.port), transport)).collect::<Vec<_>>()
+    };
+    kinds.into_iter().flat_map(of_kind).collect()
+}
+
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        limits: config.limits.clone(),
+        nodelay: config.tcp.nodelay,
+        keepalive: Keepalive {
+            idle_s: config.tcp.keepalive_idle.0,
+            interval_s: config.tcp.keepalive_interval.0,
+            count: config.tcp.keepalive_count,
+        },
+        hosts: config.server.hosts.clone(),
+        log: Some(log_options(config)),
+    }
+}
+
+fn log_options(config: &Config) -> LogOptions {
+    LogOptions {
+        target: match config.log.output {
+            Output::Stderr => LogTarget::Stderr,
+            Output::File => LogTarget::File(config.log_file()),
+            Output::Syslog => LogTarget::Syslog,
+        },
+        format: match config.log.format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        },
+        level: filter(config.log.level),
+        levels: config.log.levels_by_target().map(|(target, level)| (target.to_string(), filter(level))).collect(),
+    }
+}
+
+fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Off => LevelFilter::Off,
+        Level::Error => LevelFilter::Error,
+        Level::Warn => LevelFilter::Warn,
+        Level::Info => LevelFilter::Info,
+        Level::Debug => LevelFilter::Debug,
+        Level::Trace => LevelFilter::Trace,
+    }
+}
+
+/// Reads the configuration again. What only a start can change is told and stays as it was.
+fn reload(mut before: Config, path: Option<PathBuf>) -> Reload {
+    Box::new(move || -> Result<(Box<Settings>, Tuning), String> {
+        let config = Config::load(path.as_deref(), std::env::vars_os())
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
+        for key in needs_restart(&before, &config) {
+            log::warn!("{key} has changed: restart couplet for that; until then the old value stays in force");
+        }
+        let parts = (Box::new(config.engine_settings()), tuning(&config));
+        before = config;
+        Ok(parts)
+    })
+}
+
+/// Keys whose new value a reload cannot put in force.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut compare = |key, same: bool| {
+        if !same {
+            keys.push(key);
+        }
+    };
+    compare("c2s.listen", old.c2s.listen == new.c2s.listen);
+    compare("c2s.direct_tls_listen", old.c2s.direct_tls_listen == new.c2s.direct_tls_listen);
+    compare("tls.certificates", old.tls.certificates == new.tls.certificates);
+    compare("storage.path", old.storage.path == new.storage.path);
+    compare("storage.backend", old.storage.backend == new.storage.backend);
+    compare("storage.cache", old.storage.cache == new.storage.cache);
+    compare("admin.socket", old.admin.socket == new.admin.socket);
+    keys
+}
+
+/// What somebody needs to know who sees the server for the first time.
+fn greeting(config: &Config, addresses: &[SocketAddr]) -> String {
+    let host = config.server.hosts.first().map_or("localhost", String::as_str);
+    let program = std::env::args().next().unwrap_or_else(|| "couplet".to_string());
+    let option = config.file.as_deref().map(|file| format!(" -c {}", file.display())).unwrap_or_default();
+    let first = config.c2s.listen.len();
+    let ports = |addresses: &[SocketAddr]| match addresses {
+        [] => None,
+        some => Some(some.iter().map(|a| a.port().to_string()).collect::<Vec<_>>().join(", ")),
+    };
+    let starttls = ports(addresses.get(..first).unwrap_or_default()).map(|p| format!("{p} (STARTTLS)"));
+    let direct = ports(addresses.get(first..).unwrap_or_default()).map(|p| format!("{p} (direct TLS)"));
+    let ports = [starttls, direct].into_iter().flatten().collect::<Vec<_>>().join(" and ");
+    let kept = match config.storage.backend {
+        Backend::Redb => format!("Everything is kept in {}.", absolute(&config.data_folder())),
+        Backend::Memory => "Nothing is kept: the server forgets everything when it stops.".to_string(),
+    };
+    format!(
+        "Couplet serves {host} on port {ports}. {kept}\n\
+         \n\
+         Add two users; in another terminal, in this folder:\n\
+         \n\
+         \x20   {program} user add romeo@{host}{option}\n\
+         \x20   {program} user add juliet@{host}{option}\n\
+         \n\
+         Then connect any XMPP client as one of them. It will ask whether to trust the certificate, unless you put\n\
+         one that it knows into {}.\n\
+         Ctrl-C stops the server. `{program} config example` prints a configuration to start from.\n",
+        absolute(&config.certificates_folder())
+    )
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}

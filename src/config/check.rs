@@ -1,0 +1,80 @@
+//! What no single value can tell: names that must be addresses, and values that must fit together.
+
+use super::{Config, ConfigError, Origin, full_name};
+use crate::jid::Jid;
+use crate::setting::quote;
+
+/// Checks the whole and brings addresses into their prepared form.
+pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
+    hosts(config, errors);
+    admins(config, errors);
+    listeners(config, errors);
+}
+
+fn hosts(config: &mut Config, errors: &mut Vec<ConfigError>) {
+    let mut prepared: Vec<String> = Vec::new();
+    for host in &config.server.hosts {
+        match Jid::parse(host) {
+            Ok(jid) if jid.is_host() && !host.contains(char::is_whitespace) => {
+                if prepared.iter().any(|other| other == jid.domain()) {
+                    errors.push(at(config, "", "hosts", format!("{} stands there twice; remove one", quote(host))));
+                } else {
+                    prepared.push(jid.domain().to_string());
+                }
+            }
+            Ok(jid) if jid.node().is_some() => {
+                let text = format!("{} is an address; write the domain alone: {}", quote(host), quote(jid.domain()));
+                errors.push(at(config, "", "hosts", text));
+            }
+            Ok(_) => errors.push(at(config, "", "hosts", not_a_domain(host, ""))),
+            Err(e) => errors.push(at(config, "", "hosts", not_a_domain(host, &format!(" ({e})")))),
+        }
+    }
+    if config.server.hosts.is_empty() {
+        let text = "a server needs a domain; write for example hosts = [\"example.org\"]";
+        errors.push(at(config, "", "hosts", text.to_string()));
+    }
+    config.server.hosts = prepared;
+}
+
+fn not_a_domain(host: &str, why: &str) -> String {
+    format!("{} is not a domain{why}; write for example \"example.org\"", quote(host))
+}
+
+fn admins(config: &mut Config, errors: &mut Vec<ConfigError>) {
+    let mut prepared = Vec::new();
+    for admin in &config.server.admins {
+        match Jid::parse(admin) {
+            Ok(jid) if jid.node().is_some() && jid.is_bare() => prepared.push(jid.as_str().to_string()),
+            _ => {
+                let text = format!("{} is not an address; write for example \"romeo@example.org\"", quote(admin));
+                errors.push(at(config, "", "admins", text));
+            }
+        }
+    }
+    config.server.admins = prepared;
+}
+
+fn listeners(config: &Config, errors: &mut Vec<ConfigError>) {
+    let twice = config.c2s.direct_tls_listen.iter().find(|a| a.port != 0 && config.c2s.listen.contains(a));
+    if let Some(address) = twice {
+        let text = format!("{} stands in c2s.listen, too; each needs a port of its own", quote(&address.to_string()));
+        errors.push(at(config, "c2s", "direct_tls_listen", text));
+    }
+    if config.c2s.listen.is_empty() && config.c2s.direct_tls_listen.is_empty() {
+        let text = "nobody can connect when direct_tls_listen is empty, too; write for example [\"[::]:5222\"]";
+        errors.push(at(config, "c2s", "listen", text.to_string()));
+    }
+}
+
+/// An error at the place where the value was written.
+fn at(config: &Config, section: &str, key: &str, text: String) -> ConfigError {
+    let name = full_name(section, key);
+    match config.origin(section, key) {
+        Origin::Default => ConfigError { place: name, text },
+        Origin::Environment(variable) => ConfigError { place: variable.clone(), text },
+        Origin::File { file, line, column } => {
+            ConfigError { place: format!("{file}:{line}:{column}"), text: format!("{name}: {text}") }
+        }
+    }
+}

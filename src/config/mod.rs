@@ -1,0 +1,194 @@
+//! The configuration: one TOML file, the environment over it, built-in defaults below.
+//!
+//! Every key is a row of a [`section!`](crate::setting): field, type, default, documentation, name in the environment
+//! and line of `config.example.toml` come from that row. A key that no section has is refused, so that a slip does not
+//! silently mean the default.
+
+mod address;
+mod check;
+mod limits;
+mod read;
+mod sections;
+mod show;
+
+pub use address::Address;
+pub use limits::shown as shown_limits;
+pub use sections::{Admin, Backend, C2s, Format, Level, Log, Memory, Output, Sasl, Server, Storage, Tcp, Tls};
+
+use crate::core::settings;
+use crate::engine::Settings;
+use crate::jid::Jid;
+use crate::limits::Limits;
+use crate::modules;
+use crate::setting::Section;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Read when no other file is named and this one exists.
+pub const SYSTEM_FILE: &str = "/etc/couplet/couplet.toml";
+
+/// The environment variable that names the file.
+pub const FILE_VARIABLE: &str = "COUPLET_CONFIG";
+
+/// Everything that the operator can say, checked.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Keys above the first section. The hosts are prepared (nameprep) and each stands once.
+    pub server: Server,
+    /// `[c2s]`
+    pub c2s: C2s,
+    /// `[tcp]`
+    pub tcp: Tcp,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[storage]`
+    pub storage: Storage,
+    /// `[sasl]`
+    pub sasl: Sasl,
+    /// `[log]`
+    pub log: Log,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[memory]`
+    pub memory: Memory,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[modules]` and the sections below it.
+    pub modules: modules::Config,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// What deserves a line in the log but does not keep the server from starting.
+    pub warnings: Vec<String>,
+    /// Where values that are not defaults come from, by full name of the key; of several, the last counts.
+    origins: Vec<(String, Origin)>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A place of the file; lines and columns count from 1.
+    File { file: String, line: usize, column: usize },
+    /// An environment variable.
+    Environment(String),
+}
+
+/// One thing that is wrong with the configuration, as `place: what is wrong and what to write`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// `FILE:LINE:COLUMN`, the name of an environment variable, or the key.
+    pub place: String,
+    /// What is wrong and what to write.
+    pub text: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.text)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the file at `path`, else the one that [`FILE_VARIABLE`] names, else [`SYSTEM_FILE`] if there is one; then
+    /// the variables of `env` that begin with `COUPLET_`; and checks the result.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        read::load(path, env)
+    }
+
+    /// The folder of data. Relative paths count from the folder of the configuration file, or from the present folder
+    /// when no file was read.
+    pub fn data_folder(&self) -> PathBuf {
+        let base = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        base.join(&self.storage.path)
+    }
+
+    /// The folder of certificates.
+    pub fn certificates_folder(&self) -> PathBuf {
+        self.data_folder().join(&self.tls.certificates)
+    }
+
+    /// The data file of the redb back end.
+    pub fn store_file(&self) -> PathBuf {
+        self.data_folder().join("couplet.redb")
+    }
+
+    /// The log file, for [`Output::File`].
+    pub fn log_file(&self) -> PathBuf {
+        self.data_folder().join(&self.log.file)
+    }
+
+    /// The admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data_folder().join(&self.admin.socket)
+    }
+
+    /// The engine's part.
+    pub fn engine_settings(&self) -> Settings {
+        let core = settings::Settings {
+            hosts: self.server.hosts.clone(),
+            // The check has refused what is no address.
+            admins: self.server.admins.iter().filter_map(|admin| Jid::parse(admin).ok()).collect(),
+            encryption_required: self.c2s.encryption_required,
+            plain_allowed: self.sasl.plain,
+            iterations: self.sasl.iterations,
+            memory_max_bytes: self.memory.max.0 as usize,
+            limits: self.limits.clone(),
+        };
+        Settings { core, modules: self.modules.clone() }
+    }
+
+    /// The values in force as TOML, each with where it comes from. Secrets are masked.
+    pub fn show(&self) -> String {
+        show::effective(self)
+    }
+
+    /// The text of `config.example.toml`: every section and key of this build with documentation and default.
+    pub fn example() -> String {
+        show::example()
+    }
+
+    /// All sections in the order of the example.
+    fn sections(&mut self) -> Vec<&mut dyn Section> {
+        let mut all: Vec<&mut dyn Section> = vec![
+            &mut self.server,
+            &mut self.c2s,
+            &mut self.tls,
+            &mut self.sasl,
+            &mut self.storage,
+            &mut self.log,
+            &mut self.admin,
+            &mut self.memory,
+            &mut self.tcp,
+            &mut self.limits,
+        ];
+        all.extend(self.modules.sections());
+        all
+    }
+
+    fn origin(&self, section: &str, key: &str) -> &Origin {
+        let name = full_name(section, key);
+        let set = self.origins.iter().rev().find(|(of, _)| *of == name);
+        set.map_or(&Origin::Default, |(_, origin)| origin)
+    }
+}
+
+/// `section.key`, or the key alone above the first section.
+fn full_name(section: &str, key: &str) -> String {
+    if section.is_empty() { key.to_string() } else { format!("{section}.{key}") }
+}
+
+/// The environment variable of a key: `COUPLET_LOG__LEVEL`.
+fn variable(section: &str, key: &str) -> String {
+    let name = full_name(section, key).replace('.', "__").replace('-', "_");
+    format!("COUPLET_{}", name.to_uppercase())
+}

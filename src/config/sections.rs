@@ -1,0 +1,204 @@
+//! The server's own sections. Modules declare theirs in their own files.
+
+use super::address::Address;
+use crate::setting::{Bytes, Seconds, at_least, section, words};
+
+section! {
+    /// Couplet's configuration: every key with its default.
+    ///
+    /// A line that starts with "# " explains; one that starts with "#" alone is a key: take the "#" away to set it.
+    /// Sizes are written "256 kB" (1000) or "4 KiB" (1024), durations "30 s", "10 min", "1 h" or "2 d".
+    /// Every key can be set by the environment, too: COUPLET_HOSTS=a.example,b.example or COUPLET_LOG__LEVEL=debug;
+    /// with _FILE behind it, the value is read from that file. `couplet check` says what is wrong and what to write.
+    pub struct Server in "" {
+        /// Domains that are served: what stands behind the @ of your users' addresses.
+        pub hosts: Vec<String> = vec!["localhost".to_string()],
+        /// Addresses of the people who answer for this server, such as "romeo@example.org".
+        pub admins: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// Connections of clients.
+    pub struct C2s in "c2s" {
+        /// Addresses and ports where clients connect and then start TLS. "[::]" is every address, IPv4 and IPv6.
+        pub listen: Vec<Address> = vec![Address::any(5222)],
+        /// Addresses and ports where TLS starts with the first byte (XEP-0368).
+        pub direct_tls_listen: Vec<Address> = vec![Address::any(5223)],
+        /// Refuse to log anybody in without TLS.
+        pub encryption_required: bool = true,
+    }
+}
+
+section! {
+    /// How sockets are tuned.
+    pub struct Tcp in "tcp" {
+        /// Send small packets at once (TCP_NODELAY).
+        pub nodelay: bool = true,
+        /// Silence after which the system asks whether the peer is still there; "0 s" never asks. Each question
+        /// wakes the radio of a phone.
+        pub keepalive_idle: Seconds = Seconds(450),
+        /// Time between two such questions.
+        pub keepalive_interval: Seconds = Seconds(60),
+        /// Questions without an answer after which the connection counts as lost.
+        pub keepalive_count: u32 = 3 => at_least(1),
+    }
+}
+
+section! {
+    /// Certificates.
+    pub struct Tls in "tls" {
+        /// Folder of certificates and keys, relative to the data folder: HOST.crt with HOST.key, one PEM file with
+        /// both, or HOST/fullchain.pem with HOST/privkey.pem. A host that has none gets a self-signed one. Changed
+        /// files are taken up without a restart.
+        pub certificates: String = "certs".to_string() => |path| not_empty(path),
+    }
+}
+
+section! {
+    /// Where users, contacts and messages are kept.
+    pub struct Storage in "storage" {
+        /// The data folder, relative to the folder of this file; without a file, to where the server is started.
+        pub path: String = "couplet-data".to_string() => |path| not_empty(path),
+        /// "redb" keeps everything in one file; "memory" forgets everything when the server stops.
+        pub backend: Backend = Backend::Redb,
+        /// Memory for pages of the data file.
+        pub cache: Bytes = Bytes(256_000) => |size| at_least_bytes(*size, 64_000),
+    }
+}
+
+words! {
+    /// Where accounts and messages are stored.
+    pub enum Backend {
+        /// In one file of the data folder.
+        Redb = "redb",
+        /// In memory, for trials.
+        Memory = "memory",
+    }
+}
+
+section! {
+    /// Logging in.
+    pub struct Sasl in "sasl" {
+        /// Rounds that make a stolen password file costly to search (SCRAM), for passwords set from now on.
+        pub iterations: u32 = 10_000 => |n| iterations(*n),
+        /// Let clients that know nothing better send the password itself, through TLS.
+        pub plain: bool = true,
+    }
+}
+
+section! {
+    /// The log.
+    pub struct Log in "log" {
+        /// What is worth a line.
+        pub level: Level = Level::Info,
+        /// Other levels for parts of the program, such as "couplet::net=debug".
+        pub levels: Vec<String> = Vec::new() => |levels| check_levels(levels),
+        /// Where it goes.
+        pub output: Output = Output::Stderr,
+        /// The file for output = "file", relative to the data folder. SIGHUP opens it anew, for logrotate.
+        pub file: String = "couplet.log".to_string() => |path| not_empty(path),
+        /// One line of text, or one JSON object, for each event.
+        pub format: Format = Format::Text,
+    }
+}
+
+words! {
+    /// What is worth a line in the log; each level holds those before it.
+    pub enum Level {
+        /// Nothing.
+        Off = "off",
+        /// What somebody must repair.
+        Error = "error",
+        /// What somebody should look at.
+        Warn = "warn",
+        /// What an operator wants to know.
+        Info = "info",
+        /// Decisions with their reasons.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+words! {
+    /// Where the log goes.
+    pub enum Output {
+        /// The standard error.
+        Stderr = "stderr",
+        /// [`Log::file`].
+        File = "file",
+        /// The syslog daemon of this machine.
+        Syslog = "syslog",
+    }
+}
+
+words! {
+    /// What a line of the log looks like.
+    pub enum Format {
+        /// Date, level, target, message.
+        Text = "text",
+        /// The same as an object.
+        Json = "json",
+    }
+}
+
+section! {
+    /// Commands such as `couplet user add` reach the running server through this socket.
+    pub struct Admin in "admin" {
+        /// Its path, relative to the data folder.
+        pub socket: String = "couplet.sock".to_string() => |path| not_empty(path),
+    }
+}
+
+section! {
+    /// The ceiling of what is held in memory for others, whatever strangers send.
+    pub struct Memory in "memory" {
+        /// Bytes.
+        pub max: Bytes = Bytes(32_000_000) => |size| at_least_bytes(*size, 1_000_000),
+    }
+}
+
+impl Log {
+    /// [`Log::levels`] taken apart: a prefix of the log target and its level. The check has refused everything else.
+    pub fn levels_by_target(&self) -> impl Iterator<Item = (&str, Level)> {
+        self.levels.iter().filter_map(|row| level_of_target(row).ok())
+    }
+}
+
+/// Takes `couplet::net=debug` apart.
+fn level_of_target(row: &str) -> Result<(&str, Level), String> {
+    use crate::setting::{Setting, Value};
+    let (target, level) = row
+        .split_once('=')
+        .filter(|(target, _)| !target.trim().is_empty())
+        .ok_or_else(|| format!("\"{row}\" has no level; write for example \"couplet::net=debug\""))?;
+    Ok((target.trim(), Level::parse(&Value::Str(level.trim().to_string()))?))
+}
+
+fn check_levels(levels: &[String]) -> Result<(), String> {
+    levels.iter().try_for_each(|row| level_of_target(row).map(|_| ()))
+}
+
+fn not_empty(text: &str) -> Result<(), String> {
+    if text.is_empty() { Err("this is empty; write a path".to_string()) } else { Ok(()) }
+}
+
+fn at_least_bytes(size: Bytes, min: u32) -> Result<(), String> {
+    use crate::setting::Setting;
+    if size.0 >= min {
+        Ok(())
+    } else {
+        Err(format!("{} is too small; write {} or more", size.show(), Bytes(min).show()))
+    }
+}
+
+/// RFC 5802 section 5.1 asks for at least 4096. Each login costs as many rounds of our time or of the client's: the
+/// ceiling is some seconds of a small machine.
+fn iterations(n: u32) -> Result<(), String> {
+    match n {
+        0..4096 => Err(format!("{n} is too small; write 4096 or more")),
+        4096..=1_000_000 => Ok(()),
+        _ => Err(format!("{n} is too large; write 1000000 or less")),
+    }
+}

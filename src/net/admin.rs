@@ -1,0 +1,344 @@
+//! The admin socket: how commands of the operator reach the running server.
+//!
+//! A unix socket in the data folder. Its mode keeps other users out, and the peer's user is checked as well, because a
+//! folder may have been opened by mistake: root and the server's own user may ask. One request a connection, in the
+//! form of [`core::admin`](crate::core::admin).
+
+use std::fmt;
+use std::fs;
+use std::future::Future;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_io::{Async, Timer};
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use zeroize::Zeroizing;
+
+use crate::core::admin::{COMMAND_BYTES_MAX, Command, LENGTH_BYTES, REPLY_BYTES_MAX, Reply};
+
+/// Bytes of the longest path that the system takes for a socket.
+const PATH_BYTES_MAX: usize = 107;
+
+/// How long a peer may take to send its request or to take its answer, so that a stuck one does not lock others out.
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a command waits for its answer: password hashing on the smallest machine, behind a full queue.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The socket of a running server. Dropping it removes the file.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: Async<UnixListener>,
+    path: PathBuf,
+}
+
+/// Why the socket cannot be made, and what to do.
+#[derive(Debug)]
+pub enum AdminError {
+    /// A server listens there already.
+    Taken(PathBuf),
+    /// The path is longer than the system allows.
+    TooLong(PathBuf),
+    /// The system says no.
+    Io(PathBuf, io::Error),
+}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken(path) => write!(
+                f,
+                "another server uses this data folder (it answers at {}): stop it first, or set storage.path",
+                path.display()
+            ),
+            Self::TooLong(path) => write!(
+                f,
+                "the path of the admin socket, {}, has more than {PATH_BYTES_MAX} bytes: \
+                 set admin.socket to a shorter one such as \"/run/couplet/couplet.sock\"",
+                path.display()
+            ),
+            Self::Io(path, error) => write!(
+                f,
+                "cannot make the admin socket {}: {error}; make its folder writable for the user that runs couplet, \
+                 or set admin.socket",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AdminError {}
+
+impl AdminSocket {
+    /// Listens at `path`, whose folder exists. A socket that a killed server left there is replaced.
+    ///
+    /// # Errors
+    /// When a server listens there, or the system refuses.
+    pub fn bind(path: &Path) -> Result<Self, AdminError> {
+        if path.as_os_str().len() > PATH_BYTES_MAX {
+            return Err(AdminError::TooLong(path.to_path_buf()));
+        }
+        let failed = |error| AdminError::Io(path.to_path_buf(), error);
+        match UnixStream::connect(path) {
+            Ok(_) => return Err(AdminError::Taken(path.to_path_buf())),
+            // A file that is no socket refuses, too, and is not ours to remove.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
+                fs::remove_file(path).map_err(failed)?;
+            }
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        // From here on the file is ours to remove.
+        let socket = Self { listener: Async::new(listener).map_err(failed)?, path: path.to_path_buf() };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(socket)
+    }
+
+    /// Serves for ever, one request after another. `ask` hands a command to the engine; what it returns becomes the
+    /// answer, or `None` when the server goes down.
+    pub async fn serve<A: Future<Output = Option<Reply>>>(self, mut ask: impl FnMut(Command) -> A) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    if let Err(error) = answer(stream, &mut ask).await {
+                        log::info!("admin socket: {error}");
+                    }
+                }
+                Err(error) => {
+                    log::warn!("admin socket: {error}");
+                    // Out of file descriptors: trying at once would spin.
+                    Timer::after(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // Gone already, or in a folder that is gone: nothing to be done.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}
+
+async fn answer<A: Future<Output = Option<Reply>>>(
+    mut stream: Async<UnixStream>,
+    ask: &mut impl FnMut(Command) -> A,
+) -> io::Result<()> {
+    if !may_ask(&stream)? {
+        let reply = Reply::failed("only root and the user that runs the server may do this");
+        return within(PEER_TIMEOUT, write_frame(&mut stream, &reply.to_wire())).await;
+    }
+    let request = within(PEER_TIMEOUT, read_frame(&mut stream)).await?;
+    let reply = match Command::from_wire(&request) {
+        Ok(command) => {
+            log::debug!("admin socket: {command:?}");
+            let reply = within(ANSWER_TIMEOUT, async { Ok(ask(command).await) }).await;
+            let silent = || Reply::failed("the server does not answer; its log may say why");
+            reply.ok().flatten().unwrap_or_else(silent)
+        }
+        Err(error) => Reply::failed(error.to_string()),
+    };
+    within(PEER_TIMEOUT, write_frame(&mut stream, &reply.to_wire())).await
+}
+
+/// Root, or the user whose process we are.
+fn may_ask(stream: &impl AsFd) -> io::Result<bool> {
+    let uid = rustix::net::sockopt::socket_peercred(stream)?.uid;
+    Ok(uid.is_root() || uid == rustix::process::geteuid())
+}
+
+async fn read_frame(stream: &mut Async<UnixStream>) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut length = [0; LENGTH_BYTES];
+    stream.read_exact(&mut length).await?;
+    let length = bounded(length, COMMAND_BYTES_MAX)?;
+    let mut body = Zeroizing::new(vec![0; length]);
+    stream.read_exact(&mut body).await?;
+    Ok(body)
+}
+
+async fn write_frame(stream: &mut Async<UnixStream>, body: &[u8]) -> io::Result<()> {
+    stream.write_all(&length_of(body)).await?;
+    stream.write_all(body).await
+}
+
+async fn within<T>(time: Duration, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    smol::future::or(what, async {
+        Timer::after(time).await;
+        Err(ErrorKind::TimedOut.into())
+    })
+    .await
+}
+
+/// Both ends bound what they write far below this.
+fn length_of(body: &[u8]) -> [u8; LENGTH_BYTES] {
+    u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+fn bounded(length: [u8; LENGTH_BYTES], max: usize) -> io::Result<usize> {
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length <= max { Ok(length) } else { Err(io::Error::new(ErrorKind::InvalidData, "a frame is too long")) }
+}
+
+/// Why a command did not get an answer from a running server.
+#[derive(Debug)]
+pub enum CallError {
+    /// No server listens there.
+    NotRunning,
+    /// One may, but this user may not ask it.
+    Denied,
+    /// The command does not fit the wire form, or the server hung up.
+    Failed(String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRunning => f.write_str("the server is not running"),
+            Self::Denied => f.write_str("only root and the user that runs the server may do this"),
+            Self::Failed(why) => write!(f, "the running server does not answer: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// Asks the server that listens at `path`, and waits for its answer.
+///
+/// # Errors
+/// When none listens there, or it does not answer.
+pub fn call(path: &Path, command: &Command) -> Result<Reply, CallError> {
+    let failed = |error: &dyn fmt::Display| CallError::Failed(error.to_string());
+    let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => CallError::NotRunning,
+        ErrorKind::PermissionDenied => CallError::Denied,
+        // A path that is too long for a socket has none.
+        ErrorKind::InvalidInput => CallError::NotRunning,
+        _ => failed(&error),
+    })?;
+    let body = command.to_wire().map_err(|error| failed(&error))?;
+    let mut exchange = || -> io::Result<Vec<u8>> {
+        stream.set_write_timeout(Some(PEER_TIMEOUT))?;
+        // Others may be served before us.
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT * 2))?;
+        stream.write_all(&length_of(&body))?;
+        stream.write_all(&body)?;
+        let mut length = [0; LENGTH_BYTES];
+        stream.read_exact(&mut length)?;
+        let mut answer = vec![0; bounded(length, REPLY_BYTES_MAX)?];
+        stream.read_exact(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = exchange().map_err(|error| failed(&error))?;
+    Reply::from_wire(&answer).map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    /// A folder that is removed with its content.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("couplet-admin-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Serves in this thread until `client` is done in another.
+    fn serving<T: Send + 'static>(path: &Path, client: impl FnOnce(PathBuf) -> T + Send + 'static) -> T {
+        let socket = AdminSocket::bind(path).unwrap();
+        let (path, (done, wait)) = (path.to_path_buf(), smol::channel::bounded(1));
+        let client = thread::spawn(move || {
+            let result = client(path);
+            done.send_blocking(()).unwrap();
+            result
+        });
+        let serve = socket.serve(|command| async move {
+            match command {
+                Command::Status => Some(Reply::ok("fine")),
+                Command::UserList { .. } => Some(Reply::ok("romeo@localhost\n".repeat(1 << 18))),
+                _ => None,
+            }
+        });
+        smol::block_on(smol::future::or(serve, async {
+            wait.recv().await.unwrap();
+        }));
+        client.join().unwrap()
+    }
+
+    #[test]
+    fn questions_are_answered_one_after_another() {
+        let folder = Folder::new("answers");
+        let path = folder.0.join("socket");
+        let (mode, replies, list, silent) = serving(&path, |path| {
+            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            let replies: Vec<Reply> = (0..3).map(|_| call(&path, &Command::Status).unwrap()).collect();
+            let list = call(&path, &Command::UserList { host: None }).unwrap();
+            (mode, replies, list, call(&path, &Command::Reload).unwrap())
+        });
+        assert_eq!(mode, 0o600);
+        assert_eq!(replies, vec![Reply::ok("fine"); 3]);
+        assert!(list.text.len() <= REPLY_BYTES_MAX && list.text.ends_with("(more; ask for less)"));
+        assert_eq!(silent.code, 1);
+        assert!(!path.exists(), "the socket goes with the server");
+        assert!(matches!(call(&path, &Command::Status), Err(CallError::NotRunning)));
+    }
+
+    #[test]
+    fn bytes_that_are_no_request_do_no_harm() {
+        let folder = Folder::new("noise");
+        let reply = serving(&folder.0.join("socket"), |path| {
+            for noise in [&[][..], &[0, 0], &[0, 0, 0, 2, 9, 9], &[255, 255, 255, 255, 1], &[0, 0, 0, 0]] {
+                let mut stream = UnixStream::connect(&path).unwrap();
+                stream.write_all(noise).unwrap();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                let mut answer = Vec::new();
+                // Reset or closed, with or without an answer.
+                let _ = stream.read_to_end(&mut answer);
+            }
+            call(&path, &Command::Status).unwrap()
+        });
+        assert_eq!(reply, Reply::ok("fine"));
+    }
+
+    #[test]
+    fn a_left_over_socket_is_replaced_and_a_living_one_is_not() {
+        let folder = Folder::new("stale");
+        let path = folder.0.join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "closing leaves the file");
+        let living = AdminSocket::bind(&path).unwrap();
+        let error = AdminSocket::bind(&path).unwrap_err();
+        assert!(matches!(error, AdminError::Taken(_)), "{error}");
+        drop(living);
+        assert!(!path.exists());
+        let long = folder.0.join("x".repeat(120));
+        assert!(AdminSocket::bind(&long).unwrap_err().to_string().contains("set admin.socket to a shorter one"));
+        assert!(matches!(call(&long, &Command::Status), Err(CallError::NotRunning)));
+        let precious = folder.0.join("precious");
+        fs::write(&precious, "text").unwrap();
+        assert!(matches!(AdminSocket::bind(&precious), Err(AdminError::Io(..))));
+        assert!(precious.exists());
+        let nowhere = folder.0.join("no/such/folder");
+        assert!(AdminSocket::bind(&nowhere).unwrap_err().to_string().contains("make its folder writable"));
+    }
+}

@@ -1,0 +1,418 @@
+//! One socket of a client, plain or under TLS, as the tick sees it: what can be read now, what waits to be written.
+//!
+//! An idle connection holds no buffer: reads go through the shell's scratch buffers, and what a socket did not take is
+//! freed as soon as it is gone.
+
+use std::io::{self, Read, Write};
+use std::mem;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use async_io::Async;
+
+use crate::net::bell::Clapper;
+use crate::net::shell::Report;
+use crate::net::tls::{Progress, TlsAcceptor, TlsConn, TlsError};
+use crate::stream::TlsFacts;
+
+/// Room for the largest TLS record (RFC 8446 section 5.2) and a little more, so that a full record is one read.
+const READ_BYTES: usize = 18 * 1024;
+
+/// Buffers that all connections use in turn.
+pub struct Scratch {
+    /// What a socket gave.
+    raw: Vec<u8>,
+    /// What TLS made of it.
+    plain: Vec<u8>,
+}
+
+impl Default for Scratch {
+    /// The only read buffers of the process.
+    fn default() -> Self {
+        Self { raw: vec![0; READ_BYTES], plain: Vec::new() }
+    }
+}
+
+/// What a connection has for the engine, in this order: facts, then data, then the end.
+#[derive(Debug, Default)]
+pub struct Received<'a> {
+    /// The TLS handshake was finished.
+    pub facts: Option<TlsFacts>,
+    /// Decrypted bytes; may be empty.
+    pub data: &'a [u8],
+    /// The peer will send no more.
+    pub end: Option<End>,
+}
+
+/// Why a peer sends no more.
+#[derive(Debug)]
+pub enum End {
+    /// It closed its direction, of TCP or of TLS. What waits for it may still be written.
+    Closed,
+    /// It broke TLS. An alert waits to be written.
+    Tls(TlsError),
+    /// The socket failed; nothing can be written.
+    Socket(io::Error),
+}
+
+/// What writing has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Written {
+    /// There was nothing to write, or the socket took nothing.
+    Nothing,
+    /// The socket took some; that many bytes still wait.
+    Some(usize),
+    /// The connection is over and can be forgotten.
+    Over,
+}
+
+/// How much of a connection is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The engine knows it.
+    Live,
+    /// What is queued is still to be written. What the peer sends is thrown away.
+    Flushing,
+    /// All is written, our direction is closed. Closing the socket before the peer has closed its own would reset the
+    /// connection if unread bytes are there, and a reset takes our last words (a stream error, above all) with it.
+    Lingering,
+}
+
+enum Tls {
+    Plain,
+    Handshaking(Box<TlsConn>),
+    Open(Box<TlsConn>),
+}
+
+/// A connection.
+pub struct Conn {
+    /// How much of it is left.
+    pub stage: Stage,
+    /// When the shell gives it up, on the monotonic clock in milliseconds; 0 for never.
+    pub deadline_ms: u64,
+    /// It is in one of the shell's queues.
+    pub queued: bool,
+    /// It is in the list of those to be written to at the end of the tick.
+    pub dirty: bool,
+    /// The engine does not want to read from it for now. A TLS handshake, which is no business of its, goes on.
+    pub paused: bool,
+    /// A read may find something.
+    readable: bool,
+    /// A write may find room.
+    writable: bool,
+    /// The peer closed its direction of the TCP connection.
+    peer_done: bool,
+    /// Nothing more can be written, for want of a socket or of TLS keys.
+    broken: bool,
+    socket: Async<TcpStream>,
+    clapper: Arc<Clapper<Report>>,
+    tls: Tls,
+    out: OutBuffer,
+}
+
+impl Conn {
+    /// Takes over a fresh socket. `tls` is given where TLS starts with the first byte.
+    ///
+    /// # Errors
+    /// When the socket cannot be watched or TLS does not start.
+    pub fn new(socket: TcpStream, clapper: Arc<Clapper<Report>>, tls: Option<&TlsAcceptor>) -> io::Result<Self> {
+        let tls = match tls {
+            Some(acceptor) => Tls::Handshaking(Box::new(TlsConn::new(acceptor).map_err(io::Error::other)?)),
+            None => Tls::Plain,
+        };
+        Ok(Self {
+            stage: Stage::Live,
+            deadline_ms: 0,
+            queued: false,
+            dirty: false,
+            paused: false,
+            readable: true,
+            writable: true,
+            peer_done: false,
+            broken: false,
+            socket: Async::new(socket)?,
+            clapper,
+            tls,
+            out: OutBuffer::default(),
+        })
+    }
+
+    /// A TLS handshake is under way: reading may cost a signature.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self.tls, Tls::Handshaking(_)) && self.stage == Stage::Live
+    }
+
+    /// Bytes that wait to be written.
+    pub fn waiting_bytes(&self) -> usize {
+        self.out.waiting().len()
+    }
+
+    /// To be called when the connection's token was taken from the bell, before anything else.
+    pub fn woken(&self) {
+        self.clapper.reset();
+    }
+
+    /// Whether [`Conn::receive`] or [`Conn::write`] may find something to do at once; otherwise the clapper tells when.
+    /// Reads are watched for only while they are wanted, so that a peer that we do not read cannot wake us.
+    pub fn watch(&mut self) -> bool {
+        let waker = Waker::from(self.clapper.clone());
+        let mut cx = Context::from_waker(&waker);
+        if !self.readable && self.is_read() {
+            // An error here is one of the socket, and reading finds it.
+            self.readable = self.socket.poll_readable(&mut cx).is_ready();
+        }
+        if !self.writable {
+            self.writable = self.socket.poll_writable(&mut cx).is_ready();
+        }
+        (self.readable && self.is_read()) || (self.writable && !self.out.is_empty())
+    }
+
+    fn is_read(&self) -> bool {
+        !self.peer_done && (!self.paused || matches!(self.tls, Tls::Handshaking(_)))
+    }
+
+    /// Reads once, if the socket may have something.
+    pub fn receive<'a>(&mut self, scratch: &'a mut Scratch) -> Received<'a> {
+        let mut received = Received::default();
+        if !self.readable || !self.is_read() {
+            return received;
+        }
+        let read = match self.socket.get_ref().read(&mut scratch.raw) {
+            Ok(0) => {
+                self.peer_done = true;
+                received.end = Some(End::Closed);
+                return received;
+            }
+            Ok(read) => read,
+            Err(error) if is_not_now(&error) => {
+                self.readable = error.kind() == io::ErrorKind::Interrupted;
+                return received;
+            }
+            Err(error) => {
+                self.peer_done = true;
+                self.broken = true;
+                received.end = Some(End::Socket(error));
+                return received;
+            }
+        };
+        // A short read has emptied the socket; asking again would cost a system call to hear so.
+        self.readable = read == scratch.raw.len();
+        if self.stage != Stage::Live {
+            return received;
+        }
+        let raw = scratch.raw.get_mut(..read).unwrap_or_default();
+        let tls = match &mut self.tls {
+            Tls::Plain => {
+                received.data = raw;
+                return received;
+            }
+            Tls::Handshaking(tls) | Tls::Open(tls) => tls,
+        };
+        scratch.plain.clear();
+        let progress = self.out.append(|out| tls.receive(raw, &mut scratch.plain, out));
+        received.data = &scratch.plain;
+        match progress {
+            Ok(Progress::Handshaking | Progress::Open) => {}
+            Ok(Progress::Finished) => {
+                received.facts = Some(tls.facts());
+                self.tls = match mem::replace(&mut self.tls, Tls::Plain) {
+                    Tls::Handshaking(tls) | Tls::Open(tls) => Tls::Open(tls),
+                    Tls::Plain => Tls::Plain,
+                };
+            }
+            Ok(Progress::Closed) => received.end = Some(End::Closed),
+            Err(error) => received.end = Some(End::Tls(error)),
+        }
+        received
+    }
+
+    /// Queues bytes of the engine, encrypted where TLS is open.
+    ///
+    /// # Errors
+    /// When TLS takes no more. The connection is then of no use.
+    pub fn queue(&mut self, bytes: Vec<u8>) -> Result<(), TlsError> {
+        match &mut self.tls {
+            Tls::Plain => self.out.push(bytes),
+            Tls::Handshaking(tls) | Tls::Open(tls) => self.out.append(|out| tls.send(&bytes, out))?,
+        }
+        Ok(())
+    }
+
+    /// Starts TLS behind what is queued. What the peer has sent since the last read belongs to TLS.
+    ///
+    /// # Errors
+    /// When TLS does not start.
+    pub fn start_tls(&mut self, acceptor: &TlsAcceptor) -> Result<(), TlsError> {
+        self.tls = Tls::Handshaking(Box::new(TlsConn::new(acceptor)?));
+        Ok(())
+    }
+
+    /// Ends the connection behind what is queued, with TLS's close_notify (RFC 8446 section 6.1).
+    pub fn close(&mut self) {
+        if self.stage == Stage::Live {
+            self.stage = Stage::Flushing;
+            self.paused = false;
+            if let Tls::Handshaking(tls) | Tls::Open(tls) = &mut self.tls {
+                self.out.append(|out| tls.close(out));
+            }
+            // Keys and what else TLS holds are not needed for lingering.
+            self.tls = Tls::Plain;
+        }
+    }
+
+    /// Writes once, if the socket may have room, and takes leave when all is written that ever will be.
+    ///
+    /// # Errors
+    /// When the peer has gone.
+    pub fn write(&mut self) -> io::Result<Written> {
+        if self.broken {
+            return Ok(Written::Over);
+        }
+        let mut written = Written::Nothing;
+        if self.writable && !self.out.is_empty() {
+            match self.socket.get_ref().write(self.out.waiting()) {
+                Ok(count) => {
+                    self.out.consume(count);
+                    self.writable = self.out.is_empty();
+                    written = Written::Some(self.waiting_bytes());
+                }
+                Err(error) if is_not_now(&error) => {
+                    self.writable = error.kind() == io::ErrorKind::Interrupted;
+                }
+                Err(error) => {
+                    self.broken = true;
+                    return Err(error);
+                }
+            }
+        }
+        if self.stage == Stage::Flushing && self.out.is_empty() {
+            self.stage = Stage::Lingering;
+            if self.socket.get_ref().shutdown(Shutdown::Write).is_err() {
+                return Ok(Written::Over);
+            }
+        }
+        if self.stage == Stage::Lingering && self.peer_done {
+            return Ok(Written::Over);
+        }
+        Ok(written)
+    }
+}
+
+/// Neither data nor an error.
+fn is_not_now(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Bytes that wait for a socket. Holds no memory while it is empty.
+#[derive(Debug, Default)]
+struct OutBuffer {
+    bytes: Vec<u8>,
+    /// That many at the front are written.
+    written: usize,
+}
+
+impl OutBuffer {
+    fn is_empty(&self) -> bool {
+        self.written >= self.bytes.len()
+    }
+
+    fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.written..).unwrap_or_default()
+    }
+
+    /// Appends a whole piece, without copying it when nothing waits.
+    fn push(&mut self, piece: Vec<u8>) {
+        if self.is_empty() {
+            *self = Self { bytes: piece, written: 0 };
+        } else {
+            self.append(|bytes| bytes.extend_from_slice(&piece));
+        }
+    }
+
+    /// Lets `write` append to what waits.
+    fn append<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        self.bytes.drain(..self.written.min(self.bytes.len()));
+        self.written = 0;
+        write(&mut self.bytes)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.written += count;
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+    use crate::net::bell::Token;
+
+    fn pair() -> (Conn, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let clapper = Clapper::new(Arc::default(), Token::Listener(0));
+        (Conn::new(server, clapper, None).unwrap(), client)
+    }
+
+    #[test]
+    fn the_out_buffer_keeps_order_and_gives_its_memory_back() {
+        let mut out = OutBuffer::default();
+        out.push(b"abc".to_vec());
+        out.consume(2);
+        out.push(b"def".to_vec());
+        assert_eq!(out.waiting(), b"cdef");
+        assert_eq!(out.bytes.len(), 4, "what is written is not kept");
+        out.consume(4);
+        assert!(out.is_empty());
+        assert_eq!(out.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn a_socket_that_takes_no_more_keeps_the_rest_until_there_is_room() {
+        let (mut conn, mut client) = pair();
+        let sent = vec![b'x'; 16 << 20];
+        conn.queue(sent.clone()).unwrap();
+        // The kernel may find more room meanwhile, so the first refusal need not be the last.
+        while conn.write().unwrap() != Written::Nothing {
+            conn.watch();
+        }
+        assert!(conn.waiting_bytes() > 0, "16 MB do not fit into socket buffers");
+        let reader = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).unwrap();
+            got
+        });
+        conn.close();
+        while conn.stage != Stage::Lingering {
+            async_io::block_on(conn.socket.writable()).unwrap();
+            conn.writable = true;
+            conn.write().unwrap();
+        }
+        assert_eq!(reader.join().unwrap(), sent);
+        assert_eq!(conn.waiting_bytes(), 0);
+        async_io::block_on(conn.socket.readable()).unwrap();
+        let mut scratch = Scratch::default();
+        assert!(matches!(conn.receive(&mut scratch).end, Some(End::Closed)));
+        assert_eq!(conn.write().unwrap(), Written::Over);
+    }
+
+    #[test]
+    fn a_paused_connection_is_not_read() {
+        let (mut conn, mut client) = pair();
+        client.write_all(b"hello").unwrap();
+        async_io::block_on(conn.socket.readable()).unwrap();
+        let mut scratch = Scratch::default();
+        conn.paused = true;
+        assert!(!conn.watch());
+        assert_eq!(conn.receive(&mut scratch).data, b"");
+        conn.paused = false;
+        assert!(conn.watch());
+        assert_eq!(conn.receive(&mut scratch).data, b"hello");
+    }
+}

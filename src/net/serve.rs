@@ -1,0 +1,216 @@
+//! From options to a running server: what `couplet run` does.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::panic;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use smol::LocalExecutor;
+
+use crate::core::io::Transport;
+use crate::engine::{Engine, Settings};
+use crate::net::admin::{AdminError, AdminSocket};
+use crate::net::bell::Bell;
+use crate::net::certs::{CertError, CertStore};
+use crate::net::clock::{Clock, SystemEntropy};
+use crate::net::listen::{self, ListenError};
+use crate::net::log::{self as log_back_end, LogError};
+use crate::net::shell::{self, Failure, Reload, Report, Shell, Tls, Tuning};
+use crate::net::signals;
+use crate::net::threads::Threads;
+use crate::net::tls::{TlsAcceptor, TlsError};
+use crate::storage::redb::{self, RedbOptions};
+use crate::storage::{StoreError, memory};
+
+/// XEP-0368 and the registry of ALPN protocols: XMPP from a client.
+const ALPN_CLIENT: &[u8] = b"xmpp-client";
+
+/// Everything that a server is made of.
+pub struct ServeOptions {
+    /// Where to listen, and for what.
+    pub listen: Vec<(SocketAddr, Transport)>,
+    /// Folder of certificates and keys.
+    pub certificates: PathBuf,
+    /// File of the store; none keeps everything in memory, until the server ends.
+    pub store: Option<PathBuf>,
+    /// Page cache of the store in bytes.
+    pub store_cache_bytes: usize,
+    /// Where commands of the operator arrive; none takes none.
+    pub admin_socket: Option<PathBuf>,
+    /// The shell's part of the configuration.
+    pub tuning: Tuning,
+    /// The engine's part.
+    pub settings: Settings,
+    /// Reads both again.
+    pub reload: Reload,
+    /// The process is the server's: it takes over signals and panics. Tests that run servers in threads say no.
+    pub owns_process: bool,
+    /// Called when everything listens, before the first connection is served.
+    pub on_ready: Option<OnReady>,
+}
+
+/// What to do once a server listens.
+pub type OnReady = Box<dyn FnOnce(&Serving)>;
+
+/// What is known once a server listens.
+pub struct Serving {
+    /// Where it really listens, in the order of [`ServeOptions::listen`].
+    pub addresses: Vec<SocketAddr>,
+    /// To reach the server from any thread.
+    pub handle: Handle,
+}
+
+/// Reaches a running server from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    bell: Arc<Bell<Report>>,
+}
+
+impl Handle {
+    /// Hands a report to the worker. Who sends many bounds them.
+    pub fn report(&self, report: Report) {
+        self.bell.report(report);
+    }
+
+    /// Ends the server in good order; a second time, at once.
+    pub fn shutdown(&self) {
+        self.bell.report(Report::Shutdown);
+    }
+}
+
+/// Why a server does not start, or does not go on: one line that says what to do.
+#[derive(Debug)]
+pub enum ServeError {
+    /// The log cannot be opened.
+    Log(LogError),
+    /// An address cannot be listened on.
+    Listen(ListenError),
+    /// The admin socket cannot be made.
+    Admin(AdminError),
+    /// A certificate cannot be used.
+    Certificates(CertError),
+    /// TLS does not work here.
+    Tls(TlsError),
+    /// The store cannot be opened or read.
+    Store(StoreError),
+    /// The system refuses what every program gets: a thread, signals.
+    System(&'static str, io::Error),
+    /// The system has no random source.
+    Entropy,
+    /// It served, and a bug ended it.
+    Ended(Failure),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(error) => error.fmt(f),
+            Self::Listen(error) => error.fmt(f),
+            Self::Admin(error) => error.fmt(f),
+            Self::Certificates(error) => error.fmt(f),
+            Self::Tls(error) => {
+                write!(f, "TLS does not start: {error}; this build of couplet does not fit the machine")
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::System(what, error) => {
+                write!(f, "the system gives no {what}: {error}; raise the limits of the user that runs couplet")
+            }
+            Self::Entropy => {
+                f.write_str("the system gives no random bytes: couplet needs getrandom(2) or a readable /dev/urandom")
+            }
+            Self::Ended(Failure::Thread(name)) => write!(
+                f,
+                "the {name} thread is lost to a bug, whose place is in the log: start couplet again, and report it; \
+                 nothing that was acknowledged is lost"
+            ),
+            Self::Ended(Failure::Bugs) => f.write_str(
+                "too many bugs in a minute, whose places are in the log: start couplet again, and report them; \
+                 nothing that was acknowledged is lost",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Serves on the calling thread until a signal or [`Handle::shutdown`] ends it.
+///
+/// # Errors
+/// What is wrong and what to do, before anything was served; or that a bug ended it.
+pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    let clock = Clock::start();
+    if let Some(log) = &options.tuning.log {
+        log_back_end::apply(log).map_err(ServeError::Log)?;
+    }
+    if options.owns_process {
+        log_panics();
+    }
+    // What can be refused for the operator's mistakes comes first, and the ports come first of that: the commonest
+    // mistake is a server that runs already, whose store must be left alone.
+    let listeners = listen::bind(&options.listen).map_err(ServeError::Listen)?;
+    let admin = options.admin_socket.as_deref().map(AdminSocket::bind).transpose().map_err(ServeError::Admin)?;
+    let (certificates, notices) =
+        CertStore::load(&options.certificates, &options.tuning.hosts).map_err(ServeError::Certificates)?;
+    shell::tell(&notices);
+    let tls = Tls {
+        direct: TlsAcceptor::new(certificates.resolver(), &[ALPN_CLIENT]).map_err(ServeError::Tls)?,
+        later: TlsAcceptor::new(certificates.resolver(), &[]).map_err(ServeError::Tls)?,
+        certificates,
+    };
+    let (reader, writer) = match &options.store {
+        Some(path) => {
+            let redb_options = RedbOptions { cache_bytes: options.store_cache_bytes, ..RedbOptions::default() };
+            redb::open(path, redb_options).map_err(ServeError::Store)?
+        }
+        None => memory::open(),
+    };
+    let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;
+    let engine = Engine::new(options.settings, reader, Box::new(entropy), clock.now()).map_err(ServeError::Store)?;
+
+    let bell = Arc::new(Bell::new());
+    let threads = Threads::start(writer, &bell).map_err(|error| ServeError::System("threads", error))?;
+    let executor = LocalExecutor::new();
+    if options.owns_process {
+        let signals = signals::open().map_err(|error| ServeError::System("signals", error))?;
+        executor.spawn(signals::pass_on(signals, bell.clone())).detach();
+    }
+    if let Some(admin) = admin {
+        let bell = bell.clone();
+        let serving = admin.serve(move |command| {
+            let (reply, answer) = smol::channel::bounded(1);
+            bell.report(Report::Admin(command, reply));
+            async move { answer.recv().await.ok() }
+        });
+        executor.spawn(serving).detach();
+    }
+    for listener in &listeners {
+        log::info!("listening on {} ({})", listener.address, name_of(listener.transport));
+    }
+    let addresses = listeners.iter().map(|listener| listener.address).collect();
+    let serving = Serving { addresses, handle: Handle { bell: bell.clone() } };
+    let shell = Shell::new(engine, clock, bell, threads, listeners, tls, options.tuning, options.reload);
+    log::info!("ready in {} ms", clock.now().mono_ms);
+    if let Some(on_ready) = options.on_ready {
+        on_ready(&serving);
+    }
+    async_io::block_on(executor.run(shell.run())).map_err(ServeError::Ended)
+}
+
+fn name_of(transport: Transport) -> &'static str {
+    match transport {
+        Transport::StartTls => "STARTTLS",
+        Transport::DirectTls => "direct TLS",
+    }
+}
+
+/// A panic is a bug, and its place is what finds it. The message stays out unless somebody debugs: it may quote what a
+/// user wrote.
+fn log_panics() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        log::error!("bug at {place}; please report it");
+        log::debug!("{info}");
+    }));
+}

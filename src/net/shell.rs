@@ -1,0 +1,510 @@
+//! The shell: the one loop that turns what the operating system does into the engine's inputs, and the engine's
+//! outputs into what the operating system shall do.
+//!
+//! **The tick.** Take what is ready: reports of the threads first, then one read from each established connection,
+//! then a few TLS handshakes, then a few new connections, then deadlines. Close the tick. Then hand what the engine
+//! says to the sockets, one write for each. What was written may let the engine say more; that is a tick again.
+//!
+//! **Waiting.** A connection has no task. async-io calls its waker when the socket is ready, the waker puts the
+//! connection into the [`Bell`]'s list, and the worker, if it waits, starts a tick. So an idle connection costs its
+//! socket's registration (some 220 bytes), its row here, and its TLS keys; a busy tick takes the whole list under one
+//! lock. A socket is watched only after a read that did not fill the buffer, so a busy one costs no system call beside
+//! its reads and writes and one re-arming.
+//!
+//! **Fairness.** Ready connections queue; each gets one read, and goes to the end when it may have more. Handshakes
+//! have a queue of their own, of which a tick serves a few: strangers wait behind clients, never the other way round.
+
+mod sockets;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::future::{self, Future};
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_io::Timer;
+use smol::channel::Sender;
+
+use crate::clock::Now;
+use crate::core::admin::{Command, Reply};
+use crate::core::io::{ConnId, Input, Output};
+use crate::engine::{Engine, Settings};
+use crate::limits::Limits;
+use crate::net::bell::{Bell, Clapper, Token};
+use crate::net::certs::{CertStore, Notice};
+use crate::net::clock::Clock;
+use crate::net::conn::{Conn, Scratch, Stage};
+use crate::net::listen::{Keepalive, Listener};
+use crate::net::log::{self as log_back_end, LogOptions};
+use crate::net::threads::Threads;
+use crate::net::tls::TlsAcceptor;
+use crate::storage::{StoreError, Ticket};
+use crate::stream::sasl::keys::HashResult;
+
+/// How often the certificate folder is looked at.
+const CERTIFICATES_CHECK_MS: u64 = 60_000;
+
+/// How long accepting pauses when the system is out of file descriptors or memory.
+const EXHAUSTED_PAUSE_MS: u64 = 500;
+
+/// What threads and tasks tell the worker.
+pub enum Report {
+    /// The storage writer got that far, or failed.
+    Stored(Result<Ticket, StoreError>),
+    /// A password was hashed.
+    Hashed(HashResult),
+    /// A thread ended by a panic.
+    ThreadLost(&'static str),
+    /// An administrator's command; its reply goes to the channel.
+    Admin(Command, Sender<Reply>),
+    /// Configuration, certificates and log file shall be read again.
+    Reload,
+    /// The state shall be written to the log.
+    Dump,
+    /// The server shall end. A second one does not wait.
+    Shutdown,
+}
+
+/// The part of the configuration that is the shell's and may change while it runs.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// The limits in force.
+    pub limits: Limits,
+    /// Whether small writes of new connections leave at once.
+    pub nodelay: bool,
+    /// For new connections.
+    pub keepalive: Keepalive,
+    /// Hosts that need a certificate; the first one's is shown to clients that ask for none.
+    pub hosts: Vec<String>,
+    /// Where the log goes; None leaves it to whoever runs the server in a thread.
+    pub log: Option<LogOptions>,
+}
+
+/// Reads the configuration again: the engine's part and the shell's, or one line that says what is wrong with it.
+pub type Reload = Box<dyn FnMut() -> Result<(Box<Settings>, Tuning), String>>;
+
+/// TLS for the two kinds of listeners.
+pub struct Tls {
+    /// Where TLS starts with the first byte (RFC 7301 protocol xmpp-client, XEP-0368).
+    pub direct: TlsAcceptor,
+    /// Where it starts later (RFC 6120 section 5).
+    pub later: TlsAcceptor,
+    /// The certificates of both.
+    pub certificates: CertStore,
+}
+
+/// Why the worker ended without being told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A thread ended by a bug; without it nothing can be promised any more.
+    Thread(&'static str),
+    /// The engine caught more bugs than `panics_per_minute_max`.
+    Bugs,
+}
+
+/// The worker.
+pub struct Shell {
+    engine: Engine,
+    clock: Clock,
+    bell: Arc<Bell<Report>>,
+    threads: Threads,
+    listeners: Vec<Door>,
+    tls: Tls,
+    tuning: Tuning,
+    reload: Reload,
+    /// By the engine's names, which are never used twice; those that it has forgotten stay until they are written out.
+    conns: HashMap<ConnId, Box<Conn>>,
+    scratch: Scratch,
+    /// Emptied lists that the bell gets in exchange for full ones.
+    rung: Vec<Token>,
+    reports: VecDeque<Report>,
+    /// Connections that may be ready, in the order in which they became so.
+    established: VecDeque<ConnId>,
+    handshakes: VecDeque<ConnId>,
+    /// Connections that have something to write, or nothing any more.
+    dirty: Vec<ConnId>,
+    /// When to give up on which TLS handshake.
+    handshakes_end: BTreeSet<(u64, ConnId)>,
+    /// When to give up on which connection that is being closed.
+    closing_end: BTreeSet<(u64, ConnId)>,
+    /// Administrators that wait for a reply.
+    asked: Vec<(u32, Option<Sender<Reply>>)>,
+    last_asked: u32,
+    certificates_check_ms: u64,
+    /// What was last said about certificates that cannot be used.
+    certificates_error: String,
+    /// Accepting failed for want of resources; said once until it works again.
+    exhausted: bool,
+    shutdown_ms: Option<u64>,
+    done: bool,
+    lost: Option<&'static str>,
+}
+
+struct Door {
+    listener: Listener,
+    clapper: Arc<Clapper<Report>>,
+    /// There may be somebody at the door.
+    ready: bool,
+    /// It stays shut until then.
+    shut_until_ms: u64,
+}
+
+impl Shell {
+    /// A worker for an engine, listening.
+    #[allow(clippy::too_many_arguments, reason = "called once, by the one who has made all of them")]
+    pub fn new(
+        engine: Engine,
+        clock: Clock,
+        bell: Arc<Bell<Report>>,
+        threads: Threads,
+        listeners: Vec<Listener>,
+        tls: Tls,
+        tuning: Tuning,
+        reload: Reload,
+    ) -> Self {
+        let door = |(index, listener)| {
+            let clapper = Clapper::new(bell.clone(), Token::Listener(index));
+            Door { listener, clapper, ready: true, shut_until_ms: 0 }
+        };
+        let listeners = (0..).zip(listeners).map(door).collect();
+        let certificates_check_ms = clock.now().mono_ms + CERTIFICATES_CHECK_MS;
+        Self {
+            engine,
+            clock,
+            bell,
+            threads,
+            listeners,
+            tls,
+            tuning,
+            reload,
+            conns: HashMap::new(),
+            scratch: Scratch::default(),
+            rung: Vec::new(),
+            reports: VecDeque::new(),
+            established: VecDeque::new(),
+            handshakes: VecDeque::new(),
+            dirty: Vec::new(),
+            handshakes_end: BTreeSet::new(),
+            closing_end: BTreeSet::new(),
+            asked: Vec::new(),
+            last_asked: 0,
+            certificates_check_ms,
+            certificates_error: String::new(),
+            exhausted: false,
+            shutdown_ms: None,
+            done: false,
+            lost: None,
+        }
+    }
+
+    /// Serves until a shutdown is complete.
+    ///
+    /// # Errors
+    /// When bugs leave no other way.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        let mut alarm = Alarm { timer: Timer::never(), at_ms: u64::MAX };
+        loop {
+            self.tick();
+            if let Some(name) = self.lost {
+                return Err(Failure::Thread(name));
+            }
+            if self.done && self.shutdown_ms.is_none() {
+                self.threads.finish();
+                return Err(Failure::Bugs);
+            }
+            if self.is_over() {
+                self.threads.finish();
+                return Ok(());
+            }
+            if self.has_work() {
+                // Others may have become ready meanwhile, and a tick serves the established first.
+                smol::future::yield_now().await;
+            } else {
+                future::poll_fn(|cx| self.poll_wait(&mut alarm, cx)).await;
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        if self.rung.is_empty() && self.reports.is_empty() {
+            self.bell.take(&mut self.rung, &mut self.reports, None);
+        }
+        self.sort_rung();
+        let mut reports = mem::take(&mut self.reports);
+        for report in reports.drain(..) {
+            self.take_report(report, now);
+        }
+        self.reports = reports;
+        for _ in 0..self.established.len().min(self.tuning.limits.tick_inputs_max.max(1) as usize) {
+            let Some(id) = self.established.pop_front() else { break };
+            match self.conns.get(&id) {
+                Some(conn) if conn.is_handshaking() => self.handshakes.push_back(id),
+                Some(_) => self.attend(id, now),
+                None => {}
+            }
+        }
+        for _ in 0..self.handshakes.len().min(self.steps_max()) {
+            let Some(id) = self.handshakes.pop_front() else { break };
+            self.attend(id, now);
+        }
+        self.accept(now);
+        self.pass_deadlines(now);
+        self.settle(now);
+    }
+
+    /// Handshakes and new connections in one tick.
+    fn steps_max(&self) -> usize {
+        self.tuning.limits.tick_handshakes_max.max(1) as usize
+    }
+
+    fn has_work(&self) -> bool {
+        let waiting_door = |door: &Door| door.ready && door.shut_until_ms == 0;
+        !self.established.is_empty() || !self.handshakes.is_empty() || self.listeners.iter().any(waiting_door)
+    }
+
+    /// After the engine has said its last word, what it said still has to reach its readers.
+    fn is_over(&self) -> bool {
+        let late = self.shutdown_ms.is_some_and(|at| self.clock.now().mono_ms >= at);
+        late || (self.done && self.conns.values().all(|conn| conn.stage == Stage::Lingering))
+    }
+
+    fn poll_wait(&mut self, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.bell.take(&mut self.rung, &mut self.reports, Some(cx.waker())) {
+            return Poll::Ready(());
+        }
+        alarm.poll(&self.clock, self.next_deadline_ms(), cx)
+    }
+
+    fn next_deadline_ms(&self) -> u64 {
+        let mut next = self.certificates_check_ms;
+        if let Some(at) = self.engine.next_deadline() {
+            next = next.min(at);
+        }
+        for set in [&self.handshakes_end, &self.closing_end] {
+            next = set.first().map_or(next, |&(at, _)| next.min(at));
+        }
+        if let Some(at) = self.shutdown_ms {
+            next = next.min(at);
+        }
+        self.listeners
+            .iter()
+            .filter(|door| door.shut_until_ms > 0)
+            .fold(next, |next, door| next.min(door.shut_until_ms))
+    }
+
+    fn sort_rung(&mut self) {
+        let mut rung = mem::take(&mut self.rung);
+        for token in rung.drain(..) {
+            match token {
+                Token::Conn(id) => {
+                    if let Some(conn) = self.conns.get(&id) {
+                        conn.woken();
+                        self.enqueue(id);
+                    }
+                }
+                Token::Listener(index) => {
+                    if let Some(door) = self.listeners.get_mut(index as usize) {
+                        door.clapper.reset();
+                        door.ready = true;
+                    }
+                }
+            }
+        }
+        self.rung = rung;
+    }
+
+    fn take_report(&mut self, report: Report, now: Now) {
+        match report {
+            Report::Stored(Ok(ticket)) => self.engine.handle(now, Input::Committed(ticket)),
+            Report::Stored(Err(error)) => self.engine.handle(now, Input::CommitFailed(error)),
+            Report::Hashed(result) => self.engine.handle(now, Input::Hashed(result)),
+            Report::ThreadLost(name) => self.lost = Some(name),
+            Report::Admin(command, reply) => self.ask(command, Some(reply), now),
+            Report::Reload => match self.reload() {
+                Ok(()) => {}
+                Err(error) => {
+                    error.lines().for_each(|line| log::error!("reload: {line}"));
+                    log::error!("reload: what was in force stays");
+                }
+            },
+            Report::Dump => self.dump(now),
+            Report::Shutdown if self.shutdown_ms.is_some() => self.shutdown_ms = Some(0),
+            Report::Shutdown => {
+                log::info!("shutting down");
+                self.listeners.clear();
+                let seconds = self.tuning.limits.close_timeout_s.max(1);
+                self.shutdown_ms = Some(now.mono_ms + u64::from(seconds) * 1000);
+                self.engine.handle(now, Input::Shutdown);
+            }
+        }
+    }
+
+    fn ask(&mut self, command: Command, reply: Option<Sender<Reply>>, now: Now) {
+        self.last_asked = self.last_asked.wrapping_add(1);
+        self.asked.push((self.last_asked, reply));
+        self.engine.handle(now, Input::Admin { id: self.last_asked, command });
+    }
+
+    fn answer(&mut self, id: u32, reply: Reply) {
+        let at = self.asked.iter().position(|(asked, _)| *asked == id);
+        match at.map(|at| self.asked.swap_remove(at).1) {
+            Some(Some(waiting)) => {
+                let _ = waiting.try_send(reply);
+            }
+            Some(None) => reply.text.lines().for_each(|line| log::info!("state: {line}")),
+            None => {}
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), String> {
+        let read = (self.reload)();
+        // A log that was rotated away is opened anew even when the configuration is broken.
+        let log = read.as_ref().map_or(&self.tuning.log, |(_, tuning)| &tuning.log);
+        let log_opened = log.as_ref().map_or(Ok(()), log_back_end::apply);
+        let (settings, tuning) = read?;
+        log_opened.map_err(|error| error.to_string())?;
+        let notices = self.tls.certificates.reload_for(&tuning.hosts).map_err(|error| error.to_string())?;
+        tell(&notices);
+        self.tuning = tuning;
+        self.engine.reconfigure(*settings);
+        log::info!("configuration and certificates are read again");
+        Ok(())
+    }
+
+    /// Looks whether certificates were renewed.
+    fn check_certificates(&mut self) {
+        match self.tls.certificates.reload() {
+            Ok(notices) => {
+                tell(&notices);
+                self.certificates_error.clear();
+            }
+            Err(error) => {
+                // The files stay as they are until somebody acts: once a minute is too often to say so.
+                let text = error.to_string();
+                if text != self.certificates_error {
+                    log::error!("certificates: {text}; the old ones stay in force");
+                    self.certificates_error = text;
+                }
+            }
+        }
+    }
+
+    fn dump(&mut self, now: Now) {
+        let count = |which: fn(&Conn) -> bool| self.conns.values().filter(|conn| which(conn)).count();
+        log::info!(
+            "state: {} connections ({} in a TLS handshake, {} closing, {} paused), {} bytes wait to be written",
+            self.conns.len(),
+            count(Conn::is_handshaking),
+            count(|conn| conn.stage != Stage::Live),
+            count(|conn| conn.paused),
+            self.conns.values().map(|conn| conn.waiting_bytes()).sum::<usize>(),
+        );
+        self.ask(Command::Status, None, now);
+    }
+
+    /// Closes the tick and lets its outputs take effect, until the engine has nothing more to say.
+    fn settle(&mut self, now: Now) {
+        loop {
+            self.engine.end_tick(now);
+            while let Some(output) = self.engine.poll_output() {
+                self.obey(output, now);
+            }
+            if self.dirty.is_empty() {
+                return;
+            }
+            let mut dirty = mem::take(&mut self.dirty);
+            for id in dirty.drain(..) {
+                self.write(id, now);
+            }
+            // What writing made dirty again is in a list of its own by now.
+            if self.dirty.is_empty() {
+                self.dirty = dirty;
+            }
+        }
+    }
+
+    fn obey(&mut self, output: Output, now: Now) {
+        match output {
+            Output::Write { conn: id, bytes } => {
+                let Some(conn) = self.live(id) else { return };
+                if let Err(error) = conn.queue(bytes) {
+                    log::debug!("a connection is lost: {error}");
+                    self.engine.handle(now, Input::Closed { conn: id });
+                    self.begin_close(id, now);
+                }
+                self.mark_dirty(id);
+            }
+            Output::StartTls { conn: id } => {
+                let acceptor = self.tls.later.clone();
+                let Some(conn) = self.live(id) else { return };
+                if let Err(error) = conn.start_tls(&acceptor) {
+                    log::error!("TLS does not start: {error}");
+                    self.engine.handle(now, Input::Closed { conn: id });
+                    self.begin_close(id, now);
+                } else {
+                    self.set_deadline(id, self.tls_deadline_ms(now));
+                }
+            }
+            Output::Close { conn: id } => {
+                if self.live(id).is_some() {
+                    self.begin_close(id, now);
+                }
+            }
+            Output::PauseRead { conn: id } => self.pause(id, true),
+            Output::ResumeRead { conn: id } => self.pause(id, false),
+            Output::Commit(batch) => {
+                if self.threads.batches.send(batch).is_err() {
+                    self.lost = Some("storage");
+                }
+            }
+            Output::Hash(job) => {
+                if self.threads.jobs.send(job).is_err() {
+                    self.lost = Some("hashing");
+                }
+            }
+            Output::AdminReply { id, reply } => self.answer(id, reply),
+            Output::Reload { id } => {
+                let reply = match self.reload() {
+                    Ok(()) => Reply::ok("configuration and certificates are read again"),
+                    Err(error) => Reply::failed(format!("{error}\nwhat was in force stays")),
+                };
+                self.answer(id, reply);
+            }
+            Output::Exit => self.done = true,
+        }
+    }
+}
+
+/// Tells the operator about certificates.
+pub fn tell(notices: &[Notice]) {
+    for notice in notices {
+        let level = if notice.is_warning() { log::Level::Warn } else { log::Level::Info };
+        log::log!(level, "{notice}");
+    }
+}
+
+/// A timer that is set anew only when it has to ring earlier: setting it costs system calls, ringing once too early
+/// costs one empty tick.
+struct Alarm {
+    timer: Timer,
+    at_ms: u64,
+}
+
+impl Alarm {
+    fn poll(&mut self, clock: &Clock, at_ms: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if at_ms < self.at_ms {
+            self.at_ms = at_ms;
+            match clock.instant(at_ms) {
+                Some(at) => self.timer.set_at(at),
+                None => self.timer = Timer::never(),
+            }
+        }
+        let rings = Pin::new(&mut self.timer).poll(cx).map(|_| ());
+        if rings.is_ready() {
+            self.at_ms = u64::MAX;
+        }
+        rings
+    }
+}

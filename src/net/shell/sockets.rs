@@ -1,0 +1,216 @@
+//! The shell's side of single sockets: accepting, reading, writing, giving up.
+
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, TcpStream};
+use std::task::{Context, Waker};
+
+use super::{CERTIFICATES_CHECK_MS, EXHAUSTED_PAUSE_MS, Shell};
+use crate::clock::Now;
+use crate::core::io::{ConnId, Input, Transport};
+use crate::net::bell::{Clapper, Token};
+use crate::net::conn::{Conn, End, Stage, Written};
+use crate::net::listen;
+
+impl Shell {
+    /// A connection that the engine still knows.
+    pub(super) fn live(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(&id).map(Box::as_mut).filter(|conn| conn.stage == Stage::Live)
+    }
+
+    pub(super) fn enqueue(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.queued) else { return };
+        conn.queued = true;
+        if conn.is_handshaking() {
+            self.handshakes.push_back(id);
+        } else {
+            self.established.push_back(id);
+        }
+    }
+
+    pub(super) fn mark_dirty(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.dirty) {
+            conn.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Watches a connection, or queues it again when there is something to do at once.
+    pub(super) fn watch(&mut self, id: ConnId) {
+        if self.conns.get_mut(&id).is_some_and(|conn| conn.watch()) {
+            self.enqueue(id);
+        }
+    }
+
+    /// One read from a connection, and its turn to write if it was blocked.
+    pub(super) fn attend(&mut self, id: ConnId, now: Now) {
+        let Self { conns, scratch, engine, .. } = self;
+        let Some(conn) = conns.get_mut(&id) else { return };
+        conn.queued = false;
+        conn.watch();
+        let live = conn.stage == Stage::Live;
+        let received = conn.receive(scratch);
+        if live {
+            let finished = received.facts.is_some();
+            if let Some(facts) = received.facts {
+                engine.handle(now, Input::TlsReady { conn: id, facts });
+            }
+            if !received.data.is_empty() {
+                engine.handle(now, Input::Bytes { conn: id, data: received.data });
+            }
+            if let Some(end) = received.end {
+                log_end(&end);
+                engine.handle(now, Input::Closed { conn: id });
+                self.begin_close(id, now);
+            } else if finished {
+                self.set_deadline(id, 0);
+            }
+        }
+        self.mark_dirty(id);
+    }
+
+    pub(super) fn begin_close(&mut self, id: ConnId, now: Now) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.close();
+            self.set_deadline(id, now.mono_ms + u64::from(self.tuning.limits.close_timeout_s) * 1000);
+            self.mark_dirty(id);
+        }
+    }
+
+    pub(super) fn set_deadline(&mut self, id: ConnId, at_ms: u64) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let old_ms = mem::replace(&mut conn.deadline_ms, at_ms);
+        let stage = conn.stage;
+        if old_ms > 0 {
+            self.handshakes_end.remove(&(old_ms, id));
+            self.closing_end.remove(&(old_ms, id));
+        }
+        if at_ms > 0 {
+            let set = if stage == Stage::Live { &mut self.handshakes_end } else { &mut self.closing_end };
+            set.insert((at_ms, id));
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: ConnId) {
+        self.set_deadline(id, 0);
+        self.conns.remove(&id);
+    }
+
+    pub(super) fn tls_deadline_ms(&self, now: Now) -> u64 {
+        now.mono_ms + u64::from(self.tuning.limits.tls_timeout_s.max(1)) * 1000
+    }
+
+    pub(super) fn accept(&mut self, now: Now) {
+        for index in 0..self.listeners.len() {
+            for _ in 0..self.steps_max() {
+                let Some(door) = self.listeners.get_mut(index) else { return };
+                if !door.ready || door.shut_until_ms > now.mono_ms {
+                    break;
+                }
+                door.shut_until_ms = 0;
+                let transport = door.listener.transport;
+                match door.listener.socket.get_ref().accept() {
+                    Ok((socket, peer)) => {
+                        self.exhausted = false;
+                        self.welcome(socket, peer, transport, now);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let waker = Waker::from(door.clapper.clone());
+                        door.ready = door.listener.socket.poll_readable(&mut Context::from_waker(&waker)).is_ready();
+                    }
+                    // A peer that has gone before it was let in.
+                    Err(error) if !listen::is_exhaustion(&error) => {}
+                    Err(error) => {
+                        door.shut_until_ms = now.mono_ms + EXHAUSTED_PAUSE_MS;
+                        if !mem::replace(&mut self.exhausted, true) {
+                            log::warn!("new connections wait: {error}; raise the limit of open files (ulimit -n)");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn welcome(&mut self, socket: TcpStream, peer: SocketAddr, transport: Transport, now: Now) {
+        // Those that are only being closed give way before anybody is refused.
+        if self.conns.len() >= self.tuning.limits.connections_max as usize
+            && let Some(&(_, id)) = self.closing_end.first()
+        {
+            self.forget(id);
+        }
+        let Some(id) = self.engine.accept(now, transport, peer.ip().to_canonical()) else { return };
+        let direct = transport == Transport::DirectTls;
+        let clapper = Clapper::new(self.bell.clone(), Token::Conn(id));
+        let tuned = listen::tune(&socket, self.tuning.nodelay, self.tuning.keepalive);
+        match tuned.and_then(|()| Conn::new(socket, clapper, direct.then_some(&self.tls.direct))) {
+            Ok(conn) => {
+                self.conns.insert(id, Box::new(conn));
+                if direct {
+                    self.set_deadline(id, self.tls_deadline_ms(now));
+                }
+                self.enqueue(id);
+            }
+            Err(error) => {
+                log::debug!("a new connection was lost: {error}");
+                self.engine.handle(now, Input::Closed { conn: id });
+            }
+        }
+    }
+
+    pub(super) fn pass_deadlines(&mut self, now: Now) {
+        while let Some(&(_, id)) = self.closing_end.first().filter(|(at, _)| *at <= now.mono_ms) {
+            self.forget(id);
+        }
+        while let Some(&(_, id)) = self.handshakes_end.first().filter(|(at, _)| *at <= now.mono_ms) {
+            log::debug!("a TLS handshake took too long");
+            self.engine.handle(now, Input::Closed { conn: id });
+            self.forget(id);
+        }
+        if self.engine.next_deadline().is_some_and(|at| at <= now.mono_ms) {
+            self.engine.handle(now, Input::Wake);
+        }
+        if self.certificates_check_ms <= now.mono_ms {
+            self.certificates_check_ms = now.mono_ms + CERTIFICATES_CHECK_MS;
+            self.check_certificates();
+        }
+    }
+
+    pub(super) fn pause(&mut self, id: ConnId, paused: bool) {
+        if let Some(conn) = self.live(id) {
+            conn.paused = paused;
+            self.watch(id);
+        }
+    }
+
+    pub(super) fn write(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.dirty = false;
+        let live = conn.stage == Stage::Live;
+        match conn.write() {
+            Ok(Written::Nothing) => self.watch(id),
+            Ok(Written::Some(waiting_bytes)) => {
+                if live {
+                    self.engine.handle(now, Input::Wrote { conn: id, waiting_bytes });
+                }
+                self.watch(id);
+            }
+            Ok(Written::Over) => self.forget(id),
+            Err(error) => {
+                log_end(&End::Socket(error));
+                if live {
+                    self.engine.handle(now, Input::Closed { conn: id });
+                }
+                self.forget(id);
+            }
+        }
+    }
+}
+
+/// At `debug`: peers come and go as they like.
+fn log_end(end: &End) {
+    match end {
+        End::Closed => log::debug!("a peer closed its connection"),
+        End::Tls(error) => log::debug!("a connection is lost: {error}"),
+        End::Socket(error) => log::debug!("a connection is lost: {error}"),
+    }
+}

@@ -1,0 +1,373 @@
+//! What things cost, in exact numbers and without a clock: sizes of types, allocations, bytes, commits, writes.
+//!
+//! The engine runs in this process with a store in memory; hashing and committing are not counted. What does more than
+//! its budget fails, and so does what has become a tenth cheaper: put the number in that the message says, if the
+//! change is meant. The numbers are those of 64-bit machines and of the tier `minimal`.
+#![cfg(all(target_pointer_width = "64", feature = "minimal"))]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use couplet::clock::{Entropy, Now};
+use couplet::core::admin::Command;
+use couplet::core::io::{ConnId, Input, Output, Transport};
+use couplet::engine::{Engine, Settings};
+use couplet::storage::{Writer, memory};
+use couplet::stream::{TlsFacts, sasl};
+use zeroize::Zeroizing;
+
+/// Counts what its thread allocates.
+struct Counting;
+
+thread_local! {
+    static COUNTS: Cell<bool> = const { Cell::new(false) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<u64> = const { Cell::new(0) };
+    /// Counted or not: what is allocated and not freed.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+}
+
+fn count(fresh: usize, change: i64) {
+    LIVE.set(LIVE.get() + change);
+    if COUNTS.get() && fresh > 0 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get() + fresh as u64);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; the counters are plain cells that allocate nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), layout.size() as i64);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // Growing counts as an allocation of what is added.
+        count(size.saturating_sub(layout.size()), size as i64 - layout.size() as i64);
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What the engine has done since the last look.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    allocations: u64,
+    bytes: u64,
+    commits: u64,
+    writes: u64,
+    written_bytes: u64,
+}
+
+/// Compares what was counted with what it may be. Fails with all differences at once.
+#[derive(Default)]
+struct Bill(String);
+
+impl Bill {
+    /// At most `budget`, and not much less.
+    fn at_most(&mut self, what: &str, counted: u64, budget: u64) {
+        if counted > budget {
+            let _ = writeln!(self.0, "{what}: {counted}, the budget is {budget}; if that is meant, put {counted}");
+        } else if counted < budget - budget / 10 {
+            let _ = writeln!(self.0, "{what}: {counted}, cheaper than its budget of {budget}: put {counted}");
+        }
+    }
+
+    /// Exactly `expected`.
+    fn exactly(&mut self, what: &str, counted: u64, expected: u64) {
+        if counted != expected {
+            let _ = writeln!(self.0, "{what}: {counted} instead of {expected}");
+        }
+    }
+
+    fn settle(self) {
+        assert!(self.0.is_empty(), "\n{}", self.0);
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+struct Seed(u64);
+
+impl Entropy for Seed {
+    fn fill(&mut self, out: &mut [u8]) {
+        for byte in out {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (self.0 >> 56) as u8;
+        }
+    }
+}
+
+const NOW: Now = Now { mono_ms: 1_000_000, wall_ms: 1_795_305_540_000 };
+
+/// An engine with everything around it.
+struct World {
+    engine: Engine,
+    writer: Box<dyn Writer>,
+    cost: Cost,
+    /// What was written last.
+    said: String,
+}
+
+impl World {
+    fn new(users: usize) -> Self {
+        let mut settings = Settings::default();
+        settings.core.iterations = 1;
+        let (reader, writer) = memory::open();
+        let engine = Engine::new(settings, reader, Box::new(Seed(1)), NOW).unwrap();
+        let mut world = Self { engine, writer, cost: Cost::default(), said: String::new() };
+        for n in 0..users {
+            let command =
+                Command::UserAdd { jid: format!("u{n}@localhost"), password: Zeroizing::new("p".to_string()) };
+            world.input(Input::Admin { id: 1, command });
+        }
+        world
+    }
+
+    /// One tick with one input, and those that answer its outputs. Every tick writes to a connection once at most.
+    fn input(&mut self, input: Input<'_>) {
+        let mut inputs = vec![input];
+        let mut outputs = Vec::with_capacity(1024);
+        while let Some(input) = inputs.pop() {
+            self.counted(|engine| engine.handle(NOW, input));
+            // A tick ends when all that was ready has been handled.
+            if !inputs.is_empty() {
+                continue;
+            }
+            self.counted(|engine| {
+                engine.end_tick(NOW);
+                while let Some(output) = engine.poll_output() {
+                    outputs.push(output);
+                }
+            });
+            let mut written = Vec::new();
+            for output in outputs.drain(..) {
+                match output {
+                    Output::Write { conn, bytes } => {
+                        assert!(!written.contains(&conn), "two writes to one connection in one tick");
+                        written.push(conn);
+                        self.cost.writes += 1;
+                        self.cost.written_bytes += bytes.len() as u64;
+                        self.said = String::from_utf8(bytes).unwrap();
+                        inputs.push(Input::Wrote { conn, waiting_bytes: 0 });
+                    }
+                    Output::Commit(batch) => {
+                        self.cost.commits += 1;
+                        let ticket = batch.ticket;
+                        self.writer.commit(&[batch]).unwrap();
+                        inputs.push(Input::Committed(ticket));
+                    }
+                    Output::Hash(job) => inputs.push(Input::Hashed(sasl::keys::run(job))),
+                    Output::AdminReply { .. } | Output::PauseRead { .. } | Output::ResumeRead { .. } => {}
+                    other => panic!("{other:?}; said last: {}", self.said),
+                }
+            }
+        }
+    }
+
+    fn counted<T>(&mut self, work: impl FnOnce(&mut Engine) -> T) -> T {
+        let before = (ALLOCATIONS.get(), BYTES.get());
+        COUNTS.set(true);
+        let done = work(&mut self.engine);
+        COUNTS.set(false);
+        self.cost.allocations += ALLOCATIONS.get() - before.0;
+        self.cost.bytes += BYTES.get() - before.1;
+        done
+    }
+
+    fn send(&mut self, conn: ConnId, text: &str) {
+        self.input(Input::Bytes { conn, data: text.as_bytes() });
+    }
+
+    /// What `act` costs.
+    fn cost_of(&mut self, act: impl FnOnce(&mut Self)) -> Cost {
+        self.cost = Cost::default();
+        act(self);
+        self.cost
+    }
+
+    fn log_in(&mut self, user: usize) -> ConnId {
+        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let conn = self.counted(|engine| engine.accept(NOW, Transport::DirectTls, peer)).unwrap();
+        let facts = TlsFacts { tls13: true, exporter: Some([1; 32]), end_point: None, sni: None, alpn: None };
+        self.input(Input::TlsReady { conn, facts });
+        let header = "<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
+                      xmlns:stream='http://etherx.jabber.org/streams'>";
+        self.send(conn, header);
+        let secret = STANDARD.encode(format!("\0u{user}\0p"));
+        self.send(conn, &format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>"));
+        self.send(conn, header);
+        let bind = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>r</resource></bind>";
+        self.send(conn, &format!("<iq type='set' id='b'>{bind}</iq>"));
+        assert!(self.said.contains("/r</jid>"), "not logged in: {}", self.said);
+        conn
+    }
+
+    /// So many sessions that are available.
+    fn online(users: usize) -> (Self, Vec<ConnId>) {
+        let mut world = Self::new(users);
+        let conns: Vec<_> = (0..users).map(|n| world.log_in(n)).collect();
+        for conn in &conns {
+            world.send(*conn, "<presence/>");
+        }
+        (world, conns)
+    }
+}
+
+fn message(to: usize) -> String {
+    format!("<message type='chat' id='m1' to='u{to}@localhost/r'><body>{}</body></message>", "x".repeat(100))
+}
+
+#[test]
+fn types_have_their_sizes() {
+    use couplet::core::{flight, session};
+    use couplet::{jid, pipeline, stanza, storage, stream, xml};
+    let mut bill = Bill::default();
+    let mut size = |name: &str, counted: usize, expected: u64| bill.exactly(name, counted as u64, expected);
+    size("Jid", size_of::<jid::Jid>(), 24);
+    size("Element", size_of::<xml::Element>(), 48);
+    size("Stanza", size_of::<stanza::Stanza>(), 96);
+    size("InFlight", size_of::<flight::InFlight>(), 144);
+    size("Parcel", size_of::<flight::Parcel>(), 80);
+    size("Item", size_of::<flight::Item>(), 24);
+    size("OutQueue", size_of::<flight::OutQueue>(), 40);
+    size("Delivery", size_of::<pipeline::Delivery>(), 96);
+    size("Session", size_of::<session::Session>(), 168);
+    size("C2s", size_of::<stream::C2s>(), 200);
+    size("Batch", size_of::<storage::Batch>(), 40);
+    size("Output", size_of::<Output>(), 120);
+    let element = couplet::xml::parse(&message(0).replace("<message", "<message xmlns='jabber:client'")).unwrap();
+    size("heap of a message of 100 characters", element.heap_bytes(), 408);
+    bill.settle();
+}
+
+#[test]
+fn a_message_costs_no_commit_and_one_write() {
+    let (mut world, conns) = World::online(2);
+    let text = message(1);
+    world.send(conns[0], &text);
+    let cost = world.cost_of(|w| (0..100).for_each(|_| w.send(conns[0], &text)));
+    let mut bill = Bill::default();
+    bill.exactly("commits of 100 messages", cost.commits, 0);
+    bill.exactly("writes of 100 messages in 100 ticks", cost.writes, 100);
+    bill.at_most("allocations of 100 messages", cost.allocations, 3300);
+    bill.at_most("allocated bytes of 100 messages", cost.bytes, 243_800);
+    let together = world.cost_of(|w| w.send(conns[0], &text.repeat(100)));
+    bill.exactly("writes of 100 messages in one tick", together.writes, 1);
+    bill.exactly("bytes written", together.written_bytes, cost.written_bytes);
+    bill.at_most("allocations of 100 messages in one tick", together.allocations, 2718);
+    bill.settle();
+}
+
+#[test]
+fn presence_costs_the_same_for_each_contact() {
+    const CONTACTS: usize = 50;
+    let (mut world, conns) = World::online(CONTACTS + 1);
+    for contact in 1..=CONTACTS {
+        world.send(conns[contact], "<presence type='subscribe' to='u0@localhost'/>");
+        world.send(conns[0], &format!("<presence type='subscribed' to='u{contact}@localhost'/>"));
+    }
+    let cost = world.cost_of(|w| w.send(conns[0], "<presence><show>away</show></presence>"));
+    let mut bill = Bill::default();
+    bill.exactly("commits", cost.commits, 0);
+    bill.exactly("writes: each contact and oneself", cost.writes, CONTACTS as u64 + 1);
+    bill.at_most("allocations of presence for 50 contacts", cost.allocations, 566);
+    bill.at_most("allocated bytes of presence for 50 contacts", cost.bytes, 51_547);
+    bill.settle();
+}
+
+#[test]
+fn a_login_costs_no_commit() {
+    let mut world = World::new(2);
+    world.log_in(0);
+    let cost = world.cost_of(|w| _ = w.log_in(1));
+    let mut bill = Bill::default();
+    bill.exactly("commits", cost.commits, 0);
+    bill.exactly("writes: header and features, success, header and features, bind", cost.writes, 4);
+    bill.at_most("allocations of a login", cost.allocations, 245);
+    bill.at_most("allocated bytes of a login", cost.bytes, 20_930);
+    bill.settle();
+}
+
+#[test]
+fn an_idle_session_holds_little() {
+    const SESSIONS: usize = 64;
+    let mut world = World::new(SESSIONS + 1);
+    world.log_in(SESSIONS);
+    let before = LIVE.get();
+    let conns: Vec<_> = (0..SESSIONS).map(|n| world.log_in(n)).collect();
+    let bound = LIVE.get() - before;
+    for conn in &conns {
+        world.send(*conn, "<presence><show>away</show><status>Gone fishing</status></presence>");
+    }
+    let available = LIVE.get() - before;
+    let mut bill = Bill::default();
+    bill.at_most("bytes of a session that is bound", bound as u64 / SESSIONS as u64, 1147);
+    bill.at_most("bytes of a session that is available", available as u64 / SESSIONS as u64, 1528);
+    bill.settle();
+}
+
+#[test]
+fn what_is_stored_costs_one_commit() {
+    let (mut world, conns) = World::online(2);
+    let mut bill = Bill::default();
+    let item = |n: usize| {
+        format!(
+            "<iq type='set' id='{n}'><query xmlns='jabber:iq:roster'><item jid='c{n}@localhost' name='C'/></query></iq>"
+        )
+    };
+    world.send(conns[0], "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
+    world.send(conns[0], &item(0));
+    let cost = world.cost_of(|w| w.send(conns[0], &item(1)));
+    bill.exactly("commits of a roster set", cost.commits, 1);
+    bill.exactly("writes of a roster set, push and answer", cost.writes, 1);
+    bill.at_most("allocations of a roster set", cost.allocations, 83);
+    let many: String = (2..12).map(item).collect();
+    let cost = world.cost_of(|w| w.send(conns[0], &many));
+    bill.exactly("commits of ten roster sets in one tick", cost.commits, 1);
+    bill.exactly("writes of ten roster sets in one tick", cost.writes, 1);
+    world.send(conns[1], "<presence type='unavailable'/>");
+    let cost = world.cost_of(|w| w.send(conns[0], &message(1).replace("/r'", "'")));
+    bill.exactly("commits of a message for somebody offline", cost.commits, 1);
+    bill.at_most("allocations of a message for somebody offline", cost.allocations, 53);
+    let cost = world.cost_of(|w| w.send(conns[1], "<presence/>"));
+    bill.exactly("commits when it is delivered", cost.commits, 1);
+    let cost = world.cost_of(|w| w.send(conns[0], "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>"));
+    bill.exactly("commits of a ping", cost.commits, 0);
+    bill.exactly("writes of a ping", cost.writes, 1);
+    bill.at_most("allocations of a ping", cost.allocations, 39);
+    bill.settle();
+}
+
+#[test]
+fn a_bill_sees_what_is_dearer_and_what_is_cheaper() {
+    let complains = |counted, budget| {
+        let mut bill = Bill::default();
+        bill.at_most("x", counted, budget);
+        !bill.0.is_empty()
+    };
+    assert_eq!(
+        [complains(101, 100), complains(100, 100), complains(90, 100), complains(89, 100)],
+        [true, false, false, true]
+    );
+    let mut bill = Bill::default();
+    bill.exactly("x", 1, 2);
+    assert!(!bill.0.is_empty());
+    let before = ALLOCATIONS.get();
+    COUNTS.set(true);
+    let boxed = std::hint::black_box(Box::new(1u64));
+    COUNTS.set(false);
+    drop(boxed);
+    assert_eq!(ALLOCATIONS.get() - before, 1);
+}

@@ -1,0 +1,393 @@
+//! The program as an operator types it: the built binary, its exit codes and what it prints.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Ports that the system chooses, so that tests run side by side.
+const CONFIG: &str =
+    "[c2s]\nlisten = [\"127.0.0.1:0\"]\ndirect_tls_listen = [\"127.0.0.1:0\"]\n[sasl]\niterations = 4096\n";
+
+/// A folder to work in, removed with its content.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("couplet-cli-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        let folder = Self(path);
+        folder.write("couplet.toml", CONFIG);
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_couplet"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"COUPLET_")) {
+            command.env_remove(name);
+        }
+        command.env("COUPLET_CONFIG", self.0.join("couplet.toml")).current_dir(&self.0).args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        Ran::from(self.command(args).output().unwrap())
+    }
+
+    fn run_with_input(&self, args: &[&str], input: &str) -> Ran {
+        let mut command = self.command(args);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        // A program that refuses before it reads closes the pipe; that is its right.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        Ran::from(child.wait_with_output().unwrap())
+    }
+
+    /// Starts the server and waits until its log says that it serves.
+    fn serve(&self) -> Server {
+        let mut child = self.command(&["run"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        while !log.contains(" ready in ") {
+            assert!(stderr.read_line(&mut log).unwrap() > 0, "the server did not start: {log}");
+        }
+        Server { child, log, stderr }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a command did.
+#[derive(Debug, PartialEq, Eq)]
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+fn ran(code: i32, out: &str, err: &str) -> Ran {
+    Ran { code, out: out.to_string(), err: err.to_string() }
+}
+
+/// A running server, killed when the test is over.
+struct Server {
+    child: Child,
+    log: String,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Server {
+    /// Asks it to stop as a supervisor does.
+    fn stop(mut self) -> Ran {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let (mut out, mut err) = (String::new(), std::mem::take(&mut self.log));
+        self.stderr.read_to_string(&mut err).unwrap();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        Ran { code: self.child.wait().unwrap().code().unwrap(), out, err }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_newcomer_gets_help() {
+    let folder = Folder::new();
+    let nothing = folder.run(&[]);
+    assert_eq!((nothing.code, nothing.out.as_str()), (2, ""));
+    let help = folder.run(&["--help"]);
+    assert_eq!((help.code, help.err.as_str()), (0, ""));
+    assert_eq!(help.out, nothing.err);
+    for verb in
+        ["run", "user", "check", "status", "reload", "healthcheck", "about", "config", "adduser", "deluser", "register"]
+    {
+        assert!(help.out.contains(&format!("\n  {verb} ")), "{verb}");
+        let help = folder.run(&[verb, "--help"]);
+        assert_eq!((help.code, help.err.as_str()), (0, ""), "{verb}");
+        assert!(help.out.starts_with(&format!("Usage: couplet {verb}")), "{verb}: {}", help.out);
+    }
+    assert_eq!(folder.run(&["--version"]), ran(0, concat!("couplet ", env!("CARGO_PKG_VERSION"), "\n"), ""));
+}
+
+#[test]
+fn a_wrong_command_line_returns_2() {
+    let folder = Folder::new();
+    for args in [
+        &["serve"][..],
+        &["--colour"],
+        &["user"],
+        &["user", "add"],
+        &["user", "add", "a@localhost", "b@localhost"],
+        &["user", "frobnicate"],
+        &["config"],
+        &["run", "--config"],
+        &["register", "romeo", "localhost"],
+        &["user", "add", "romeo@localhost", "--password-stdin", "--password-file", "x"],
+        // No terminal to ask at.
+        &["user", "add", "romeo@localhost"],
+    ] {
+        let ran = folder.run(args);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}");
+        assert!(!ran.err.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn verbs_for_a_running_server_return_3_without_one() {
+    let folder = Folder::new();
+    let socket = folder.0.join("couplet-data/couplet.sock");
+    let told = format!("the server is not running: nothing listens at {}\n", socket.display());
+    for verb in ["status", "reload", "healthcheck"] {
+        assert_eq!(folder.run(&[verb]), ran(3, "", &told), "{verb}");
+    }
+    assert!(!folder.0.join("couplet-data").exists(), "asking makes nothing");
+}
+
+#[test]
+fn a_wrong_configuration_returns_78_and_says_everything() {
+    let folder = Folder::new();
+    folder.write("couplet.toml", "host = [\"a.example\"]\n[log]\nlevel = \"loud\"\n");
+    let file = folder.0.join("couplet.toml").display().to_string();
+    let levels = "\"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\"";
+    let lines = format!(
+        "{file}:1:1: unknown key \"host\"; did you mean \"hosts\"?\n\
+         {file}:3:9: log.level: \"loud\" is not one of {levels}\n"
+    );
+    for args in [&["run"][..], &["user", "list"], &["status"], &["config", "show"]] {
+        assert_eq!(folder.run(args), ran(78, "", &lines), "{args:?}");
+    }
+    let check = folder.run(&["check"]);
+    assert_eq!((check.code, check.err.lines().count()), (78, 2));
+    assert!(check.err.starts_with("FAIL  configuration: "), "{}", check.err);
+    let missing = folder.run(&["run", "--config", "/nowhere.toml"]);
+    assert_eq!(missing, ran(78, "", "/nowhere.toml: there is no such file\n"));
+    assert!(!folder.0.join("couplet-data").exists());
+}
+
+#[test]
+fn users_are_kept_without_a_server() {
+    users(&Folder::new());
+}
+
+#[test]
+fn users_are_kept_by_a_server_with_the_same_answers() {
+    let folder = Folder::new();
+    let server = folder.serve();
+    users(&folder);
+    assert_eq!(server.stop().code, 0);
+}
+
+/// The same commands and the same answers, whoever does the work.
+fn users(folder: &Folder) {
+    let add = ["user", "add", "romeo@localhost", "--password-stdin"];
+    let is_new = !folder.0.join("couplet-data").exists();
+    assert_eq!(folder.run(&["user", "list"]), ran(0, "", ""));
+    assert!(!is_new || !folder.0.join("couplet-data").exists(), "looking makes nothing");
+    assert_eq!(folder.run_with_input(&add, "wherefore\n"), ran(0, "added romeo@localhost\n", ""));
+    assert_eq!(
+        folder.run_with_input(&add, "wherefore\n"),
+        ran(1, "", "romeo@localhost exists already; to change its password: couplet user passwd romeo@localhost\n")
+    );
+    folder.write("secret", "art thou\n");
+    let passwd = ["user", "passwd", "romeo@localhost", "--password-file", "secret"];
+    assert_eq!(folder.run(&passwd), ran(0, "changed the password of romeo@localhost\n", ""));
+    let juliet = ["adduser", "Juliet@LOCALHOST", "--password-file", "secret"];
+    assert_eq!(folder.run(&juliet), ran(0, "added juliet@localhost\n", ""));
+    let nurse = folder.run(&["register", "nurse", "localhost", "secret"]);
+    assert_eq!((nurse.code, nurse.out.as_str()), (0, "added nurse@localhost\n"));
+    assert!(nurse.err.starts_with("warning: a password on the command line can be seen"), "{}", nurse.err);
+    let all = "juliet@localhost\nnurse@localhost\nromeo@localhost\n";
+    assert_eq!(folder.run(&["user", "list"]), ran(0, all, ""));
+    assert_eq!(folder.run(&["user", "list", "localhost"]), ran(0, all, ""));
+    assert_eq!(folder.run(&["user", "list", "verona.example"]), ran(1, "", "verona.example is not served here\n"));
+    assert_eq!(folder.run(&["deluser", "nurse@localhost"]), ran(0, "deleted nurse@localhost\n", ""));
+    let gone = "there is no account nurse@localhost; to add it: couplet user add nurse@localhost\n";
+    assert_eq!(folder.run(&["user", "del", "nurse@localhost"]), ran(1, "", gone));
+    let passwd = ["passwd", "nurse@localhost", "--password-file", "secret"];
+    assert_eq!(folder.run(&passwd), ran(1, "", gone));
+    assert_eq!(folder.run(&["user", "list"]), ran(0, "juliet@localhost\nromeo@localhost\n", ""));
+}
+
+#[test]
+fn what_cannot_be_a_user_or_a_password_is_refused() {
+    let folder = Folder::new();
+    for (address, password, told) in [
+        ("tybalt@localhost", "\n", "the password is empty\n"),
+        ("tybalt@localhost", "a\tb\n", "the password has a control character\n"),
+        ("tybalt@verona.example", "x\n", "verona.example is not served here; hosts are: localhost\n"),
+        ("tybalt", "x\n", "\"tybalt\" is not of the form user@host\n"),
+        ("tybalt@localhost/home", "x\n", "\"tybalt@localhost/home\" is not of the form user@host\n"),
+    ] {
+        let ran = folder.run_with_input(&["user", "add", address, "--password-stdin"], password);
+        assert_eq!((ran.code, ran.err.as_str()), (1, told), "{address} {password:?}");
+    }
+    let long = folder.run_with_input(&["user", "add", "a@localhost", "--password-stdin"], &"x".repeat(5000));
+    assert_eq!(long.code, 1);
+    let missing = folder.run(&["user", "add", "a@localhost", "--password-file", "none"]);
+    assert!(missing.code == 1 && missing.err.starts_with("cannot read the password from none: "), "{missing:?}");
+    assert_eq!(folder.run(&["user", "list"]), ran(0, "", ""));
+}
+
+#[test]
+fn a_server_tells_what_it_does_and_stops_when_told() {
+    let folder = Folder::new();
+    let server = folder.serve();
+    let mode = |name: &str| std::fs::metadata(folder.0.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("couplet-data"), mode("couplet-data/couplet.sock")), (0o700, 0o600));
+    assert_eq!(folder.run(&["healthcheck"]), ran(0, "ok\n", ""));
+    let status = folder.run(&["status"]);
+    assert_eq!((status.code, status.err.as_str()), (0, ""));
+    assert!(status.out.starts_with(concat!("couplet ", env!("CARGO_PKG_VERSION"), ", up ")), "{}", status.out);
+    let check = folder.run(&["check"]);
+    assert_eq!((check.code, check.err.as_str()), (0, ""), "{}", check.out);
+    assert!(check.out.contains("ok    server: running and well"), "{}", check.out);
+
+    // A second one on the same data: the ports are the system's choice, so the socket is what stops it.
+    let second = folder.run(&["run"]);
+    assert_eq!((second.code, second.out.as_str()), (1, ""));
+    assert!(second.err.contains("another server uses this data folder"), "{}", second.err);
+
+    folder.write("couplet.toml", &CONFIG.replace("[c2s]", "hosts = [\"localhost\", \"verona.example\"]\n[c2s]"));
+    assert_eq!(folder.run(&["reload"]).code, 0);
+    let nurse = folder.run_with_input(&["user", "add", "nurse@verona.example", "--password-stdin"], "x\n");
+    assert_eq!(nurse, ran(0, "added nurse@verona.example\n", ""));
+    folder.write("couplet.toml", &CONFIG.replace("4096", "1"));
+    assert_eq!(folder.run(&["reload"]).code, 78, "the configuration that the command reads is wrong");
+
+    folder.write("couplet.toml", CONFIG);
+    let stopped = server.stop();
+    assert_eq!(stopped.code, 0, "{}", stopped.err);
+    for line in ["serves localhost", "user add romeo@localhost", "user add juliet@localhost", "couplet-data"] {
+        assert!(stopped.out.contains(line), "{line}: {}", stopped.out);
+    }
+    assert!(!folder.0.join("couplet-data/couplet.sock").exists(), "{}", stopped.err);
+    assert_eq!(folder.run(&["healthcheck"]).code, 3);
+}
+
+#[test]
+fn a_killed_server_leaves_nothing_in_the_way() {
+    let folder = Folder::new();
+    drop(folder.serve());
+    assert!(folder.0.join("couplet-data/couplet.sock").exists(), "it had no time to remove it");
+    assert_eq!(folder.run(&["status"]).code, 3);
+    assert_eq!(folder.run(&["user", "list"]), ran(0, "", ""));
+    let again = folder.serve().stop();
+    assert_eq!((again.code, again.out.as_str()), (0, ""), "only a newcomer is greeted");
+}
+
+#[test]
+fn a_taken_port_is_named_by_check_and_by_run() {
+    let folder = Folder::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    folder.write("couplet.toml", &CONFIG.replacen("127.0.0.1:0", &address.to_string(), 1));
+    let remedy =
+        format!("listens on {address}: stop it (`ss -ltnp sport = :{}` shows it) or set c2s.listen\n", address.port());
+    let check = folder.run(&["check"]);
+    assert_eq!(check.code, 1);
+    assert!(check.out.contains(&format!("FAIL  port: another program {remedy}")), "{}", check.out);
+    let run = folder.run(&["run"]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains(&remedy), "{}", run.err);
+}
+
+#[test]
+fn check_finds_what_run_would_stumble_over() {
+    let folder = Folder::new();
+    let fresh = folder.run(&["check"]);
+    assert_eq!((fresh.code, fresh.err.as_str()), (0, ""), "{}", fresh.out);
+    for line in ["ok    configuration: ", "ok    server: not running", "ok    certificate: ", "ok    storage: "] {
+        assert!(fresh.out.contains(line), "{line}: {}", fresh.out);
+    }
+    assert!(!folder.0.join("couplet-data").exists(), "checking makes nothing");
+
+    let data = folder.0.join("couplet-data");
+    std::fs::create_dir_all(data.join("certs")).unwrap();
+    std::fs::write(data.join("certs/localhost.crt"), "no certificate").unwrap();
+    std::fs::write(data.join("certs/localhost.key"), "no key").unwrap();
+    std::fs::write(data.join("couplet.redb"), "no store").unwrap();
+    folder.write("couplet.toml", &format!("{CONFIG}[log]\noutput = \"file\"\nfile = \"/nowhere/at/all.log\"\n"));
+    let broken = folder.run(&["check"]);
+    assert_eq!(broken.code, 1);
+    for line in ["FAIL  certificate: ", "FAIL  storage: ", "FAIL  log: cannot write to /nowhere/at"] {
+        assert!(broken.out.contains(line), "{line}: {}", broken.out);
+    }
+    assert_eq!(std::fs::read(data.join("couplet.redb")).unwrap(), b"no store", "checking harms nothing");
+    assert_eq!(folder.run(&["run"]).code, 1);
+}
+
+#[test]
+fn a_memory_store_has_users_while_it_runs() {
+    let folder = Folder::new();
+    folder.write("couplet.toml", &format!("{CONFIG}[storage]\nbackend = \"memory\"\n"));
+    let add = ["user", "add", "romeo@localhost", "--password-stdin"];
+    assert_eq!(folder.run_with_input(&add, "x\n").code, 3);
+    let server = folder.serve();
+    assert_eq!(folder.run_with_input(&add, "x\n"), ran(0, "added romeo@localhost\n", ""));
+    assert_eq!(folder.run(&["user", "list"]), ran(0, "romeo@localhost\n", ""));
+    assert_eq!(server.stop().code, 0);
+    assert!(!folder.0.join("couplet-data/couplet.redb").exists());
+}
+
+#[test]
+fn about_and_config_describe_the_program() {
+    let folder = Folder::new();
+    let about = folder.run(&["about"]);
+    assert_eq!((about.code, about.err.as_str()), (0, ""));
+    for (module, _) in couplet::modules::KNOWN {
+        assert!(about.out.contains(&format!("\n  {module} ")), "{module}");
+    }
+    for limit in couplet::limits::TABLE {
+        assert!(about.out.contains(limit.name) && about.out.contains(limit.reason), "{}", limit.name);
+    }
+    for thread in ["couplet ", "couplet-store", "couplet-hash", "async-io"] {
+        assert!(about.out.contains(&format!("\n  {thread}")), "{thread}");
+    }
+    assert_eq!(folder.run(&["config", "example"]).out, couplet::config::Config::example());
+    let show = folder.run(&["config", "show"]);
+    assert!(show.out.contains("iterations = 4096") && show.out.contains("couplet.toml:5"), "{}", show.out);
+}
+
+#[test]
+fn warnings_go_to_the_standard_error_and_change_nothing() {
+    let folder = Folder::new();
+    let output = folder.command(&["user", "list"]).env("COUPLET_HOST", "x").output().unwrap();
+    let told = "warning: COUPLET_HOST: no key has this name; did you mean COUPLET_HOSTS?\n";
+    assert_eq!(Ran::from(output), ran(0, "", told));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = Folder::new();
+    let mut child = folder.command(&["about"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+}

@@ -1,0 +1,371 @@
+//! The configuration as an operator meets it: files, variables, and what is said about wrong ones.
+
+use couplet::config::{Backend, Config, Format, Level, Output};
+use couplet::setting::{Bytes, Seconds};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A folder that is removed with its content.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("couplet-config-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn load(path: &Path, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let file = format!("{}", path.display());
+    let shorten = |e: couplet::config::ConfigError| e.to_string().replace(&file, "F");
+    Config::load(Some(path), variables(env)).map_err(|errors| errors.into_iter().map(shorten).collect())
+}
+
+fn load_text(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let folder = Folder::new();
+    load(&folder.file("couplet.toml", text), env)
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let config = load_text("", &[]).unwrap();
+    assert_eq!(config.server.hosts, ["localhost"]);
+    assert_eq!(config.c2s.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["[::]:5222"]);
+    assert_eq!(config.c2s.direct_tls_listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["[::]:5223"]);
+    assert!(config.c2s.encryption_required && config.sasl.plain && config.tcp.nodelay);
+    assert_eq!(config.sasl.iterations, 10_000);
+    assert_eq!(config.memory.max, Bytes(32_000_000));
+    assert_eq!(config.limits, couplet::limits::Limits::default());
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn every_kind_of_value_is_read() {
+    let config = load_text(
+        r#"
+        hosts = ["Example.ORG", "localhost"]
+        admins = ["Romeo@example.org"]
+        [c2s]
+        listen = ["127.0.0.1:15222"]
+        direct_tls_listen = []
+        encryption_required = false
+        [tcp]
+        nodelay = false
+        keepalive_idle = "2 min"
+        keepalive_count = 5
+        [storage]
+        backend = "memory"
+        cache = "1 MiB"
+        [sasl]
+        iterations = 4096
+        [log]
+        level = "warn"
+        levels = ["couplet::net=debug", "rustls = off"]
+        output = "file"
+        file = "/var/log/couplet.log"
+        format = "json"
+        [memory]
+        max = "64 MB"
+        [limits]
+        stanza_bytes_max = "512 KiB"
+        auth_timeout_s = "1 min"
+        resources_max = 3
+        "#,
+        &[],
+    )
+    .unwrap();
+    assert_eq!(config.server.hosts, ["example.org", "localhost"], "prepared");
+    assert_eq!(config.server.admins, ["romeo@example.org"]);
+    assert_eq!(config.c2s.listen[0].to_string(), "127.0.0.1:15222");
+    assert!(config.c2s.direct_tls_listen.is_empty() && !config.c2s.encryption_required && !config.tcp.nodelay);
+    assert_eq!((config.tcp.keepalive_idle, config.tcp.keepalive_count), (Seconds(120), 5));
+    assert_eq!((config.storage.backend, config.storage.cache), (Backend::Memory, Bytes(1_048_576)));
+    assert_eq!((config.log.level, config.log.output, config.log.format), (Level::Warn, Output::File, Format::Json));
+    let levels: Vec<_> = config.log.levels_by_target().collect();
+    assert_eq!(levels, [("couplet::net", Level::Debug), ("rustls", Level::Off)]);
+    assert_eq!(config.log_file(), Path::new("/var/log/couplet.log"));
+    assert_eq!(config.limits.stanza_bytes_max, 524_288);
+    assert_eq!((config.limits.auth_timeout_s, config.limits.resources_max), (60, 3));
+}
+
+#[test]
+fn wrong_files_are_explained() {
+    let size = "a size such as \"256 kB\", \"32 MB\", \"4 KiB\"";
+    let mut wrong = Vec::new();
+    for (text, expected) in [
+        // Not TOML at all.
+        ("hosts = [", "F:1:10: this is not TOML: the file ends in the middle of something"),
+        ("hosts = localhost", "F:1:9: this is not TOML: a text needs \"quotes\""),
+        ("[log]\nlevel = \"info\"\nlevel = \"warn\"", "F:3:1: this is not TOML: duplicate key: `level`"),
+        ("[log]\n[log]", "F:2:1: this is not TOML: redefinition of table `log`"),
+        // Keys and sections that do not exist.
+        ("hosst = [\"a\"]", "F:1:1: unknown key \"hosst\"; did you mean \"hosts\"?"),
+        ("[c2s]\nlissten = []", "F:2:1: unknown key \"c2s.lissten\"; did you mean \"listen\"?"),
+        ("\n\n  colour = 1", "F:3:3: unknown key \"colour\"; `couplet config example` lists all keys"),
+        ("listen = []", "F:1:1: unknown key \"listen\"; it belongs under [c2s]"),
+        (
+            "[c2s]\nhosts = []",
+            "F:2:1: unknown key \"c2s.hosts\"; it belongs to the top of the file, above the first section",
+        ),
+        ("[cs2]\nlisten = []", "F:1:2: unknown section [cs2]; did you mean [c2s]?"),
+        ("[plugins]", "F:1:2: unknown section [plugins]; `couplet config example` lists all sections"),
+        (
+            "[modules.teleport]\nx = 1",
+            "F:1:10: unknown section [modules.teleport]; `couplet config example` lists all sections",
+        ),
+        ("[modules.blcking]", "F:1:10: unknown section [modules.blcking]; did you mean [modules.blocking]?"),
+        ("[hosts]", "F:1:2: \"hosts\" is a key, not a section; write hosts = ..."),
+        ("[log.level]\nx = 1", "F:1:6: \"log.level\" is a key, not a section; write level = ..."),
+        ("c2s = 5222", "F:1:1: \"c2s\" is a section; write [c2s] on a line of its own"),
+        ("[[c2s]]\nlisten = []", "F:1:1: c2s: a list holds texts, numbers, true and false only"),
+        ("hosts = [[\"a\"]]", "F:1:9: hosts: a list holds texts, numbers, true and false only"),
+        // Values.
+        ("hosts = \"localhost\"", "F:1:9: hosts: this is a text; write a list: [\"localhost\"]"),
+        ("hosts = []", "F:1:1: hosts: a server needs a domain; write for example hosts = [\"example.org\"]"),
+        ("hosts = [\"a@b.c\"]", "F:1:1: hosts: \"a@b.c\" is an address; write the domain alone: \"b.c\""),
+        ("hosts = [\"b.c/x\"]", "F:1:1: hosts: \"b.c/x\" is not a domain; write for example \"example.org\""),
+        (
+            "hosts = [\"\"]",
+            "F:1:1: hosts: \"\" is not a domain (a part of the address is empty); write for example \"example.org\"",
+        ),
+        ("hosts = [\"b.c\", \"B.C\"]", "F:1:1: hosts: \"B.C\" stands there twice; remove one"),
+        ("admins = [\"b.c\"]", "F:1:1: admins: \"b.c\" is not an address; write for example \"romeo@example.org\""),
+        (
+            "[modules]\ndisabled = [\"carbon\"]",
+            "F:2:12: modules.disabled: there is no module \"carbon\"; did you mean \"carbons\"?",
+        ),
+        (
+            "[c2s]\nlisten = [\"5222\"]",
+            "F:2:10: c2s.listen: \"5222\" is not an address with a port such as \"[::]:5222\" or \"127.0.0.1:5222\"",
+        ),
+        (
+            "[c2s]\nlisten = [\"[::]:5223\"]",
+            "c2s.direct_tls_listen: \"[::]:5223\" stands in c2s.listen, too; each needs a port of its own",
+        ),
+        (
+            "[c2s]\nlisten = []\ndirect_tls_listen = []",
+            "F:2:1: c2s.listen: nobody can connect when direct_tls_listen is empty, too; \
+             write for example [\"[::]:5222\"]",
+        ),
+        (
+            "[log]\nlevel = \"inf\"",
+            "F:2:9: log.level: \"inf\" is not one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\"; \
+             did you mean \"info\"?",
+        ),
+        (
+            "[log]\nlevels = [\"couplet\"]",
+            "F:2:10: log.levels: \"couplet\" has no level; write for example \"couplet::net=debug\"",
+        ),
+        ("[sasl]\niterations = 1000", "F:2:14: sasl.iterations: 1000 is too small; write 4096 or more"),
+        ("[sasl]\niterations = 9999999", "F:2:14: sasl.iterations: 9999999 is too large; write 1000000 or less"),
+        ("[sasl]\nplain = \"true\"", "F:2:9: sasl.plain: write true without quotes"),
+        ("[sasl]\nplain = 1", "F:2:9: sasl.plain: this is a number; write true or false"),
+        ("[storage]\npath = \"\"", "F:2:8: storage.path: this is empty; write a path"),
+        ("[memory]\nmax = \"32 parsecs\"", &format!("F:2:7: memory.max: \"32 parsecs\" is not {size}")),
+        ("[memory]\nmax = \"1 kB\"", "F:2:7: memory.max: \"1 kB\" is too small; write \"1 MB\" or more"),
+        ("[memory]\nmax = -1", &format!("F:2:7: memory.max: -1 is negative; write {size}")),
+        ("[memory]\nmax = \"5 GB\"", "F:2:7: memory.max: \"5 GB\" is too large; write at most \"4294967295 B\""),
+        (
+            "[limits]\nstanza_bytes_max = 100",
+            "F:2:20: limits.stanza_bytes_max: \"100 B\" is too small; write \"10 kB\" or more",
+        ),
+        ("[limits]\nstanza = 100", "F:2:1: unknown key \"limits.stanza\"; `couplet config example` lists all keys"),
+        (
+            "[limits]\nstanza_byte_max = 100",
+            "F:2:1: unknown key \"limits.stanza_byte_max\"; did you mean \"stanza_bytes_max\"?",
+        ),
+    ] {
+        let told = load_text(text, &[]).err().unwrap_or_default();
+        if told != [expected] {
+            wrong.push(format!("{text}\n  told     {told:?}\n  expected {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text = "zzz = 1\n[sasl]\nplain = 1\n[log]\nlevel = 2\naaa = 3\nformat = \"text\"\n";
+    assert_eq!(
+        load_text(text, &[("COUPLET_MEMORY__MAX", "much")]).unwrap_err(),
+        [
+            "F:1:1: unknown key \"zzz\"; `couplet config example` lists all keys",
+            "F:3:9: sasl.plain: this is a number; write true or false",
+            "F:5:9: log.level: this is a number; \
+             write one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+            "F:6:1: unknown key \"log.aaa\"; `couplet config example` lists all keys",
+            "COUPLET_MEMORY__MAX: memory.max: \"much\" is not a size such as \"256 kB\", \"32 MB\", \"4 KiB\"",
+        ]
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let folder = Folder::new();
+    let missing = folder.0.join("none.toml");
+    assert_eq!(load(&missing, &[]).unwrap_err(), ["F: there is no such file"]);
+    assert_eq!(load(&folder.file("latin1", b"# caf\xe9"), &[]).unwrap_err(), ["F: this file is not UTF-8"]);
+    let large = folder.file("large", "#".repeat(300_000));
+    assert_eq!(load(&large, &[]).unwrap_err(), ["F: this file has more than 262144 bytes"]);
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let config = load_text(
+        "hosts = [\"a.example\"]\n[log]\nlevel = \"warn\"",
+        &[
+            ("COUPLET_HOSTS", "b.example, c.example"),
+            ("COUPLET_LOG__LEVEL", "debug"),
+            ("COUPLET_SASL__PLAIN", "false"),
+            ("COUPLET_LIMITS__RESOURCES_MAX", "7"),
+            ("COUPLET_TCP__KEEPALIVE_IDLE", "1 min"),
+            ("COUPLET_C2S__LISTEN", "127.0.0.1:1,127.0.0.1:2"),
+            ("COUPLET_LOG__FILE", "x.log"),
+            ("HOME", "/root"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.server.hosts, ["b.example", "c.example"]);
+    assert_eq!(config.log.level, Level::Debug);
+    assert!(!config.sasl.plain);
+    assert_eq!(config.limits.resources_max, 7);
+    assert_eq!(config.tcp.keepalive_idle, Seconds(60));
+    assert_eq!(config.c2s.listen.len(), 2);
+    assert_eq!(config.log.file, "x.log");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn values_come_from_files_that_variables_name() {
+    let folder = Folder::new();
+    let toml = folder.file("couplet.toml", "");
+    let secret = folder.file("hosts", "a.example,b.example\n");
+    let path = secret.to_str().unwrap();
+    assert_eq!(load(&toml, &[("COUPLET_HOSTS_FILE", path)]).unwrap().server.hosts, ["a.example", "b.example"]);
+    assert_eq!(
+        load(&toml, &[("COUPLET_HOSTS_FILE", "/nowhere/at/all")]).unwrap_err(),
+        ["COUPLET_HOSTS_FILE: there is no such file"]
+    );
+    assert_eq!(
+        load(&toml, &[("COUPLET_HOSTS", "x"), ("COUPLET_HOSTS_FILE", path)]).unwrap_err(),
+        ["COUPLET_HOSTS_FILE: COUPLET_HOSTS is set, too; remove one of them"]
+    );
+}
+
+#[test]
+fn mistakes_in_variables_are_errors_and_unknown_variables_warnings() {
+    let config = load_text("", &[("COUPLET_HOST", "a.example"), ("COUPLET_TELEPORT", "on")]).unwrap();
+    assert_eq!(
+        config.warnings,
+        [
+            "COUPLET_HOST: no key has this name; did you mean COUPLET_HOSTS?",
+            "COUPLET_TELEPORT: no key has this name; `couplet config example` lists all keys",
+        ]
+    );
+    assert_eq!(
+        load_text("", &[("COUPLET_HOSTS", "a@b"), ("COUPLET_SASL__PLAIN", "yes")]).unwrap_err(),
+        [
+            "COUPLET_SASL__PLAIN: sasl.plain: \"yes\" is not true or false",
+            "COUPLET_HOSTS: \"a@b\" is an address; write the domain alone: \"b\"",
+        ]
+    );
+    let broken = [("COUPLET_HOSTS".into(), OsString::from_vec(vec![0xff]))];
+    let errors = Config::load(None, broken).unwrap_err();
+    assert_eq!(errors[0].to_string(), "COUPLET_HOSTS: this is not UTF-8; write it in UTF-8");
+}
+
+#[test]
+fn a_variable_can_name_the_file_and_an_option_wins() {
+    let folder = Folder::new();
+    let (one, two) = (folder.file("1.toml", "hosts = [\"one\"]"), folder.file("2.toml", "hosts = [\"two\"]"));
+    let env = variables(&[("COUPLET_CONFIG", two.to_str().unwrap())]);
+    assert_eq!(Config::load(None, env.clone()).unwrap().server.hosts, ["two"]);
+    assert_eq!(Config::load(Some(&one), env).unwrap().server.hosts, ["one"]);
+}
+
+#[test]
+fn paths_count_from_the_folder_of_the_file() {
+    let folder = Folder::new();
+    let config = load(&folder.file("couplet.toml", "[storage]\npath = \"data\""), &[]).unwrap();
+    assert_eq!(config.data_folder(), folder.0.join("data"));
+    assert_eq!(config.certificates_folder(), folder.0.join("data/certs"));
+    assert_eq!(config.admin_socket(), folder.0.join("data/couplet.sock"));
+    assert_eq!(config.log_file(), folder.0.join("data/couplet.log"));
+    let absolute = load_text("[storage]\npath = \"/srv/x\"\n[tls]\ncertificates = \"/etc/ssl\"", &[]).unwrap();
+    assert_eq!(absolute.data_folder(), Path::new("/srv/x"));
+    assert_eq!(absolute.certificates_folder(), Path::new("/etc/ssl"));
+    assert_eq!(Config::default().data_folder(), Path::new("couplet-data"));
+}
+
+#[test]
+fn what_is_in_force_is_shown_with_where_it_comes_from() {
+    let config = load_text("[log]\nlevel = \"warn\"", &[("COUPLET_HOSTS", "a.example")]).unwrap();
+    let shown = config.show();
+    let line = |start: &str| {
+        let line = shown.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {shown}"));
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("hosts"), "hosts = [\"a.example\"] # COUPLET_HOSTS");
+    assert!(line("level =").starts_with("level = \"warn\" # /") && line("level =").ends_with("couplet.toml:2"));
+    assert_eq!(line("plain"), "plain = true # default");
+    assert_eq!(line("max ="), "max = \"32 MB\" # default");
+    // It is a configuration itself.
+    let again = load_text(&shown, &[]).unwrap();
+    assert_eq!((again.server, again.log, again.limits), (config.server, config.log, config.limits));
+}
+
+/// `config.example.toml` is what `couplet config example` of a build with all modules prints;
+/// `COUPLET_WRITE=1 cargo test --features cluster --test config` writes it.
+#[test]
+fn the_example_is_that_of_the_sections() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.toml");
+    if std::env::var_os("COUPLET_WRITE").is_some() {
+        std::fs::write(&path, Config::example()).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap();
+    if couplet::modules::KNOWN.iter().all(|(_, built)| *built) {
+        assert_eq!(committed, Config::example());
+    } else {
+        // A smaller build has fewer sections; those it has are all there.
+        let sections = Config::example();
+        assert!(sections.split("\n\n").all(|section| committed.contains(section.trim_end())), "{sections}");
+    }
+    if couplet::modules::KNOWN.iter().all(|(_, built)| *built) {
+        assert_eq!(load(&path, &[]).unwrap().show(), Config::default().show());
+    }
+}
+
+#[test]
+fn the_example_loads_with_every_key_uncommented_and_means_the_defaults() {
+    let is_key = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line != "#";
+    let uncomment = |line: &str| if is_key(line) { line.trim_start_matches('#').to_string() } else { line.to_string() };
+    let text: Vec<String> = Config::example().lines().map(uncomment).collect();
+    let config = load_text(&text.join("\n"), &[]).unwrap();
+    let values = |config: &Config| {
+        let shown = config.show();
+        shown.lines().map(|line| line.split(" #").next().unwrap_or("").trim().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&config), values(&Config::default()));
+    assert!(!config.show().contains("# default"), "every key was found: {}", config.show());
+}

@@ -1,0 +1,173 @@
+"""profanity, a terminal client, as two people use it: two instances in tmux, driven by keys, judged by their screens.
+
+Usage: profanity.py --starttls P --tls P --ca FILE --user A --peer B --password W
+
+Prints one line for each check, as slix.py does.
+"""
+
+import argparse
+import contextlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DOMAIN = "localhost"
+WAIT_S = 20
+LOOK_S = 0.1
+
+
+class Tmux:
+    """A tmux server of our own: nothing of the user's configuration, nothing left behind."""
+
+    def __init__(self, folder):
+        self.socket = folder / "tmux"
+
+    def __call__(self, *words):
+        return subprocess.run(["tmux", "-S", str(self.socket), "-f", "/dev/null", *words],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
+
+
+class Screen:
+    """One profanity."""
+
+    def __init__(self, tmux, folder, args, name, user):
+        self.tmux, self.name, self.user, self.args = tmux, name, user, args
+        self.jid = f"{user}@{DOMAIN}"
+        self.home = folder / user
+        self.home.mkdir(exist_ok=True)
+        environment = {"HOME": self.home, "XDG_CONFIG_HOME": self.home / "config", "XDG_DATA_HOME": self.home / "data",
+                       "LANG": "C.UTF-8", "TERM": "screen", "SSL_CERT_FILE": args.ca}
+        pairs = [f"{key}={value}" for key, value in environment.items()]
+        started = self.tmux("new-session", "-d", "-s", name, "-x", "120", "-y", "50", "env", *pairs, "profanity")
+        if started.returncode:
+            raise AssertionError(f"tmux: {started.stderr}")
+        self.see("Type /help for help")
+        for line in ("/tls certpath clear", "/presence console all", "/time all off",
+                     "/wrap off", "/roster hide"):
+            self.say(line)
+
+    def text(self):
+        return self.tmux("capture-pane", "-p", "-J", "-t", self.name).stdout
+
+    def say(self, line):
+        """Types a line."""
+        self.tmux("send-keys", "-t", self.name, "-l", line)
+        self.tmux("send-keys", "-t", self.name, "Enter")
+
+    def see(self, pattern):
+        """Waits until the screen shows `pattern`."""
+        deadline = time.monotonic() + WAIT_S
+        while not re.search(pattern, self.text()):
+            if time.monotonic() > deadline:
+                shown = " | ".join(line.strip() for line in self.text().splitlines() if line.strip())
+                raise AssertionError(f"{self.user} does not show /{pattern}/ but: {shown[-700:]}")
+            time.sleep(LOOK_S)
+
+    def login(self, transport):
+        """`transport` is STARTTLS or direct TLS; the certificate is verified in both."""
+        port, policy = (self.args.starttls, "force") if transport == "STARTTLS" else (self.args.tls, "legacy")
+        self.say("/clear")
+        self.say(f"/connect {self.jid} server 127.0.0.1 port {port} tls {policy}")
+        self.see("Enter password:")
+        self.say(self.args.password)
+        self.see(rf"{re.escape(self.jid)}\S* logged in successfully")
+        self.see(r"\[TLS\] \[online\]")
+
+    def quit(self):
+        self.say("/quit")
+        deadline = time.monotonic() + WAIT_S
+        while self.tmux("has-session", "-t", self.name).returncode == 0 and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+
+
+def play(check, tmux, folder, args):
+    paris = Screen(tmux, folder, args, "one", args.user)
+    other = Screen(tmux, folder, args, "two", args.peer)
+    with check("login over STARTTLS, the certificate verified"):
+        paris.login("STARTTLS")
+    with check("login over direct TLS, the certificate verified"):
+        other.login("direct TLS")
+    with check("add each other"):
+        for one, two in ((paris, other), (other, paris)):
+            one.say(f"/sub request {two.jid}")
+            two.see(f"authorization request from {one.jid}")
+            two.say(f"/sub allow {one.jid}")
+        for one, two in ((paris, other), (other, paris)):
+            one.say("/win 1")
+            one.say("/clear")
+            one.say("/roster")
+            one.see(rf"{two.jid} - both")
+    with check("presence of the contact is seen"):
+        other.say("/win 1")
+        paris.say("/status set away \"gone fencing\"")
+        other.see(rf"{paris.jid}.* is away.*gone fencing")
+        paris.say("/status set online \"back again\"")
+        other.see(rf"{paris.jid}.* is online.*back again")
+    with check("chat both ways"):
+        for at in range(3):
+            paris.say(f"/msg {other.jid} hark {at} ♥")
+        other.say("/win 2")
+        other.see("hark 0 ♥[\\s\\S]*hark 1 ♥[\\s\\S]*hark 2 ♥")
+        other.say("who goes there?")
+        paris.see("who goes there\\?")
+    with check("a message to someone offline arrives after login, over the other transport"):
+        paris.say("/win 1")
+        other.quit()
+        paris.see(rf"-- {other.jid} .* is offline")
+        paris.say(f"/msg {other.jid} while you slept")
+        paris.see("me: while you slept")
+        other = Screen(tmux, folder, args, "two", args.peer)
+        other.login("STARTTLS")
+        other.see(rf"chat message: {paris.jid}")
+        other.say("/win 2")
+        other.see("while you slept")
+    with check("wrong password refused"):
+        other.quit()
+        other = Screen(tmux, folder, args, "two", args.peer)
+        other.say(f"/connect {other.jid} server 127.0.0.1 port {args.starttls} tls force")
+        other.see("Enter password:")
+        other.say(args.password + "x")
+        other.see("Login failed")
+    for screen in (paris, other):
+        with contextlib.suppress(AssertionError):
+            screen.quit()
+
+
+class Checks:
+    """`with check(name):` prints how the block went and goes on after a failure."""
+
+    def __init__(self):
+        self.failed = 0
+
+    @contextlib.contextmanager
+    def __call__(self, name):
+        try:
+            yield
+            print(f"ok {name}", flush=True)
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+            self.failed += 1
+            print(f"not ok {name}: {' '.join(str(error).split())}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("ca", "user", "peer", "password"):
+        parser.add_argument(f"--{name}", required=True)
+    for name in ("starttls", "tls"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    args = parser.parse_args()
+    check = Checks()
+    with tempfile.TemporaryDirectory(prefix="couplet-profanity-") as folder:
+        tmux = Tmux(Path(folder))
+        try:
+            play(check, tmux, Path(folder), args)
+        finally:
+            tmux("kill-server")
+    sys.exit(1 if check.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

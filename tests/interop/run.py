@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Interop: other people's clients against the real binary over real TLS.
+
+    tests/interop/run.py --binary target/debug/couplet          slixmpp and @xmpp/client, as `make test` runs them
+    tests/interop/run.py ... --profanity                        profanity too, as `make interop` runs it
+    tests/interop/run.py --kind prosody                         the same checks against Debian's Prosody
+
+A client that cannot be installed is skipped, and the line says why; where CI is set that is a failure.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import server
+import tools
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+#: SASLprep and the escaping of both formats have something to do here.
+PASSWORD = "p=encil, ünï ♥"
+#: @xmpp/client's PLAIN cannot send more than ASCII.
+ASCII_PASSWORD = "p=encil, cup"
+USERS = {
+    "romeo": PASSWORD, "juliet": PASSWORD, "mer,cu=tio": PASSWORD,
+    "benvolio": ASCII_PASSWORD, "rosaline": ASCII_PASSWORD,
+    "tybalt": ASCII_PASSWORD, "nurse": ASCII_PASSWORD,
+    "paris": ASCII_PASSWORD, "rosencrantz": ASCII_PASSWORD,
+}
+CLIENT_TIMEOUT_S = 180
+#: Worker, storage, hashing, and the parked helper of async-io.
+THREADS = 4
+
+
+class Tally:
+    """Reads the clients' lines (`ok`, `not ok`, `skip`), shows them, counts them."""
+
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.lock = threading.Lock()
+
+    def line(self, client, text):
+        with self.lock:
+            if text.startswith("ok "):
+                self.passed += 1
+            elif text.startswith("not ok "):
+                self.failed += 1
+            elif text.startswith("skip "):
+                self.skipped += 1
+            print(f"{client}: {text}", flush=True)
+
+    def missing(self, client, why):
+        self.line(client, f"{'not ok' if os.environ.get('CI') else 'skip'} all checks: {why}")
+
+
+class Client:
+    """A client's process; each line that it prints goes to the tally."""
+
+    def __init__(self, tally, name, command, **how):
+        self.tally, self.name, self.ready = tally, name, threading.Event()
+        self.failed_lines = 0
+        self.process = subprocess.Popen(
+            [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", **how)
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        for text in self.process.stdout:
+            text = text.rstrip("\n")
+            if text == "ready":
+                self.ready.set()
+                continue
+            self.failed_lines += text.startswith("not ok ")
+            self.tally.line(self.name, text)
+        self.ready.set()
+
+    def finish(self, timeout_s=CLIENT_TIMEOUT_S):
+        """Waits for the end; an end that no line explained is a failure of its own."""
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            self.tally.line(self.name, f"not ok the run as a whole: still running after {timeout_s} s")
+            return
+        self.reader.join(10)
+        if code != 0 and not self.failed_lines:
+            self.tally.line(self.name, f"not ok the run as a whole: ended with code {code}")
+
+
+def run_slixmpp(tally, host, python):
+    bindings = [f"{version}={kind}" for version, kind in sorted(host.bindings.items()) if kind != "tls-exporter"]
+    if host.kind == "couplet":
+        bindings.append("TLSv1.3=tls-server-end-point")
+    extra = [part for binding in bindings for part in ("--binding", binding)]
+    Client(tally, "slixmpp", [
+        python, HERE / "slix.py", "checks", *slix_address(host), "--user", "romeo", "--peer", "juliet",
+        "--odd", "mer,cu=tio", "--password", PASSWORD, *extra]).finish()
+
+
+def slix_address(host):
+    return ["--starttls", host.starttls_port, "--tls", host.tls_port, "--ca", host.certificate]
+
+
+def xmppjs_command(host, node, mode, user, peer):
+    command = [*node, HERE / "xmppjs.mjs", mode, "--starttls", host.starttls_port, "--tls", host.tls_port,
+               "--user", user, "--peer", peer, "--password", ASCII_PASSWORD]
+    if "tls-exporter" in host.bindings.values():
+        command.append("--exporter")
+    return command
+
+
+def run_xmppjs(tally, host, folder, node, mode, user, peer):
+    environment = dict(os.environ, NODE_EXTRA_CA_CERTS=str(host.certificate))
+    Client(tally, "@xmpp/client", xmppjs_command(host, node, mode, user, peer), cwd=folder, env=environment).finish()
+
+
+def run_cross(tally, host, python, folder, node):
+    """@xmpp/client as tybalt, slixmpp as the nurse."""
+    common = [*slix_address(host), "--peer", "nurse", "--password", ASCII_PASSWORD]
+    partner = Client(tally, "slixmpp", [python, HERE / "slix.py", "partner", *common])
+    if not partner.ready.wait(30):
+        tally.line("slixmpp", "not ok the other side: not ready after 30 s")
+    run_xmppjs(tally, host, folder, node, "cross", "tybalt", "nurse")
+    partner.finish()
+    Client(tally, "slixmpp", [python, HERE / "slix.py", "offline", *common]).finish()
+
+
+def run_profanity(tally, host):
+    Client(tally, "profanity", [
+        sys.executable, HERE / "profanity.py", *slix_address(host), "--user", "paris", "--peer", "rosencrantz",
+        "--password", ASCII_PASSWORD]).finish()
+
+
+def check_threads(tally, host):
+    """The threads that README and `about` name, and no other, after all that the clients did."""
+    names = sorted(path.read_text().strip() for path in Path(f"/proc/{host.pid}/task").glob("*/comm"))
+    right = len(names) == THREADS
+    tally.line("server", f"{'ok' if right else 'not ok'} {THREADS} threads: {', '.join(names)}")
+
+
+def check_end(tally, host):
+    """A server that was asked to end does so, with code 0 and no panic in its log."""
+    log = host.log_path.read_text(errors="replace")
+    code = host.stop()
+    tally.line("server", "ok ended when asked" if code == 0 else f"not ok ended when asked: code {code}")
+    if "panicked" in log:
+        tally.line("server", "not ok no panic in the log: see above")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=("couplet", "prosody"), default="couplet")
+    parser.add_argument("--binary", type=Path, default=ROOT / "target/debug/couplet")
+    parser.add_argument("--work", type=Path, default=ROOT / "target/interop", help="for what has to be installed")
+    parser.add_argument("--profanity", action="store_true", help="profanity in tmux, too")
+    parser.add_argument("--only", choices=("slixmpp", "xmppjs", "cross", "profanity"), action="append")
+    args = parser.parse_args()
+    wanted = set(args.only or ("slixmpp", "xmppjs", "cross", *(("profanity",) if args.profanity else ())))
+    args.work.mkdir(parents=True, exist_ok=True)
+    tally = Tally()
+    python = node = None
+    if wanted & {"slixmpp", "cross"}:
+        try:
+            python = tools.slixmpp(args.work)
+        except tools.Missing as why:
+            tally.missing("slixmpp", why)
+    if wanted & {"xmppjs", "cross"}:
+        try:
+            folder, node = tools.xmppjs(args.work)
+        except tools.Missing as why:
+            tally.missing("@xmpp/client", why)
+    if "profanity" in wanted:
+        try:
+            tools.profanity()
+        except tools.Missing as why:
+            wanted.discard("profanity")
+            tally.missing("profanity", why)
+    if args.kind == "prosody":
+        tools.prosody()
+    with server.make(args.kind, args.binary) as host:
+        try:
+            host.start()
+            for name, password in USERS.items():
+                host.add_user(name, password)
+            if python and "slixmpp" in wanted:
+                run_slixmpp(tally, host, python)
+            if node and "xmppjs" in wanted:
+                run_xmppjs(tally, host, folder, node, "checks", "benvolio", "rosaline")
+            if python and node and "cross" in wanted:
+                run_cross(tally, host, python, folder, node)
+            if "profanity" in wanted:
+                run_profanity(tally, host)
+            if host.kind == "couplet":
+                check_threads(tally, host)
+            check_end(tally, host)
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            tally.line("server", f"not ok {error}")
+        if tally.failed:
+            print(f"the server's log ends so:\n{host.log_tail(60)}")
+    print(f"\n{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
+    sys.exit(1 if tally.failed or not tally.passed + tally.skipped else 0)
+
+
+if __name__ == "__main__":
+    main()

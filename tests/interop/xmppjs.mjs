@@ -1,0 +1,414 @@
+// @xmpp/client against a running server: logins, contacts, chat, presence, offline messages.
+//
+// Usage: node xmppjs.mjs checks|cross --starttls P --tls P --user A --peer B --password W [--exporter]
+//   checks  USER and PEER are both clients of this library.
+//   cross   USER is ours, PEER is there already and answers through another library (slix.py partner).
+// NODE_EXTRA_CA_CERTS names the server's certificate. Modules are looked up from the working folder.
+//
+// Prints one line for each check: `ok NAME`, `not ok NAME: why`, `skip NAME: why`. Exit code 0 if none failed.
+
+import crypto from "node:crypto";
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+
+const resolve = createRequire(process.cwd() + "/").resolve;
+const { client, xml } = await import(pathToFileURL(resolve("@xmpp/client")));
+
+const DOMAIN = "localhost";
+const WAIT_MS = 15_000;
+const CHATS = 50;
+
+const { values: args, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    starttls: { type: "string" },
+    tls: { type: "string" },
+    user: { type: "string" },
+    peer: { type: "string" },
+    password: { type: "string" },
+    exporter: { type: "boolean", default: false },
+  },
+});
+
+// SCRAM of RFC 5802 and RFC 7677, with the channel binding of RFC 9266: the library itself has SCRAM-SHA-1 alone.
+// `flag` is the gs2 channel binding flag (n, y, p=tls-exporter), `spoil` binds to other bytes than the connection's.
+function scram(name, hash, { flag = "n", spoil = false, tlsSocket }) {
+  return class {
+    name = name;
+    clientFirst = true;
+
+    response({ username, password }) {
+      const gs2 = `${flag},,`;
+      if (!this.server) {
+        this.nonce = crypto.randomBytes(18).toString("base64");
+        this.firstBare = `n=${username.replace(/=/g, "=3D").replace(/,/g, "=2C")},r=${this.nonce}`;
+        return gs2 + this.firstBare;
+      }
+      const fields = Object.fromEntries(this.server.split(",").map((part) => [part[0], part.slice(2)]));
+      if (!fields.r.startsWith(this.nonce)) throw new Error("the server's nonce does not go on from ours");
+      let binding = Buffer.alloc(0);
+      if (flag.startsWith("p=")) {
+        binding = spoil ? Buffer.alloc(32)
+          : tlsSocket().exportKeyingMaterial(32, "EXPORTER-Channel-Binding", Buffer.alloc(0));
+      }
+      const final = `c=${Buffer.concat([Buffer.from(gs2), binding]).toString("base64")},r=${fields.r}`;
+      const bytes = hash === "sha256" ? 32 : 20;
+      const salt = Buffer.from(fields.s, "base64");
+      const salted = crypto.pbkdf2Sync(password.normalize("NFKC"), salt, +fields.i, bytes, hash);
+      const hmac = (key, text) => crypto.createHmac(hash, key).update(text).digest();
+      const clientKey = hmac(salted, "Client Key");
+      const stored = crypto.createHash(hash).update(clientKey).digest();
+      const message = `${this.firstBare},${this.server},${final}`;
+      const signature = hmac(stored, message);
+      this.verifier = `v=${hmac(hmac(salted, "Server Key"), message).toString("base64")}`;
+      return `${final},p=${Buffer.from(clientKey.map((byte, at) => byte ^ signature[at])).toString("base64")}`;
+    }
+
+    challenge(text) {
+      this.server = text;
+    }
+  };
+}
+
+// A client that remembers every stanza it received and answers no subscription by itself.
+class Peer {
+  seen = [];
+  #waiting = new Set();
+
+  constructor(user, password, resource, { direct = false, mechanism, flag, spoil } = {}) {
+    const used = (this.used = {});
+    this.client = client({
+      service: direct ? `xmpps://${DOMAIN}:${args.tls}` : `xmpp://${DOMAIN}:${args.starttls}`,
+      domain: DOMAIN,
+      resource,
+      timeout: 10_000,
+      userAgent: xml("user-agent", { id: crypto.randomUUID() }),
+      credentials: async (authenticate, mechanisms) => {
+        this.offered = mechanisms;
+        if (mechanism && !mechanisms.includes(mechanism)) throw new Error(`${mechanism} is not offered`);
+        used.mechanism = mechanism ?? mechanisms[0];
+        await authenticate({ username: user, password }, used.mechanism);
+      },
+    });
+    this.client.reconnect.stop();
+    const own = { flag, spoil, tlsSocket: () => this.client.socket.socket };
+    for (const [name, hash] of [["SCRAM-SHA-256", "sha256"], ["SCRAM-SHA-1", "sha1"]]) {
+      const remember = (Class) => class extends Class {
+        constructor() {
+          super();
+          used.mech = this;
+        }
+      };
+      // A wish for a certain flag puts our SCRAM before the library's own.
+      const add = flag === undefined ? "push" : "unshift";
+      for (const suffix of ["", "-PLUS"]) {
+        const flagged = { ...own, flag: flag ?? (suffix ? "p=tls-exporter" : "n") };
+        this.client.saslFactory._mechs[add](
+          { name: name + suffix, mech: remember(scram(name + suffix, hash, flagged)) });
+      }
+    }
+    this.client.on("error", () => {}); // start() rejects with it
+    this.client.on("element", (element) => {
+      if (element.is("success", "urn:ietf:params:xml:ns:xmpp-sasl") && used.mech) {
+        used.signed = Buffer.from(element.text(), "base64").toString() === used.mech.verifier;
+      }
+    });
+    this.client.on("stanza", (stanza) => {
+      this.seen.push(stanza);
+      for (const look of this.#waiting) look();
+    });
+  }
+
+  get jid() {
+    return this.client.jid.toString();
+  }
+
+  get bare() {
+    return this.client.jid.bare().toString();
+  }
+
+  async login() {
+    await within(this.client.start(), "the login");
+    if (this.used.signed === false) throw new Error("the server's signature is wrong");
+    return this;
+  }
+
+  async arrive() {
+    await this.login();
+    await this.contacts();
+    this.send(xml("presence"));
+    await this.until((s) => s.is("presence") && s.attrs.from === this.jid, "own presence");
+    return this;
+  }
+
+  leave() {
+    return within(this.client.stop(), "the end of the stream");
+  }
+
+  send(stanza) {
+    return this.client.send(stanza);
+  }
+
+  async ask(type, to, payload) {
+    return (await this.client.iqCaller.request(xml("iq", { type, to }, payload), WAIT_MS)).getChildElements()[0];
+  }
+
+  fence() {
+    return this.ask("get", DOMAIN, xml("ping", { xmlns: "urn:xmpp:ping" }));
+  }
+
+  async contacts() {
+    const query = await this.ask("get", undefined, xml("query", { xmlns: "jabber:iq:roster" }));
+    return new Map(query.getChildren("item").map((item) => [item.attrs.jid, item]));
+  }
+
+  // The first stanza since position `since` for which `test` holds.
+  until(test, what, since = 0) {
+    let look;
+    const found = new Promise((done) => {
+      look = () => {
+        const stanza = this.seen.slice(since).find(test);
+        if (stanza) done(stanza);
+      };
+      this.#waiting.add(look);
+      look();
+    });
+    return within(found, what).finally(() => this.#waiting.delete(look));
+  }
+
+  presence(type, from, since) {
+    const test = (s) => s.is("presence") && s.attrs.type === type && s.attrs.from.split("/")[0] === from;
+    return this.until(test, `presence ${type ?? "available"} from ${from}`, since);
+  }
+
+  message(body, since) {
+    return this.until((s) => s.is("message") && s.getChildText("body") === body, `a message: ${body}`, since);
+  }
+}
+
+function within(promise, what) {
+  let timer;
+  const late = new Promise((_, fail) => {
+    timer = setTimeout(() => fail(new Error(`waited in vain for ${what}`)), WAIT_MS);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+const chat = (to, body) => xml("message", { to, type: "chat" }, xml("body", {}, body));
+
+const assert = (holds, what) => {
+  if (!holds) throw new Error(what);
+};
+
+let failed = 0;
+async function check(name, run) {
+  try {
+    await run();
+    console.log(`ok ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`not ok ${name}: ${String(error).replace(/\s+/g, " ").slice(0, 400)}`);
+  }
+}
+
+async function loginOnce(how) {
+  const peer = new Peer(args.user, args.password, "login", how);
+  await peer.login();
+  assert(peer.client.socket.secure, "not encrypted");
+  assert(!how.mechanism || peer.used.mechanism === how.mechanism, `${peer.used.mechanism} was used`);
+  assert(peer.bare === `${args.user}@${DOMAIN}`, `bound as ${peer.jid}`);
+  await peer.leave();
+  return peer;
+}
+
+async function refused(user, password, how) {
+  const peer = new Peer(user, password, "refused", how);
+  try {
+    await peer.login();
+  } catch (error) {
+    const wanted = how.flag ? ["not-authorized", "malformed-request"] : ["not-authorized"];
+    assert(wanted.includes(error.condition), `refused with ${error}`);
+    return;
+  } finally {
+    await peer.leave().catch(() => {});
+  }
+  throw new Error("the login succeeded");
+}
+
+async function logins() {
+  const mechanisms = ["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"];
+  if (args.exporter) mechanisms.push("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS");
+  for (const direct of [false, true]) {
+    for (const mechanism of mechanisms) {
+      await check(`login ${mechanism} over ${direct ? "direct TLS" : "STARTTLS"}`, () =>
+        loginOnce({ direct, mechanism }));
+    }
+  }
+  await check("login without a wish for a mechanism", () => loginOnce({}));
+  for (const mechanism of mechanisms) {
+    await check(`wrong password refused with ${mechanism}`, () => refused(args.user, "wrong", { mechanism }));
+    await check(`unknown user refused with ${mechanism}`, () => refused("nobody", args.password, { mechanism }));
+  }
+  if (!args.exporter) {
+    console.log("skip channel binding of TLS 1.3: this server does not offer tls-exporter");
+    return;
+  }
+  await check("wrong channel binding refused (tls-exporter)", () =>
+    refused(args.user, args.password, { mechanism: "SCRAM-SHA-256-PLUS", flag: "p=tls-exporter", spoil: true }));
+  await check("downgrade noticed: a client that could bind and was shown no -PLUS is refused", () =>
+    refused(args.user, args.password, { mechanism: "SCRAM-SHA-256", flag: "y" }));
+}
+
+// Both add each other; then each has the other with subscription both and sees the other's presence.
+async function contacts(romeo, juliet) {
+  await check("add each other: both subscriptions, roster pushes, presence", async () => {
+    for (const [one, other] of [[romeo, juliet], [juliet, romeo]]) {
+      const item = xml("item", { jid: other.bare, name: "the other" }, xml("group", {}, "Verona"));
+      await one.ask("set", undefined, xml("query", { xmlns: "jabber:iq:roster" }, item));
+      one.send(xml("presence", { to: other.bare, type: "subscribe" }));
+      await other.presence("subscribe", one.bare);
+      const since = one.seen.length;
+      other.send(xml("presence", { to: one.bare, type: "subscribed" }));
+      await one.presence("subscribed", other.bare, since);
+      await one.presence(undefined, other.bare, since);
+    }
+    for (const [one, other] of [[romeo, juliet], [juliet, romeo]]) {
+      await one.fence();
+      const item = (await one.contacts()).get(other.bare);
+      assert(item?.attrs.subscription === "both", String(item));
+      assert(item.attrs.name === "the other" && item.getChildText("group") === "Verona", String(item));
+    }
+  });
+  await check("presence: show and status are seen", async () => {
+    const since = juliet.seen.length;
+    romeo.send(xml("presence", {}, xml("show", {}, "away"), xml("status", {}, "in Mantua")));
+    const seen = await juliet.presence(undefined, romeo.bare, since);
+    assert(seen.getChildText("show") === "away" && seen.getChildText("status") === "in Mantua", String(seen));
+  });
+}
+
+async function chats(romeo, juliet) {
+  await check(`${CHATS} messages each way arrive in order`, async () => {
+    const since = [romeo.seen.length, juliet.seen.length];
+    for (let at = 0; at < CHATS; at += 1) {
+      romeo.send(chat(juliet.jid, `to juliet ${at} <&>"' ♥`));
+      juliet.send(chat(romeo.bare, `to romeo ${at} <&>"' ♥`));
+    }
+    for (const [peer, name, from] of [[romeo, "romeo", since[0]], [juliet, "juliet", since[1]]]) {
+      await peer.message(`to ${name} ${CHATS - 1} <&>"' ♥`, from);
+      const bodies = peer.seen.slice(from).filter((s) => s.is("message")).map((s) => s.getChildText("body"));
+      const wanted = Array.from({ length: CHATS }, (_, at) => `to ${name} ${at} <&>"' ♥`);
+      assert(JSON.stringify(bodies) === JSON.stringify(wanted), `${name} got ${JSON.stringify(bodies)}`);
+    }
+  });
+}
+
+async function queries(romeo) {
+  await check("disco, version, time, private XML, vcard-temp answer", async () => {
+    const info = await romeo.ask("get", DOMAIN, xml("query", { xmlns: "http://jabber.org/protocol/disco#info" }));
+    assert(info.getChild("identity")?.attrs.category === "server", String(info));
+    const version = await romeo.ask("get", DOMAIN, xml("query", { xmlns: "jabber:iq:version" }));
+    assert(version.getChildText("name"), String(version));
+    const time = await romeo.ask("get", DOMAIN, xml("time", { xmlns: "urn:xmpp:time" }));
+    assert(Math.abs(Date.parse(time.getChildText("utc")) - Date.now()) < 60_000, String(time));
+    const notes = (text) => xml("query", { xmlns: "jabber:iq:private" }, xml("notes", { xmlns: "n:js" }, text));
+    await romeo.ask("set", undefined, notes("cup & dagger"));
+    const kept = await romeo.ask("get", undefined, notes());
+    assert(kept.getChildText("notes") === "cup & dagger", String(kept));
+    await romeo.ask("set", undefined, xml("vCard", { xmlns: "vcard-temp" }, xml("FN", {}, "Romeo")));
+    const card = await romeo.ask("get", undefined, xml("vCard", { xmlns: "vcard-temp" }));
+    assert(card.getChildText("FN") === "Romeo", String(card));
+  });
+}
+
+async function carbons(romeo, juliet) {
+  await check("carbons: another resource gets copies of what is sent and received", async () => {
+    const second = await new Peer(args.user, args.password, "second").arrive();
+    for (const one of [second, romeo]) await one.ask("set", undefined, xml("enable", { xmlns: "urn:xmpp:carbons:2" }));
+    const carbon = (direction, body) => second.until((s) => {
+      const copy = s.getChild(direction, "urn:xmpp:carbons:2")?.getChild("forwarded")?.getChild("message");
+      return copy?.getChildText("body") === body;
+    }, `a carbon: ${body}`);
+    romeo.send(chat(juliet.jid, "carbon sent"));
+    await carbon("sent", "carbon sent");
+    await juliet.message("carbon sent");
+    juliet.send(chat(romeo.jid, "carbon received"));
+    await carbon("received", "carbon received");
+    await second.leave();
+  });
+}
+
+async function offline(sender) {
+  await check("a message to someone offline arrives after login, stamped", async () => {
+    sender.send(chat(`${args.peer}@${DOMAIN}`, "while you slept"));
+    await sender.fence();
+    const peer = await new Peer(args.peer, args.password, "late", { direct: true }).arrive();
+    const kept = await peer.message("while you slept");
+    assert(kept.getChild("delay", "urn:xmpp:delay"), `no delay stamp: ${kept}`);
+    await peer.leave();
+  });
+}
+
+async function checks() {
+  await logins();
+  const romeo = await new Peer(args.user, args.password, "orchard").arrive();
+  const juliet = await new Peer(args.peer, args.password, "balcony", { direct: true }).arrive();
+  await contacts(romeo, juliet);
+  await chats(romeo, juliet);
+  await queries(romeo);
+  await carbons(romeo, juliet);
+  await check("leaving is seen by the contact", async () => {
+    const since = romeo.seen.length;
+    await juliet.leave();
+    await romeo.presence("unavailable", `${args.peer}@${DOMAIN}`, since);
+  });
+  await offline(romeo);
+  await romeo.leave();
+}
+
+async function cross() {
+  const romeo = await new Peer(args.user, args.password, "orchard").arrive();
+  const other = `${args.peer}@${DOMAIN}`;
+  await check("two libraries add each other: both subscriptions and presence", async () => {
+    romeo.send(xml("presence", { to: other, type: "subscribe" }));
+    await romeo.presence("subscribed", other);
+    await romeo.presence("subscribe", other);
+    romeo.send(xml("presence", { to: other, type: "subscribed" }));
+    await romeo.presence(undefined, other);
+    await romeo.fence();
+    const item = (await romeo.contacts()).get(other);
+    assert(item?.attrs.subscription === "both", String(item));
+  });
+  await check(`two libraries chat: ${CHATS} messages there and back in order`, async () => {
+    const since = romeo.seen.length;
+    for (let at = 0; at < CHATS; at += 1) romeo.send(chat(other, `♥ <${at}>`));
+    await romeo.message(`echo ♥ <${CHATS - 1}>`, since);
+    const bodies = romeo.seen.slice(since).filter((s) => s.is("message")).map((s) => s.getChildText("body"));
+    const wanted = Array.from({ length: CHATS }, (_, at) => `echo ♥ <${at}>`);
+    assert(JSON.stringify(bodies) === JSON.stringify(wanted), JSON.stringify(bodies));
+  });
+  await check("the other library's leaving is seen, and a message left for it", async () => {
+    const since = romeo.seen.length;
+    romeo.send(chat(other, "farewell"));
+    await romeo.presence("unavailable", other, since);
+    romeo.send(chat(other, "see you tomorrow"));
+    await romeo.fence();
+  });
+  await romeo.leave();
+}
+
+for (const kind of ["uncaughtException", "unhandledRejection"]) {
+  process.on(kind, (error) => {
+    console.log(`not ok the run as a whole: ${String(error?.stack ?? error).replace(/\s+/g, " ").slice(0, 400)}`);
+    process.exit(1);
+  });
+}
+const modes = { checks, cross };
+const alarm = setTimeout(() => {
+  console.log("not ok the run as a whole: took too long");
+  process.exit(1);
+}, 150_000);
+await modes[positionals[0]]();
+clearTimeout(alarm);
+process.exit(failed ? 1 : 0);

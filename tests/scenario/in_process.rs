@@ -1,0 +1,343 @@
+//! A play in this process and in virtual time: the engine itself, without sockets, threads or a disk.
+//!
+//! Hashing jobs are done and batches are committed at once. All time is the play's: nothing passes unless it says so.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Once;
+
+use couplet::clock::{Entropy, Now};
+use couplet::core::admin::Command;
+use couplet::core::io::{ConnId, Input, Output, Transport};
+use couplet::engine::{Engine, Settings};
+use couplet::setting::Value;
+use couplet::storage::memory::Memory;
+use couplet::storage::{StoreError, Writer};
+use couplet::stream::{TlsFacts, sasl};
+use zeroize::Zeroizing;
+
+use super::grammar::Play;
+use super::{Fate, Heard, Stage};
+
+/// Plays are not about the cost of a stolen password file.
+const ITERATIONS: u32 = 1;
+/// 2026-11-21T23:59:00Z: a day that ends soon.
+const START_MS: i64 = 1_795_305_540_000;
+/// Rounds without rest after which the engine is said to be in a loop.
+const ROUNDS_MAX: usize = 100_000;
+
+/// See the module.
+pub struct InProcess {
+    engine: Engine,
+    settings: Settings,
+    memory: Memory,
+    writer: Box<dyn Writer>,
+    disk_fails: bool,
+    now: Now,
+    connections: Vec<Connection>,
+    /// Answers to operators, with their exit codes.
+    replies: VecDeque<(u8, String)>,
+    exited: bool,
+    seed: u64,
+    panics_before: u32,
+}
+
+struct Connection {
+    /// None once either side has closed it.
+    id: Option<ConnId>,
+    received: Vec<u8>,
+    paused: bool,
+    /// What the client has sent while the server did not read.
+    unread: Vec<u8>,
+}
+
+impl InProcess {
+    /// A server with the accounts and settings of a play.
+    ///
+    /// # Errors
+    /// When the engine does not start or refuses an account.
+    pub fn new(play: &Play) -> Result<Self, String> {
+        let mut settings = Settings::default();
+        settings.core.iterations = ITERATIONS;
+        for line in &play.settings {
+            set(&mut settings, line).map_err(|e| format!("{}: `# setting: {line}`: {e}", play.file))?;
+        }
+        let now = Now { mono_ms: 1_000_000, wall_ms: START_MS };
+        let memory = Memory::new();
+        let (engine, writer) = start(&settings, &memory, 1, now)?;
+        let mut stage = Self {
+            engine,
+            settings,
+            memory,
+            writer,
+            disk_fails: false,
+            now,
+            connections: Vec::new(),
+            replies: VecDeque::new(),
+            exited: false,
+            seed: 1,
+            panics_before: panics(),
+        };
+        for (jid, password) in play.accounts() {
+            let command = Command::UserAdd { jid: jid.clone(), password: Zeroizing::new(password) };
+            stage.engine.handle(now, Input::Admin { id: 1, command });
+            stage.settle()?;
+            match stage.replies.pop_front() {
+                Some((0, _)) => {}
+                other => return Err(format!("{}: no account {jid}: {other:?}", play.file)),
+            }
+        }
+        Ok(stage)
+    }
+
+    /// Does all that the engine asks for, until it asks for nothing more.
+    fn settle(&mut self) -> Result<(), String> {
+        for _ in 0..ROUNDS_MAX {
+            self.engine.end_tick(self.now);
+            let outputs: Vec<Output> = std::iter::from_fn(|| self.engine.poll_output()).collect();
+            if outputs.is_empty() {
+                return if self.engine.budget_is_sound() { Ok(()) } else { Err("the budget is wrong".to_owned()) };
+            }
+            for output in outputs {
+                self.obey(output);
+            }
+            if self.exited {
+                return Ok(());
+            }
+        }
+        Err("the engine does not come to rest".to_owned())
+    }
+
+    fn obey(&mut self, output: Output) {
+        match output {
+            Output::Write { conn, bytes } => {
+                if let Some(c) = self.find(conn) {
+                    c.received.extend(bytes);
+                    self.engine.handle(self.now, Input::Wrote { conn, waiting_bytes: 0 });
+                }
+            }
+            Output::Close { conn } => {
+                if let Some(c) = self.find(conn) {
+                    c.id = None;
+                }
+            }
+            Output::PauseRead { conn } => {
+                if let Some(c) = self.find(conn) {
+                    c.paused = true;
+                }
+            }
+            Output::ResumeRead { conn } => {
+                let unread = self.find(conn).map(|c| {
+                    c.paused = false;
+                    std::mem::take(&mut c.unread)
+                });
+                if let Some(data) = unread.filter(|u| !u.is_empty()) {
+                    self.engine.handle(self.now, Input::Bytes { conn, data: &data });
+                }
+            }
+            Output::Commit(batch) => {
+                let ticket = batch.ticket;
+                let outcome = match self.disk_fails {
+                    true => Err(StoreError::Io("the disk fails".to_owned())),
+                    false => self.writer.commit(&[batch]),
+                };
+                let input = match outcome {
+                    Ok(()) => Input::Committed(ticket),
+                    Err(error) => Input::CommitFailed(error),
+                };
+                self.engine.handle(self.now, input);
+            }
+            Output::Hash(job) => self.engine.handle(self.now, Input::Hashed(sasl::keys::run(job))),
+            Output::AdminReply { reply, .. } => self.replies.push_back((reply.code, reply.text)),
+            Output::Exit => self.exited = true,
+            // Direct TLS only, and nothing to read again.
+            Output::StartTls { .. } | Output::Reload { .. } => {}
+        }
+    }
+
+    fn find(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|c| c.id == Some(id))
+    }
+
+    /// Lets time pass, with every deadline on the way.
+    fn pass(&mut self, ms: u64) -> Result<(), String> {
+        let end = self.now.mono_ms + ms;
+        while let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) {
+            self.advance_to(at.max(self.now.mono_ms));
+            self.engine.handle(self.now, Input::Wake);
+            self.settle()?;
+            if self.engine.next_deadline() == Some(at) {
+                return Err("a deadline stays after it has passed".to_owned());
+            }
+        }
+        self.advance_to(end);
+        Ok(())
+    }
+
+    fn advance_to(&mut self, mono_ms: u64) {
+        self.now.wall_ms += (mono_ms - self.now.mono_ms) as i64;
+        self.now.mono_ms = mono_ms;
+    }
+
+    fn restart(&mut self, kill: bool) -> Result<(), String> {
+        if !kill {
+            self.engine.handle(self.now, Input::Shutdown);
+            self.settle()?;
+            self.pass(u64::from(self.settings.core.limits.close_timeout_s) * 1000)?;
+            if !self.exited {
+                return Err("the server does not stop".to_owned());
+            }
+        }
+        for connection in &mut self.connections {
+            connection.id = None;
+        }
+        self.seed += 1;
+        self.exited = false;
+        (self.engine, self.writer) = start(&self.settings, &self.memory, self.seed, self.now)?;
+        Ok(())
+    }
+}
+
+impl Stage for InProcess {
+    fn open(&mut self) -> Result<usize, String> {
+        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let id = self.engine.accept(self.now, Transport::DirectTls, peer).ok_or("the server accepts no more")?;
+        self.connections.push(Connection { id: Some(id), received: Vec::new(), paused: false, unread: Vec::new() });
+        let number = self.connections.len() - 1;
+        let facts = TlsFacts {
+            tls13: true,
+            exporter: self.exporter(number),
+            end_point: Some(vec![2; 32]),
+            sni: Some("localhost".to_owned()),
+            alpn: Some(b"xmpp-client".to_vec()),
+        };
+        self.engine.handle(self.now, Input::TlsReady { conn: id, facts });
+        self.settle()?;
+        Ok(number)
+    }
+
+    fn send(&mut self, connection: usize, bytes: &[u8]) -> Result<(), String> {
+        // A socket brings bytes in pieces; the first one may end anywhere.
+        let (first, second) = bytes.split_at(bytes.len() / 3);
+        for data in [first, second].into_iter().filter(|d| !d.is_empty()) {
+            match self.connections.get_mut(connection) {
+                Some(Connection { paused: true, unread, .. }) => unread.extend(data),
+                Some(Connection { id: Some(id), .. }) => {
+                    let conn = *id;
+                    self.engine.handle(self.now, Input::Bytes { conn, data });
+                    self.settle()?;
+                }
+                // As a socket that the other side has closed.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, connection: usize) -> Result<Heard, String> {
+        let connection = self.connections.get_mut(connection).ok_or("no such connection")?;
+        if !connection.received.is_empty() {
+            return Ok(Heard::Bytes(std::mem::take(&mut connection.received)));
+        }
+        Ok(if connection.id.is_none() { Heard::Closed } else { Heard::Silence })
+    }
+
+    fn hang_up(&mut self, connection: usize) -> Result<(), String> {
+        if let Some(conn) = self.connections.get_mut(connection).and_then(|c| c.id.take()) {
+            self.engine.handle(self.now, Input::Closed { conn });
+        }
+        self.settle()
+    }
+
+    fn exporter(&mut self, connection: usize) -> Option<[u8; 32]> {
+        Some([connection as u8; 32])
+    }
+
+    fn fate(&mut self, fate: Fate) -> Result<(), String> {
+        match fate {
+            Fate::TimePasses(ms) => self.pass(ms),
+            Fate::DiskFails => {
+                self.disk_fails = true;
+                Ok(())
+            }
+            Fate::DiskWorks => {
+                self.disk_fails = false;
+                Ok(())
+            }
+            Fate::ServerRestarts => self.restart(false),
+            Fate::ServerIsKilled => self.restart(true),
+        }
+    }
+
+    fn knows_silence(&self) -> bool {
+        true
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        if panics() != self.panics_before {
+            return Err("the engine has caught a bug of its own; its place is printed above".to_owned());
+        }
+        if let Some(at) = self.engine.next_deadline() {
+            // Nobody is connected any more: what is left would wake the server for nothing, once.
+            self.pass(at.saturating_sub(self.now.mono_ms))?;
+        }
+        self.engine.handle(self.now, Input::Shutdown);
+        self.settle()?;
+        if self.exited { Ok(()) } else { Err("the server does not stop although nobody is connected".to_owned()) }
+    }
+}
+
+fn start(settings: &Settings, memory: &Memory, seed: u64, now: Now) -> Result<(Engine, Box<dyn Writer>), String> {
+    let (reader, writer) = memory.open();
+    let engine = Engine::new(settings.clone(), reader, Box::new(Seeded(seed)), now).map_err(|e| e.to_string())?;
+    Ok((engine, writer))
+}
+
+/// Sets `limits.x = 1` or a key of a module's section.
+fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
+    let (key, value) = line.split_once('=').ok_or("expected key = value")?;
+    let (section, key) = key.trim().rsplit_once('.').ok_or("expected section.key = value")?;
+    let value = value.trim().trim_matches('"');
+    if section == "limits" {
+        let limit = settings.core.limits.by_name(key).ok_or("no such limit")?;
+        *limit = value.parse().map_err(|_| "not a number")?;
+        return Ok(());
+    }
+    let mut sections = settings.modules.sections();
+    let found = sections.iter_mut().find(|s| s.name() == section).ok_or("no such section")?;
+    found.set(key, &Value::Text(value.to_owned()))
+}
+
+/// SplitMix64: the same bytes for the same seed.
+struct Seeded(u64);
+
+impl Entropy for Seeded {
+    fn fill(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            chunk.copy_from_slice(&z.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+thread_local! {
+    static PANICS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Panics of this thread so far, those that the engine has caught too.
+fn panics() -> u32 {
+    static COUNT: Once = Once::new();
+    COUNT.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            print(info);
+        }));
+    });
+    PANICS.get()
+}

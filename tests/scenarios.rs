@@ -1,0 +1,135 @@
+//! Performs every play in `tests/scenarios`: in process and in virtual time, over TCP and TLS against our binary, or
+//! against another server to check that the plays expect the right thing.
+//!
+//! * `SCENARIO=0102` performs only the plays whose file name starts like that.
+//! * `COUPLET_SCENARIO_PEER=127.0.0.1:5223` performs them against the server there, which must take direct TLS and know
+//!   the accounts of the plays. `COUPLET_SCENARIO_ACCOUNTS` then names a program that is run before each play, with
+//!   `jid password` pairs as arguments, to make that server's accounts anew.
+
+mod scenario;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use couplet::modules;
+use scenario::grammar::{self, Play};
+use scenario::in_process::InProcess;
+use scenario::own_server::OwnServer;
+use scenario::perform;
+use scenario::subscriptions;
+use scenario::tcp::Tcp;
+
+#[test]
+fn every_play_is_performed_in_process() {
+    each_play("in process", |play| {
+        has_modules(play).then(|| InProcess::new(play).and_then(|mut stage| perform(play, &mut stage)))
+    });
+}
+
+#[test]
+fn every_cell_of_the_subscription_tables_is_performed_in_process() {
+    each("in process", subscriptions::plays(), |play| {
+        Some(InProcess::new(play).and_then(|mut stage| perform(play, &mut stage)))
+    });
+}
+
+#[test]
+fn every_play_is_performed_over_tls() {
+    let certificates = Folder(std::env::temp_dir().join(format!("couplet-plays-{}", std::process::id())));
+    each_play("over TLS", |play| {
+        if play.in_process_only || !has_modules(play) {
+            return None;
+        }
+        let stage = OwnServer::start(play, &certificates.0).and_then(Tcp::own);
+        Some(stage.and_then(|mut stage| perform(play, &mut stage)))
+    });
+}
+
+#[test]
+fn every_play_is_performed_against_another_server_when_one_is_named() {
+    let Ok(peer) = std::env::var("COUPLET_SCENARIO_PEER") else {
+        return;
+    };
+    let peer: SocketAddr = peer.parse().expect("COUPLET_SCENARIO_PEER is address:port");
+    each_play("against another server", |play| {
+        if play.ours_only || play.in_process_only {
+            return None;
+        }
+        Some(make_accounts(play).and_then(|()| perform(play, &mut Tcp::foreign(peer)?)))
+    });
+}
+
+#[test]
+fn plays_are_numbered_and_titled() {
+    for play in plays(None) {
+        let (number, topic) = play.file.split_once('-').unwrap_or_default();
+        assert!(
+            number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit()),
+            "{}: expected NNNN-topic.scs",
+            play.file
+        );
+        for name in &play.requires {
+            assert!(modules::KNOWN.iter().any(|(known, _)| known == name), "{}: there is no module {name}", play.file);
+        }
+        assert!(!topic.is_empty() && !play.title.is_empty(), "{}: a play has a topic and a title", play.file);
+    }
+}
+
+/// Performs all plays that `SCENARIO` chooses and reports every one that fails. `stage` returns `None` for a play that
+/// is not for it.
+fn each_play(place: &str, stage: impl FnMut(&Play) -> Option<Result<(), String>>) {
+    each(place, plays(std::env::var("SCENARIO").ok().as_deref()), stage);
+}
+
+fn each(place: &str, plays: Vec<Play>, mut stage: impl FnMut(&Play) -> Option<Result<(), String>>) {
+    let (mut played, mut skipped, mut failures) = (0, 0, Vec::new());
+    for play in plays {
+        match stage(&play) {
+            None => skipped += 1,
+            Some(Ok(())) => played += 1,
+            Some(Err(why)) => failures.push(why),
+        }
+    }
+    println!("{place}: {played} plays performed, {skipped} are not for this stage, {} failed", failures.len());
+    assert!(failures.is_empty(), "{place}: {} plays failed\n\n{}", failures.len(), failures.join("\n"));
+}
+
+fn plays(only: Option<&str>) -> Vec<Play> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut plays = Vec::new();
+    for entry in std::fs::read_dir(&folder).expect("tests/scenarios can be read") {
+        let path = entry.expect("tests/scenarios can be read").path();
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.extension().is_some_and(|e| e == "scs") && only.is_none_or(|only| file.starts_with(only)) {
+            let text = std::fs::read_to_string(&path).expect("a play can be read");
+            plays.push(grammar::parse(&file, &text).unwrap_or_else(|e| panic!("{e}")));
+        }
+    }
+    plays.sort_by(|a, b| a.file.cmp(&b.file));
+    assert!(!plays.is_empty(), "no play is called {only:?}");
+    plays
+}
+
+/// A folder that goes with its owner, however the test ends.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Nothing is in it when every play was filtered out.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Whether this build has the modules that the play needs.
+fn has_modules(play: &Play) -> bool {
+    play.requires.iter().all(|name| modules::LIST.iter().any(|m| m.name == name))
+}
+
+fn make_accounts(play: &Play) -> Result<(), String> {
+    let Ok(program) = std::env::var("COUPLET_SCENARIO_ACCOUNTS") else {
+        return Ok(());
+    };
+    let pairs = play.accounts().into_iter().flat_map(|(jid, password)| [jid, password]);
+    let status = std::process::Command::new(&program).args(pairs).status().map_err(|e| format!("{program}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{program} failed")) }
+}

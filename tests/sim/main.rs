@@ -1,0 +1,71 @@
+//! The whole server in a simulated world: engine, clients, network and disk, from one seed.
+//!
+//! * `COUPLET_SIM_SEED=7` performs that seed alone and says everything that happens.
+//! * `COUPLET_SIM_SEEDS=5000` performs that many instead of 200.
+
+mod arrival;
+mod client;
+mod disk;
+mod model;
+mod network;
+mod plan;
+mod rng;
+mod rules;
+mod world;
+
+use model::{Check, Violation};
+use std::collections::BTreeMap;
+use world::World;
+
+const SEEDS: u64 = 200;
+
+type Stats = BTreeMap<&'static str, u64>;
+
+/// One run. The world is returned for its last words.
+fn run(seed: u64, traced: bool) -> (Check, Option<World>) {
+    match World::new(seed, traced) {
+        Ok(mut world) => (world.run(), Some(world)),
+        Err(violation) => (Err(violation), None),
+    }
+}
+
+/// Runs a seed again and tells what led to its end.
+fn explain(seed: u64, lines: usize) -> String {
+    let (outcome, world) = run(seed, true);
+    let trace: Vec<String> = world.iter().flat_map(|w| w.trace().cloned()).collect();
+    let skipped = trace.len().saturating_sub(lines);
+    let short =
+        |line: &String| line.chars().take(if lines == usize::MAX { usize::MAX } else { 300 }).collect::<String>();
+    let trace: Vec<String> = trace.iter().map(short).collect();
+    let step = world.map_or(0, |w| w.step);
+    let end = match outcome {
+        Ok(()) => "all rules held".to_string(),
+        Err(Violation { invariant, text }) => format!("{invariant:?}: {text}"),
+    };
+    format!("{}\nseed {seed}, step {step}: {end}", trace[skipped..].join("\n"))
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn every_rule_holds_for_every_seed() {
+    if let Some(seed) = number("COUPLET_SIM_SEED") {
+        let text = explain(seed, usize::MAX);
+        println!("{text}");
+        assert!(text.ends_with("all rules held"));
+        return;
+    }
+    let mut stats = Stats::new();
+    for seed in 0..number("COUPLET_SIM_SEEDS").unwrap_or(SEEDS) {
+        let (outcome, world) = run(seed, false);
+        if outcome.is_err() {
+            panic!("{}", explain(seed, 80));
+        }
+        for (what, n) in world.into_iter().flat_map(|w| w.stats) {
+            *stats.entry(what).or_default() += n;
+        }
+    }
+    println!("{stats:#?}");
+}

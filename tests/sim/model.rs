@@ -1,0 +1,283 @@
+//! What should hold: every stanza that was sent, and every register that clients write and read.
+//!
+//! A register is one stored thing (the name of a contact, a private element, a vCard, whether an address is blocked).
+//! Clients write to it at the same time, answers come late and writes may be lost, so a read has a set of right
+//! answers: every value that is not surely overwritten, that is, by a write that was acknowledged before the read began
+//! and came surely later than the one that wrote the value.
+
+use std::collections::BTreeMap;
+
+/// A rule that must hold whatever happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// What was acknowledged is there, after a crash too.
+    NothingLost,
+    /// Messages from one full address to one session keep their order.
+    OrderKept,
+    /// `from` is the address of whoever really sent it.
+    TrueSender,
+    /// Nothing from a blocked address is seen.
+    BlockedUnseen,
+    /// Each request has exactly one answer.
+    AnsweredOnce,
+    /// No message comes twice, unless there was a crash.
+    NotTwice,
+    /// Queues keep their bounds; charges add up, and to nothing when all have left.
+    Bounded,
+    /// Nothing is shown before it is durable.
+    NothingEarly,
+    /// Both sides of a subscription agree, and clients know their rosters as they are stored.
+    RosterAgrees,
+    /// Who may see whom does, and nobody else.
+    PresenceAgrees,
+    /// A shutdown closes all streams and then ends.
+    EndsWell,
+    /// No connection is refused or closed without a cause, and no bytes are out of form.
+    NoBug,
+}
+
+/// A rule was broken.
+#[derive(Debug)]
+pub struct Violation {
+    pub invariant: Invariant,
+    pub text: String,
+}
+
+pub type Check<T = ()> = Result<T, Violation>;
+
+/// Breaks a rule.
+pub fn broken<T>(invariant: Invariant, text: impl Into<String>) -> Check<T> {
+    Err(Violation { invariant, text: text.into() })
+}
+
+/// A stored thing of an account. An empty value means that there is nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The name of a contact in the roster.
+    Name(String),
+    /// A private element.
+    Private(u8),
+    VCard,
+    /// "yes" for a blocked address.
+    Block(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Open,
+    Acknowledged,
+    Refused,
+    /// The connection ended before the answer.
+    Unknown,
+}
+
+#[derive(Debug)]
+pub struct Write {
+    pub value: String,
+    session: usize,
+    pub sent: u64,
+    /// When its answer arrived or its connection ended.
+    pub done: Option<u64>,
+    pub fate: Fate,
+}
+
+impl Write {
+    /// True when this one was surely over before the other had an effect.
+    pub fn before(&self, other: &Write) -> bool {
+        self.done.is_some_and(|done| done < other.sent) || (self.session == other.session && self.sent < other.sent)
+    }
+}
+
+/// Which write: register and number.
+pub type WriteId = ((String, Key), usize);
+
+#[derive(Default)]
+pub struct Registers {
+    map: BTreeMap<(String, Key), Vec<Write>>,
+}
+
+impl Registers {
+    pub fn begin(&mut self, account: &str, key: Key, value: &str, session: usize, step: u64) -> WriteId {
+        let at = (account.to_string(), key);
+        let writes = self.map.entry(at.clone()).or_default();
+        writes.push(Write { value: value.to_string(), session, sent: step, done: None, fate: Fate::Open });
+        (at, writes.len() - 1)
+    }
+
+    pub fn end(&mut self, id: &WriteId, fate: Fate, step: u64) {
+        if let Some(write) = self.map.get_mut(&id.0).and_then(|w| w.get_mut(id.1))
+            && write.fate == Fate::Open
+        {
+            (write.fate, write.done) = (fate, Some(step));
+        }
+    }
+
+    pub fn write(&self, id: &WriteId) -> &Write {
+        &self.map[&id.0][id.1]
+    }
+
+    pub fn of(&self, account: &str, key: &Key) -> &[Write] {
+        self.map.get(&(account.to_string(), key.clone())).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &(String, Key)> {
+        self.map.keys()
+    }
+
+    /// True when a read that began at `since` may find `value`.
+    pub fn may_hold(&self, account: &str, key: &Key, value: &str, since: u64) -> bool {
+        let writes = self.of(account, key);
+        let durable: Vec<&Write> =
+            writes.iter().filter(|w| w.fate == Fate::Acknowledged && w.done.is_some_and(|done| done < since)).collect();
+        let possible = |w: &&Write| w.fate != Fate::Refused && !durable.iter().any(|later| w.before(later));
+        (value.is_empty() && durable.is_empty()) || writes.iter().filter(possible).any(|w| w.value == value)
+    }
+
+    /// True when `stored` may be what `shown` is, or what came after it.
+    pub fn may_follow(&self, account: &str, key: &Key, shown: &str, stored: &str) -> bool {
+        let writes = self.of(account, key);
+        let with = |value: &str| writes.iter().filter(move |w| w.value == value).collect::<Vec<_>>();
+        let newer = with(stored);
+        shown == stored || shown.is_empty() || with(shown).iter().any(|s| newer.iter().any(|n| !n.before(s)))
+    }
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub enum What {
+    Message {
+        to_bare: bool,
+    },
+    /// Of the types available and unavailable, without addressee.
+    Presence {
+        available: bool,
+    },
+    Directed,
+    /// The type.
+    Subscription(&'static str),
+    RosterGet,
+    BlockGet,
+    PrivateGet(u8),
+    VCardGet(String),
+    /// A request that writes, or only wants an answer.
+    Request,
+    /// A request to another client, which may not answer.
+    Peer,
+    Block {
+        jids: Vec<String>,
+        on: bool,
+    },
+}
+
+/// A stanza that a client has sent. Its number is its id.
+#[derive(Debug)]
+pub struct Sent {
+    pub session: usize,
+    pub step: u64,
+    pub what: What,
+    pub to: Option<String>,
+    pub answers: u32,
+    pub writes: Vec<WriteId>,
+}
+
+impl Sent {
+    /// True when the server owes an answer.
+    pub fn is_owed(&self) -> bool {
+        match self.what {
+            What::Message { .. } | What::Presence { .. } | What::Directed | What::Subscription(_) | What::Peer => false,
+            What::RosterGet | What::BlockGet | What::PrivateGet(_) | What::VCardGet(_) => true,
+            What::Request | What::Block { .. } => true,
+        }
+    }
+}
+
+/// Name, subscription, ask, approved.
+pub type ItemView = (String, String, bool, bool);
+
+/// A bound resource from its beginning to its end, as its client sees it.
+#[derive(Debug)]
+pub struct Session {
+    pub client: usize,
+    pub account: String,
+    pub jid: String,
+    pub began: u64,
+    /// Its client is there and its stream open.
+    pub alive: bool,
+    /// The last presence that it sent; none at first and after the unavailable one.
+    pub priority: Option<i8>,
+    /// It has been available before and gone, so that what it has seen may be old.
+    pub returned: bool,
+    /// Result and pushes.
+    pub roster: Option<BTreeMap<String, ItemView>>,
+    /// Full addresses it sees as available.
+    pub seen: BTreeMap<String, usize>,
+    /// Blocked addresses, each with the step at which the server said so.
+    pub blocked: BTreeMap<String, u64>,
+    /// Contacts whose presence it could not see for a while, because it blocked them.
+    pub hidden: Vec<String>,
+    /// Addresses that got directed presence.
+    pub directed: Vec<String>,
+    /// Messages that arrived by whichever way.
+    pub messages: BTreeMap<usize, &'static str>,
+    /// The newest message of each sender that came straight, and out of the spool.
+    pub newest: BTreeMap<(usize, bool), usize>,
+}
+
+#[derive(Default)]
+pub struct Model {
+    pub registers: Registers,
+    pub sent: Vec<Sent>,
+    pub sessions: Vec<Session>,
+    /// The last crash or failed write: what came out of the spool before may come again, as the deletion was lost.
+    pub trouble: u64,
+    /// Account and message that came out of the spool, and to which session.
+    pub spooled: BTreeMap<(String, usize), usize>,
+    /// Who has sent `subscribed` to whom, and when first.
+    pub granted: BTreeMap<(String, String), u64>,
+}
+
+impl Model {
+    /// The stanza of that id.
+    pub fn by_id(&self, id: &str) -> Option<(usize, &Sent)> {
+        let number = id.strip_prefix('x')?.parse().ok()?;
+        Some((number, self.sent.get(number)?))
+    }
+
+    /// True when the two accounts have ever tried to block each other, in whichever direction.
+    pub fn ever_blocked(&self, a: &str, b: &str) -> bool {
+        let tried = |account: &str, other: &str| {
+            self.registers
+                .keys()
+                .any(|(owner, key)| owner == account && matches!(key, Key::Block(jid) if bare(jid) == other))
+        };
+        tried(a, b) || tried(b, a)
+    }
+
+    /// When `account` was last surely blocking `jid`: the acknowledged write that no unblocking one may have followed.
+    pub fn surely_blocked(&self, account: &str, jid: &str) -> Option<&Write> {
+        [jid, bare(jid)].into_iter().find_map(|jid| {
+            let writes = self.registers.of(account, &Key::Block(jid.to_string()));
+            let blocks = |w: &&Write| w.fate == Fate::Acknowledged && w.value == "yes";
+            // One that the disk refused in the end had its effect until then.
+            let lifted = |b: &Write| writes.iter().any(|w| w.value.is_empty() && !w.before(b));
+            writes.iter().filter(blocks).find(|b| !lifted(b))
+        })
+    }
+
+    /// The session is over: what it waited for will never be known.
+    pub fn end_session(&mut self, session: usize, step: u64) {
+        if let Some(s) = self.sessions.get_mut(session) {
+            s.alive = false;
+        }
+        let open: Vec<WriteId> =
+            self.sent.iter().filter(|s| s.session == session).flat_map(|s| s.writes.iter().cloned()).collect();
+        for write in open {
+            self.registers.end(&write, Fate::Unknown, step);
+        }
+    }
+}
+
+/// A full address without its resource.
+pub fn bare(jid: &str) -> &str {
+    jid.split_once('/').map_or(jid, |(bare, _)| bare)
+}

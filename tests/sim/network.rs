@@ -1,0 +1,134 @@
+//! One connection: bytes on their way in both directions, and a tap that reads what the server says.
+
+use couplet::limits::Limits;
+use couplet::xml::{Element, FrameKind, Reader, ScanLimits, Scanner, Template, ns};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// What the server said at once.
+#[derive(Clone, Debug)]
+pub enum Frame {
+    Header,
+    Element(Rc<Element>),
+    End,
+}
+
+/// A frame on its way to the client.
+#[derive(Clone, Debug)]
+pub struct Flying {
+    /// Bytes of the connection up to its end.
+    pub end: u64,
+    /// When the engine let it go.
+    pub left: u64,
+    pub frame: Frame,
+}
+
+/// A connection as the network sees it.
+pub struct Link {
+    /// None when the client has gone without a word.
+    pub client: Option<usize>,
+    /// What that client was logged in as when it went.
+    pub session: Option<usize>,
+    /// From the client, not yet taken by the engine.
+    pub to_server: Vec<u8>,
+    /// Bytes that the engine has handed out and the client has not taken.
+    pub waiting: usize,
+    taken: u64,
+    handed: u64,
+    flying: VecDeque<Flying>,
+    /// The engine has closed it; what it wrote before still arrives.
+    pub closed: bool,
+    /// The engine wants nothing more at present.
+    pub paused: bool,
+    /// The client does not read.
+    pub stalled: bool,
+    /// The engine has asked for TLS, or the client has just connected with it.
+    pub handshake: bool,
+    tap: Tap,
+}
+
+impl Link {
+    pub fn new(client: usize, direct_tls: bool) -> Self {
+        Self {
+            client: Some(client),
+            session: None,
+            to_server: Vec::new(),
+            waiting: 0,
+            taken: 0,
+            handed: 0,
+            flying: VecDeque::new(),
+            closed: false,
+            paused: false,
+            stalled: false,
+            handshake: direct_tls,
+            tap: Tap::new(),
+        }
+    }
+
+    /// The engine writes. Returns what it says.
+    pub fn write(&mut self, bytes: &[u8], step: u64, reader: &mut Reader) -> Result<Vec<Frame>, String> {
+        let start = self.handed;
+        self.handed += bytes.len() as u64;
+        self.waiting += bytes.len();
+        let found = self.tap.read(bytes, reader)?;
+        for (end, frame) in &found {
+            self.flying.push_back(Flying { end: start + *end as u64, left: step, frame: frame.clone() });
+        }
+        Ok(found.into_iter().map(|(_, frame)| frame).collect())
+    }
+
+    /// The client takes some bytes. Returns what is complete with them.
+    pub fn take(&mut self, bytes: usize) -> Vec<Flying> {
+        self.waiting -= bytes;
+        self.taken += bytes as u64;
+        let whole = self.flying.iter().take_while(|f| f.end <= self.taken).count();
+        self.flying.drain(..whole).collect()
+    }
+}
+
+/// Reads what the server writes, as a client would.
+struct Tap {
+    scanner: Scanner,
+    template: Option<Template>,
+}
+
+impl Tap {
+    fn new() -> Self {
+        Self { scanner: Scanner::new(ScanLimits::authenticated(&Limits::default())), template: None }
+    }
+
+    /// Frames and where they end. The engine writes whole frames.
+    fn read(&mut self, bytes: &[u8], reader: &mut Reader) -> Result<Vec<(usize, Frame)>, String> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let text = || String::from_utf8_lossy(rest).into_owned();
+            let frame = self.scanner.scan(rest).map_err(|e| format!("{e} in: {}", text()))?;
+            let Some(frame) = frame else { return Err(format!("not a whole frame: {}", text())) };
+            let bytes = &rest[..frame.len];
+            at += frame.len;
+            let frame = match frame.kind {
+                FrameKind::Whitespace | FrameKind::Declaration => continue,
+                FrameKind::StreamClose => Frame::End,
+                FrameKind::StreamOpen => {
+                    let header = reader.stream_header(bytes).map_err(|e| format!("{e} in: {}", text()))?;
+                    self.template = Some(header.template);
+                    Frame::Header
+                }
+                FrameKind::Element => {
+                    let template = self.template.as_ref().ok_or_else(|| format!("no header before: {}", text()))?;
+                    let element = reader.element(template, bytes).map_err(|e| format!("{e} in: {}", text()))?;
+                    let root = element.root();
+                    if root.is(ns::SASL, "success") || root.is(ns::TLS, "proceed") {
+                        self.scanner.reset();
+                        self.template = None;
+                    }
+                    Frame::Element(Rc::new(element))
+                }
+            };
+            found.push((at, frame));
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,94 @@
+//! What kind of run a seed makes: each has its own mix of load, misfortune and limits.
+
+use super::client::Client;
+use super::rng::Rng;
+use super::world::HOST;
+use couplet::core::settings;
+use couplet::engine::Settings;
+use couplet::limits::Limits;
+
+pub struct Plan {
+    /// Bare addresses.
+    pub accounts: Vec<String>,
+    /// Clients of each account.
+    resources: Vec<Vec<&'static str>>,
+    /// The world acts this many times and comes to rest each time.
+    pub parts: u32,
+    /// Steps of one part.
+    pub steps: u32,
+    /// A step takes less than this.
+    pub step_ms: usize,
+    /// How often a tick ends with its first input.
+    pub tick_percent: usize,
+    pub disk_weight: u32,
+    pub commit_fails_percent: usize,
+    pub stall_permille: usize,
+    pub drop_permille: usize,
+    pub crash_permille: usize,
+    /// How often clients block each other, in a thousand actions.
+    pub block_weight: u32,
+    pub limits: Limits,
+}
+
+const NAMES: [&str; 5] = ["ann", "bob", "cyd", "dan", "eve"];
+
+impl Plan {
+    pub fn new(rng: &mut Rng) -> Self {
+        let accounts: Vec<String> = NAMES[..2 + rng.below(3)].iter().map(|n| format!("{n}@{HOST}")).collect();
+        let resources = accounts.iter().map(|_| resources(rng)).collect();
+        let mut limits = Limits::default();
+        if rng.percent(30) {
+            limits.out_window_bytes = 600;
+        }
+        if rng.percent(25) {
+            limits.out_bytes_max = 12_000;
+        }
+        if rng.percent(30) {
+            limits.offline_messages_max = 3;
+        }
+        Self {
+            accounts,
+            resources,
+            parts: 3,
+            steps: rng.pick(&[150, 250, 400]),
+            step_ms: rng.pick(&[2, 40, 400]),
+            tick_percent: rng.pick(&[20, 60, 100]),
+            disk_weight: rng.pick(&[1, 4, 20]),
+            commit_fails_percent: rng.pick(&[0, 0, 5, 15]),
+            stall_permille: rng.pick(&[0, 5, 15]),
+            drop_permille: rng.pick(&[0, 3, 10]),
+            crash_permille: rng.pick(&[0, 0, 2, 5]),
+            block_weight: rng.pick(&[0, 0, 4, 10]),
+            limits,
+        }
+    }
+
+    pub fn settings(&self) -> Settings {
+        let core = settings::Settings {
+            hosts: vec![HOST.to_string()],
+            iterations: 8,
+            limits: self.limits.clone(),
+            ..settings::Settings::default()
+        };
+        Settings { core, ..Settings::default() }
+    }
+
+    pub fn clients(&self) -> Vec<Client> {
+        let pairs = self.accounts.iter().zip(&self.resources);
+        pairs.flat_map(|(account, resources)| resources.iter().map(|r| Client::new(account, r))).collect()
+    }
+
+    /// Bytes of the longest thing that the server ever says at once in this world.
+    pub fn stanza_bytes_max(&self) -> usize {
+        16_000
+    }
+}
+
+/// Most clients have a resource of their own; now and then two want the same.
+fn resources(rng: &mut Rng) -> Vec<&'static str> {
+    let mut resources = ["desk", "phone", "web"][..1 + rng.below(3)].to_vec();
+    if rng.percent(10) {
+        resources.push("desk");
+    }
+    resources
+}
