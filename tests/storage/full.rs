@@ -22,9 +22,10 @@ impl Running {
         self.view.join();
         let Some(batch) = self.view.close_batch() else { return Ok(()) };
         let done = self.writer.commit(std::slice::from_ref(&batch));
-        match done {
-            Ok(()) => self.view.committed(batch.ticket).unwrap(),
-            Err(_) => self.view.failed().unwrap(),
+        match &done {
+            // Where that fails, the view shows what it did and tries again.
+            Ok(()) => drop(self.view.committed(batch.ticket)),
+            Err(error) => assert!(self.view.failed().is_err() || !error.is_fatal(), "nothing is read any more"),
         }
         done
     }
@@ -192,6 +193,53 @@ fn a_power_cut_while_the_disk_is_full_loses_nothing() {
             assert!(found == stored[k] || stored.get(k + 1) == Some(&found), "sync {i}");
         }
     }
+}
+
+#[test]
+fn whatever_call_fails_while_the_disk_fills_nothing_is_lost_and_all_goes_on() {
+    let fresh = Disk::default();
+    drop(open(&fresh).unwrap());
+    let (mut n, mut errors, mut ends) = (0, 0, 0);
+    loop {
+        n += 1;
+        let disk = fresh.copy();
+        disk.set_place(3 * MB);
+        let mut running = open_with(&disk, 0);
+        let (mut stored, mut full) = (rows(&*running.reader), 0);
+        disk.fail(n, std::io::ErrorKind::Other);
+        for i in 0..14u32 {
+            let done = match i {
+                8 | 12 => running.commit(|view| view.delete::<Notes>("romeo", &(i / 2).to_be_bytes())),
+                _ => running.commit(|view| view.put::<Notes>("romeo", &i.to_be_bytes(), &note(190_000))),
+            };
+            if done.as_ref().is_err_and(StoreError::is_fatal) {
+                drop(running);
+                disk.drop_page_cache();
+                running = open_with(&disk, 0);
+                ends += 1;
+            }
+            let now = try_rows(&*running.reader).or_else(|_| try_rows(&*running.reader)).unwrap();
+            match done {
+                Ok(()) => assert!(matches!(i, 8 | 12) || now != stored, "call {n}, step {i}"),
+                Err(StoreError::Full) => assert!(now == stored, "call {n}, step {i}"),
+                Err(_) => assert!(now.len().abs_diff(stored.len()) < 2, "call {n}, step {i}"),
+            }
+            full += u32::from(done == Err(StoreError::Full));
+            errors += u32::from(done.is_err());
+            stored = now;
+        }
+        assert!(full > 1, "call {n}: {full} refused");
+        let done = disk.fail_is_due();
+        disk.heal();
+        for i in 0..14u32 {
+            running.commit(|view| view.delete::<Notes>("romeo", &i.to_be_bytes())).unwrap();
+        }
+        assert!(rows(&*open(&disk.after_power_cut()).unwrap().0).is_empty(), "call {n}");
+        if done {
+            break;
+        }
+    }
+    assert!(n > 100 && errors > n && ends > 10, "{errors} errors, {ends} of them fatal, in {n} calls");
 }
 
 #[derive(Clone, Debug)]

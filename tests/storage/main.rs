@@ -42,13 +42,17 @@ fn open(disk: &Disk) -> Result<Store, StoreError> {
 
 /// All that is stored.
 fn rows(reader: &dyn Reader) -> Rows {
+    try_rows(reader).unwrap()
+}
+
+fn try_rows(reader: &dyn Reader) -> Result<Rows, StoreError> {
     let mut rows = Rows::new();
     let keep = &mut |key: &[u8], value: &[u8]| {
         rows.insert(key.to_vec(), value.to_vec());
         ControlFlow::Continue(())
     };
-    reader.snapshot().unwrap().scan(b"", b"\xff", keep).unwrap();
-    rows
+    reader.snapshot()?.scan(b"", b"\xff", keep)?;
+    Ok(rows)
 }
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
