@@ -39,7 +39,8 @@ pub fn datetime_ms(text: &str) -> Option<i64> {
     };
     let fields = |text: &str, separator: char, lens: [usize; 3]| -> Option<[i64; 3]> {
         let mut parts = text.split(separator);
-        let fields = [number(parts.next()?, lens[0])?, number(parts.next()?, lens[1])?, number(parts.next()?, lens[2])?];
+        let fields =
+            [number(parts.next()?, lens[0])?, number(parts.next()?, lens[1])?, number(parts.next()?, lens[2])?];
         parts.next().is_none().then_some(fields)
     };
     let [year, month, day] = fields(date, '-', [4, 2, 2])?;
@@ -62,7 +63,9 @@ pub fn datetime_ms(text: &str) -> Option<i64> {
     };
     // Days since 1970 of a calendar whose years start in March, so that the leap day comes last.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5
+    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
+        + (153 * month + 2) / 5
         + (day - 1)
         - 719_468;
     Some((((days * 24 + hour) * 60 + minute - offset_minutes) * 60 + second) * 1000 + ms)

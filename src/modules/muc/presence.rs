@@ -212,7 +212,9 @@ pub fn affiliation_changed(
             // A new member of a moderated room has voice.
             (false, false) => before.max(if now == Affiliation::Member { default } else { before }),
         };
-        set_role(core, room, &nick, role, show);
+        if was != now || before != role {
+            set_role(core, room, &nick, role, show);
+        }
     }
     Ok(())
 }

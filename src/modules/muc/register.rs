@@ -44,22 +44,29 @@ pub fn get(core: &mut Core, room: &Room, actor: &Actor) -> Result<Answer, Stanza
 ///
 /// # Errors
 /// `conflict` when somebody else has the nickname, `bad-request` for a form that is none of ours.
-pub fn set(core: &mut Core, room: &mut Room, actor: &Actor, query: ElementRef<'_>) -> Result<(), StanzaError> {
+pub fn set(
+    core: &mut Core,
+    room: &mut Room,
+    actor: &Actor,
+    query: ElementRef<'_>,
+    done: impl FnOnce(&mut Core),
+) -> Result<(), StanzaError> {
     if actor.affiliation == Affiliation::Outcast {
         return Err(Condition::Forbidden.into());
     }
     let account = actor.account.as_str();
     if query.has_child(ns::REGISTER, "remove") {
-        return remove(core, room, account);
+        return remove(core, room, account, done);
     }
     let Some(x) = query.child(ns::DATA, "x") else { return Err(Condition::BadRequest.because("The form is missing.")) };
     let form = Form::read(x)?;
     if form.cancelled {
+        done(core);
         return Ok(());
     }
     let nick = nick(core, room, &form, account)?;
     if actor.affiliation >= Affiliation::Member {
-        return register(core, room, account, &nick);
+        return register(core, room, account, &nick, done);
     }
     // Section 7.10: who does not belong to the room yet is let in by those who run it.
     let request = Stanza::build(Kind::Message(MessageType::Normal), |b| {
@@ -73,6 +80,7 @@ pub fn set(core: &mut Core, room: &mut Room, actor: &Actor, query: ElementRef<'_
     if !room.occupants.values().any(|o| o.affiliation >= Affiliation::Admin) {
         return Err(Condition::RecipientUnavailable.because("Nobody who could decide is in the room."));
     }
+    done(core);
     let request = request.addressed(Some(room.jid.clone()), None);
     room.fan(core, &request, false, |_, o| o.affiliation >= Affiliation::Admin);
     Ok(())
@@ -104,14 +112,26 @@ fn nick(core: &mut Core, room: &Room, form: &Form, account: &str) -> Result<Stri
     Ok(nick)
 }
 
-fn register(core: &mut Core, room: &mut Room, account: &str, nick: &str) -> Result<(), StanzaError> {
+fn register(
+    core: &mut Core,
+    room: &mut Room,
+    account: &str,
+    nick: &str,
+    done: impl FnOnce(&mut Core),
+) -> Result<(), StanzaError> {
     let affiliation = store::affiliation(core, &room.jid, account)?.max(Affiliation::Member);
     admin::store_affiliation(core, room, account, affiliation, Some(nick), None)?;
     room.save(core);
+    done(core);
     Ok(presence::affiliation_changed(core, room, account, affiliation, Show::default())?)
 }
 
-fn remove(core: &mut Core, room: &mut Room, account: &str) -> Result<(), StanzaError> {
+fn remove(
+    core: &mut Core,
+    room: &mut Room,
+    account: &str,
+    done: impl FnOnce(&mut Core),
+) -> Result<(), StanzaError> {
     let Some(standing) = store::standing(core, &room.jid, account)? else {
         return Err(Condition::RegistrationRequired.because("You are not registered."));
     };
@@ -120,6 +140,7 @@ fn remove(core: &mut Core, room: &mut Room, account: &str) -> Result<(), StanzaE
     store::put_standing(core, &room.jid, account, left)?;
     room.save(core);
     let now = store::affiliation(core, &room.jid, account)?;
+    done(core);
     Ok(presence::affiliation_changed(core, room, account, now, Show::default())?)
 }
 
@@ -141,5 +162,5 @@ pub fn approved(core: &mut Core, room: &mut Room, form: &Form, from: &Jid) -> Re
         return Err(Condition::NotAllowed.because("They are banned from this room."));
     }
     let nick = nick(core, room, form, account.bare_str())?;
-    register(core, room, account.bare_str(), &nick)
+    register(core, room, account.bare_str(), &nick, |_| {})
 }

@@ -84,10 +84,7 @@ pub fn to_room(core: &mut Core, room: &mut Room, stanza: &Stanza) -> Result<(), 
         (ns::MUC_OWNER, "query", false) => Answer::Result(owner::config_form(core, room)?),
         (ns::MUC_OWNER, "query", true) => return owned(core, room, child, done),
         (ns::REGISTER, "query", false) => register::get(core, room, &actor)?,
-        (ns::REGISTER, "query", true) => {
-            register::set(core, room, &actor, child)?;
-            Answer::Empty
-        }
+        (ns::REGISTER, "query", true) => return register::set(core, room, &actor, child, done),
         (ns::VCARD, "vCard", false) => {
             let card = core.view.get::<Cards>(room.jid.as_str(), b"")?;
             let card = card.and_then(|c| crate::xml::parse(&c.text).ok());
