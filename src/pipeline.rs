@@ -9,6 +9,7 @@ use crate::core::presence::Change;
 use crate::core::route::{Addressee, Verdict, decide};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
 use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError, delay};
@@ -96,7 +97,9 @@ pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
 /// Whether a stanza that was stored would still be let in. Its sender hears of nothing: that would tell when the
 /// account was there. When storage cannot be read, what it has promised to keep is not lost.
 fn let_in(core: &mut Core, modules: &mut Modules, flight: &mut InFlight) -> bool {
-    flight.filters != Filters::In || !matches!(modules.filter_in(core, flight), Ok(Flow::Drop(_) | Flow::Bounce(_)))
+    flight.filters != Filters::In
+        || armed(Fault::StoredUnfiltered)
+        || !matches!(modules.filter_in(core, flight), Ok(Flow::Drop(_) | Flow::Bounce(_)))
 }
 
 fn phases(

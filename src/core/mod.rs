@@ -29,6 +29,8 @@ use std::rc::Rc;
 pub struct Core {
     /// When the input that is being handled happened.
     pub now: Now,
+    /// When the server started.
+    pub started: Now,
     /// The configuration in force.
     pub settings: Rc<Settings>,
     /// Stored state.

@@ -344,6 +344,7 @@ modules! {
     "ping" => ping::Ping,
     "version" => version::Version,
     "time" => time::Time,
+    "last" => last::Last,
     "private" => private::Private,
     "vcard" => vcard::VCard,
     "muc" => muc::Muc,
