@@ -178,7 +178,9 @@ fn read(room: &Room, item: ElementRef<'_>) -> Result<Change, StanzaError> {
             Ok(Change::Role { nick, role })
         }
         (None, Some(affiliation)) => {
-            let Some(affiliation) = Affiliation::parse(affiliation) else { return bad("There is no such affiliation.") };
+            let Some(affiliation) = Affiliation::parse(affiliation) else {
+                return bad("There is no such affiliation.");
+            };
             let nick = item.attr("nick");
             let account = match (item.attr("jid").map(Jid::parse), nick) {
                 (Some(Ok(jid)), _) => jid.bare_str().to_string(),

@@ -53,7 +53,7 @@ impl Form {
     ///
     /// # Errors
     /// `bad-request`.
-    pub fn expect(&self, known: &[&str]) -> Result<(), StanzaError> {
+    pub fn only(&self, known: &[&str]) -> Result<(), StanzaError> {
         match self.fields.keys().all(|var| known.contains(&var.as_str())) {
             true => Ok(()),
             false => Err(Condition::BadRequest.because("The form has a field that was not asked for.")),

@@ -258,7 +258,7 @@ fn declined(core: &mut Core, room: &Room, decline: ElementRef<'_>, from: &Jid) -
 /// A visitor asks for voice (section 7.13), or a moderator gives it (section 8.6).
 fn voice(core: &mut Core, room: &mut Room, form: &Form, from: &Jid) -> Result<(), StanzaError> {
     let (nick, occupant) = room.insider(from)?;
-    form.expect(&["FORM_TYPE", "muc#role", "muc#jid", "muc#roomnick", "muc#request_allow"])?;
+    form.only(&["FORM_TYPE", "muc#role", "muc#jid", "muc#roomnick", "muc#request_allow"])?;
     if form.text("muc#role") != Some("participant") {
         return Err(Condition::BadRequest.because("Only the role of a participant can be asked for."));
     }

@@ -94,7 +94,7 @@ pub fn read_config(form: &Form, old: &RoomRecord, limits: &Limits) -> Result<Roo
     if form.form_type() != CONFIG {
         return Err(Condition::BadRequest.because("The form is not that of a room's configuration."));
     }
-    form.expect(FIELDS)?;
+    form.only(FIELDS)?;
     let mut r = old.clone();
     let var = |name: &str| format!("muc#roomconfig_{name}");
     let text = |name: &str, slot: &mut String| match form.text(&var(name)) {
@@ -180,7 +180,8 @@ pub fn submit(
 ) -> Result<(), StanzaError> {
     let new = read_config(form, &room.record, &core.settings.limits)?;
     let mut changes = Vec::new();
-    let lists = [(Affiliation::Admin, accounts(form, "roomadmins")?), (Affiliation::Owner, accounts(form, "roomowners")?)];
+    let (admins, owners) = (accounts(form, "roomadmins")?, accounts(form, "roomowners")?);
+    let lists = [(Affiliation::Admin, admins), (Affiliation::Owner, owners)];
     let all = store::standings(core, &room.jid)?;
     for (affiliation, list) in lists {
         let Some(list) = list else { continue };

@@ -95,7 +95,7 @@ fn nick(core: &mut Core, room: &Room, form: &Form, account: &str) -> Result<Stri
         ["first", "last", "roomnick", "url", "email", "faqentry"];
     let known: Vec<String> = FIELDS.iter().map(|f| format!("muc#register_{f}")).collect();
     let known: Vec<&str> = known.iter().map(String::as_str).chain(["FORM_TYPE", ALLOW, JID]).collect();
-    form.expect(&known)?;
+    form.only(&known)?;
     let Some(nick) = form.text(NICK).filter(|n| !n.trim().is_empty()) else {
         return Err(Condition::BadRequest.because("The nickname is missing."));
     };
