@@ -98,7 +98,6 @@ fn may_list(room: &Room, actor: &Actor, wanted: Affiliation) -> bool {
         _ if belongs && room.record.whois == Whois::Anyone => true,
         Affiliation::Member => {
             actor.affiliation >= Affiliation::Admin
-                || (room.record.members_only && actor.affiliation == Affiliation::Member)
                 || (belongs && room.record.list_roles & role.bit() != 0)
         }
         _ => actor.affiliation == Affiliation::Owner,
@@ -244,8 +243,11 @@ fn check_role(room: &Room, actor: &Actor, nick: &str, role: Role) -> Result<(), 
     if actor.role != Role::Moderator && actor.affiliation < Affiliation::Admin {
         return Err(Condition::Forbidden.because("Only moderators may do that."));
     }
-    let is_above = other.affiliation >= Affiliation::Admin && other.affiliation >= actor.affiliation;
     let is_self = other.account == actor.account;
+    let is_equal = other.affiliation == actor.affiliation;
+    // Among equals an admin has no power over another, and a member takes no voice from another (section 8.4).
+    let least = if role == Role::Visitor { Affiliation::Member } else { Affiliation::Admin };
+    let is_above = other.affiliation > actor.affiliation || (is_equal && other.affiliation >= least);
     if is_above && !is_self {
         return Err(Condition::NotAllowed.because("They stand as high as you."));
     }

@@ -13,6 +13,12 @@ use crate::xml::{Builder, Element, ElementRef, ns};
 /// XEP-0059.
 const RSM: &str = "http://jabber.org/protocol/rsm";
 
+/// Section 7.4: what is said keeps the id that its sender has given it.
+const STABLE_ID: &str = "http://jabber.org/protocol/muc#stable_id";
+
+/// Section 18.1.1: what a room lets through.
+const TRAFFIC: &str = "http://jabber.org/protocol/muc#traffic";
+
 /// Rooms in one answer, where nothing else is asked for.
 const PAGE: usize = 200;
 
@@ -21,8 +27,17 @@ pub fn service_info() -> Element {
     let mut b = Builder::new(ns::DISCO_INFO, "query");
     b.open(ns::DISCO_INFO, "identity").attr("category", "conference").attr("type", "text");
     b.attr("name", super::NAME).close();
-    let features =
-        [ns::MUC, ns::MUC_UNIQUE, ns::OCCUPANT_ID, ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING, ns::VCARD, RSM];
+    let features = [
+        ns::MUC,
+        STABLE_ID,
+        ns::MUC_UNIQUE,
+        ns::OCCUPANT_ID,
+        ns::DISCO_INFO,
+        ns::DISCO_ITEMS,
+        ns::PING,
+        ns::VCARD,
+        RSM,
+    ];
     for feature in features {
         b.open(ns::DISCO_INFO, "feature").attr("var", feature).close();
     }
@@ -103,13 +118,15 @@ pub fn room_info(
             }
             return Ok(Answer::Result(b.finish()));
         }
+        // Everything.
+        Some(TRAFFIC) => return Err(Condition::ServiceUnavailable.into()),
         Some(_) => return Err(Condition::ItemNotFound.into()),
     }
     identity(&mut b, if r.name.is_empty() { room.jid.node().unwrap_or_default() } else { &r.name });
     let is = |on: bool, yes: &'static str, no: &'static str| if on { yes } else { no };
     let features = [
         ns::MUC,
-        "http://jabber.org/protocol/muc#stable_id",
+        STABLE_ID,
         "http://jabber.org/protocol/muc#self-ping-optimization",
         "http://jabber.org/protocol/muc#request",
         ns::OCCUPANT_ID,

@@ -44,16 +44,29 @@ pub fn presence(core: &mut Core, config: &Config, room: &mut Room, flight: &InFl
     let x = stanza.child(ns::MUC, "x");
     let seat = seat(core, room, flight, from)?;
     match room.nicks.get(from).cloned() {
+        Some(old) if *old == *nick && x.is_some() => {
+            // It has lost what it knew (section 7.2.1); for the others only a change is worth a word.
+            let changed = put_seat(room, &old, &seat);
+            welcome(core, room, &old, &seat, Wanted::read(x, core.now.wall_ms), &[])?;
+            if let Some(occupant) = room.occupants.get(&old).filter(|_| changed).cloned() {
+                presence::show_others(core, room, &old, &occupant, occupant.role, Show::default());
+            }
+            Ok(())
+        }
         Some(old) if *old == *nick => {
-            renew(core, room, &old, &seat);
-            if x.is_some() {
-                // It has lost what it knew.
-                welcome(core, room, &old, &seat, Wanted::read(x, core.now.wall_ms), &[])?;
+            put_seat(room, &old, &seat);
+            // Changed availability (section 7.7).
+            if let Some(occupant) = room.occupants.get(&old).cloned() {
+                presence::show_all(core, room, &old, &occupant, occupant.role, Show::default());
             }
             Ok(())
         }
         Some(old) => rename(core, config, room, &old, nick, seat),
-        None if x.is_none() => Err(Condition::ItemNotFound.because("You are not in this room.")),
+        None if x.is_none() => {
+            // Section 7.2.18: it believes that it is in the room.
+            presence::show_stranger(core, room, nick, &seat);
+            Ok(())
+        }
         None => join(core, config, room, nick, seat, stanza, false),
     }
 }
@@ -92,19 +105,14 @@ pub fn kick(core: &mut Core, room: &mut Room, from: &Jid) {
     presence::leave(core, room, from, said, &["333"]);
 }
 
-/// Changed availability (section 7.7).
-fn renew(core: &mut Core, room: &mut Room, nick: &str, seat: &Seat) {
-    let Some(occupant) = room.occupants.get_mut(nick) else { return };
-    if let Some(place) = occupant.seats.iter_mut().find(|s| s.jid == seat.jid) {
-        *place = seat.clone();
-    }
-    // Others see the occupant as the session that spoke last says.
-    let at = occupant.seats.iter().position(|s| s.jid == seat.jid);
-    if let Some(seats) = at.and_then(|at| occupant.seats.get_mut(..=at)) {
-        seats.rotate_right(1);
-    }
-    let occupant = occupant.clone();
-    presence::show_all(core, room, nick, &occupant, occupant.role, Show::default());
+/// Takes a session's new presence; true when it is another one. Others see the occupant as the session that spoke last
+/// says.
+fn put_seat(room: &mut Room, nick: &str, seat: &Seat) -> bool {
+    let Some(occupant) = room.occupants.get_mut(nick) else { return false };
+    let Some(at) = occupant.seats.iter().position(|s| s.jid == seat.jid) else { return false };
+    let before = occupant.seats.remove(at);
+    occupant.seats.insert(0, seat.clone());
+    before.presence != seat.presence
 }
 
 /// Whether an account may have a nickname (sections 7.2.8 and 7.10).

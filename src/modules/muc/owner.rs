@@ -186,7 +186,7 @@ pub fn submit(
     for (affiliation, list) in lists {
         let Some(list) = list else { continue };
         if affiliation == Affiliation::Owner && list.is_empty() {
-            return Err(Condition::NotAcceptable.because("A room keeps one owner at least."));
+            return Err(Condition::Conflict.because("A room keeps one owner at least."));
         }
         for (account, standing) in &all {
             if standing.affiliation == affiliation && !list.contains(account) {
@@ -205,7 +205,7 @@ pub fn submit(
     let is_changed = |account: &String| changes.iter().any(|c| c.0 == *account);
     let stays = |(a, s): &(String, store::Standing)| s.affiliation == Affiliation::Owner && !is_changed(a);
     if !all.iter().any(stays) && !changes.iter().any(|(account, _)| is_made_owner(account)) {
-        return Err(Condition::NotAcceptable.because("A room keeps one owner at least."));
+        return Err(Condition::Conflict.because("A room keeps one owner at least."));
     }
     store::may_add(core, &room.jid, changes.iter().map(|(account, affiliation)| (account.as_str(), *affiliation)))?;
     for (account, affiliation) in &changes {

@@ -249,6 +249,16 @@ pub fn destroyed(core: &mut Core, room: &mut Room, build: impl Fn(&mut Builder))
     }
 }
 
+/// Tells a session that it is not in the room (section 7.2.18).
+pub fn show_stranger(core: &mut Core, room: &Room, nick: &str, seat: &Seat) {
+    let id = room.occupant_id(seat.jid.bare_str()).into();
+    let (affiliation, role) = (Affiliation::None, Role::None);
+    let occupant = Occupant { account: seat.jid.bare(), affiliation, role, id, seats: Vec::new() };
+    forget_directed(core, room, nick, seat);
+    let show = Show { codes: &["307", "333"], leaves: true, ..Show::default() };
+    show_own(core, room, nick, &occupant, seat, show);
+}
+
 /// What was told of the room was not stored: everybody leaves it, and whoever still wants to be there joins anew.
 pub fn reset(core: &mut Core, room: &mut Room) {
     let show = Show { codes: &["333"], leaves: true, ..Show::default() };

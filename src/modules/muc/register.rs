@@ -20,10 +20,10 @@ const JID: &str = "muc#register_jid";
 /// What is to be filled in, or what has been.
 ///
 /// # Errors
-/// `forbidden` for outcasts.
+/// `not-allowed` for outcasts.
 pub fn get(core: &mut Core, room: &Room, actor: &Actor) -> Result<Answer, StanzaError> {
     if actor.affiliation == Affiliation::Outcast {
-        return Err(Condition::Forbidden.into());
+        return Err(Condition::NotAllowed.into());
     }
     let nick = store::standing(core, &room.jid, actor.account.as_str())?.map(|s| s.nick).unwrap_or_default();
     let mut b = Builder::new(ns::REGISTER, "query");
@@ -52,7 +52,7 @@ pub fn set(
     done: impl FnOnce(&mut Core),
 ) -> Result<(), StanzaError> {
     if actor.affiliation == Affiliation::Outcast {
-        return Err(Condition::Forbidden.into());
+        return Err(Condition::NotAllowed.into());
     }
     let account = actor.account.as_str();
     if query.has_child(ns::REGISTER, "remove") {

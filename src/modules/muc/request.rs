@@ -174,6 +174,10 @@ fn card(
 /// `not-acceptable` for those who are not in the room.
 pub fn to_occupant(core: &mut Core, room: &Room, stanza: &Stanza, nick: &str) -> Result<(), StanzaError> {
     let (Some(child), Some(from), Some(id)) = (stanza.request(), &stanza.from, &stanza.id) else { return Ok(()) };
+    if matches!(child.ns(), ns::DISCO_INFO | ns::DISCO_ITEMS) && room.who(from).is_none() {
+        // Section 6.6.
+        return Err(Condition::BadRequest.because("Only occupants may ask that."));
+    }
     let (own, _) = room.insider(from)?;
     if child.is(ns::PING, "ping") && &*own == nick {
         reply(core, stanza, Answer::Empty);

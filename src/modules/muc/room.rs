@@ -203,9 +203,13 @@ impl Room {
         })
     }
 
-    /// Nicknames of an account.
+    /// Nicknames of an account; of a domain, those of all its accounts without a standing of their own.
     pub fn nicks_of(&self, account: &str) -> Vec<Rc<str>> {
-        self.occupants.iter().filter(|(_, o)| o.account.as_str() == account).map(|(nick, _)| nick.clone()).collect()
+        let is = |o: &Occupant| {
+            let of_domain = o.affiliation == Affiliation::None && o.account.domain() == account;
+            o.account.as_str() == account || of_domain
+        };
+        self.occupants.iter().filter(|(_, o)| is(o)).map(|(nick, _)| nick.clone()).collect()
     }
 
     /// The role of an affiliation on entering (XEP-0045 section 5.1.2).

@@ -188,7 +188,13 @@ pub fn affiliation(core: &mut Core, room: &Jid, account: &str) -> Result<Affilia
     if core.settings.admins.iter().any(|admin| admin.as_str() == account) {
         return Ok(Affiliation::Owner);
     }
-    Ok(standing(core, room, account)?.map_or(Affiliation::None, |s| s.affiliation))
+    if let Some(standing) = standing(core, room, account)? {
+        return Ok(standing.affiliation);
+    }
+    // A whole domain can be banned (section 9.2), and no more than that.
+    let Some((_, domain)) = account.split_once('@') else { return Ok(Affiliation::None) };
+    let theirs = standing(core, room, domain)?.map(|s| s.affiliation);
+    Ok(theirs.filter(|a| *a == Affiliation::Outcast).unwrap_or(Affiliation::None))
 }
 
 /// Gives an account its standing in a room; none takes it away, its registered nickname with it.
