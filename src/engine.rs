@@ -18,6 +18,7 @@ use crate::core::session::{SessionId, Sessions};
 use crate::core::settings;
 use crate::core::slab::Slab;
 use crate::core::spool::Spool;
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
@@ -119,7 +120,6 @@ pub struct Engine {
     replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
     /// For the salts of accounts that do not exist.
     secret: [u8; 32],
-    started: Now,
     shutting_down: bool,
     exited: bool,
     panics: VecDeque<u64>,
@@ -144,6 +144,7 @@ impl Engine {
         let budget = Budget::new(settings.core.memory_max_bytes);
         let core = Core {
             now,
+            started: now,
             disco: collect_disco(&modules, &settings.core),
             settings: Rc::new(settings.core),
             view,
@@ -173,7 +174,6 @@ impl Engine {
             answered: Vec::new(),
             replies: Vec::new(),
             secret,
-            started: now,
             shutting_down: false,
             exited: false,
             panics: VecDeque::new(),
@@ -321,7 +321,7 @@ impl Engine {
         let ticket = self.core.view.ticket();
         self.core.view.join();
         for Delivery { session, mut parcel, promise } in deliveries {
-            if promise {
+            if promise && !armed(Fault::PromiseEarly) {
                 parcel.after = ticket;
                 if matches!(parcel.kind, Kind::Iq(IqType::Result | IqType::Error) | Kind::Message(MessageType::Error)) {
                     self.answered.push(session);
@@ -391,7 +391,7 @@ impl Engine {
                 Output::ResumeRead { conn: id }
             });
         }
-        let slow = c.out.held_bytes() > limits.out_bytes_max as usize;
+        let slow = c.out.held_bytes() > limits.out_bytes_max as usize && !armed(Fault::QueueUnbounded);
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Write { conn: id, bytes });
         }
@@ -403,7 +403,7 @@ impl Engine {
             self.outputs.push_back(Output::Close { conn: id });
         } else if slow || (!fits && held > FAIR_BYTES) {
             // A peer that does not read, or holds more than its share when memory is short.
-            log::info!(target: LOG, "closing {id:?}: {held} bytes wait for a peer that does not read");
+            log::info!(target: LOG, "closing {}: {held} bytes wait for a peer that does not read", c.peer);
             self.end_conn(id);
             self.outputs.push_back(Output::Close { conn: id });
         }
@@ -466,7 +466,8 @@ impl Engine {
             self.settle(keep, durable);
         }
         for (_, session, stanza) in std::mem::take(&mut self.unproven) {
-            if let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
+            if !armed(Fault::FailureUntold)
+                && let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
                 && let Some(out) = self.queue_of(session)
             {
                 out.push(Item::of(&refusal));
@@ -479,7 +480,8 @@ impl Engine {
                 self.spool_in(session, RETRY_MS);
             }
         }
-        self.step("presence after a failed write", |core, _| {
+        self.step("presence after a failed write", |core, modules| {
+            modules.withdrawn(core);
             for (account, contact) in &unsure {
                 if let Err(error) = core.presence_again(account, contact) {
                     log::error!(target: LOG, "{contact} is not told of {account}: {error}");
@@ -522,10 +524,15 @@ impl Engine {
     /// Sessions that can be resumed wait for that, also beyond the end of this process; the others end.
     fn shutdown(&mut self) {
         self.shutting_down = true;
-        for key in self.conns.keys() {
+        for key in self.conns.keys().into_iter().skip(usize::from(armed(Fault::StreamForgotten))) {
             self.park(ConnId(key));
             self.fail(ConnId(key), StreamError::SystemShutdown, None);
         }
+    }
+
+    /// For tests: bytes charged to the connection that holds most.
+    pub fn held_most_bytes(&self) -> usize {
+        self.conns.iter().map(|(_, c)| c.charge.bytes()).max().unwrap_or(0)
     }
 
     /// For tests: the sum of what all connections are charged is what the budget says.

@@ -70,6 +70,8 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod engine;
+#[doc(hidden)]
+pub mod fault;
 pub mod jid;
 pub mod limits;
 pub mod metrics;

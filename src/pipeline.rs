@@ -10,6 +10,7 @@ use crate::core::route::{Addressee, Verdict, decide};
 use crate::core::session::SessionId;
 use crate::core::spool::{Worth, worth};
 use crate::core::{Answer, Core, Request};
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
 use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError, delay};
@@ -43,7 +44,7 @@ pub fn from_session(
     match stanza.kind {
         Kind::Presence(_) => {
             core.counters.presences = core.counters.presences.wrapping_add(1);
-            delay::strip_forged(&mut stanza, |host| core.serves(host));
+            delay::strip_forged(&mut stanza, |from| core.stamps_for(from));
             let copy = stanza.clone();
             if let Err(error) = presence(core, modules, id, stanza) {
                 bounce(core, &copy, &error);
@@ -54,7 +55,7 @@ pub fn from_session(
                 Kind::Iq(_) => core.counters.iqs = core.counters.iqs.wrapping_add(1),
                 _ => {
                     core.counters.messages = core.counters.messages.wrapping_add(1);
-                    delay::strip_forged(&mut stanza, |host| core.serves(host));
+                    delay::strip_forged(&mut stanza, |from| core.stamps_for(from));
                 }
             }
             // RFC 6120 section 10.3: without addressee it is for the sender's own account.
@@ -113,7 +114,9 @@ pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
 /// Whether a stanza that was stored would still be let in. Its sender hears of nothing: that would tell when the
 /// account was there. When storage cannot be read, what it has promised to keep is not lost.
 fn let_in(core: &mut Core, modules: &mut Modules, flight: &mut InFlight) -> bool {
-    flight.filters != Filters::In || !matches!(modules.filter_in(core, flight), Ok(Flow::Drop(_) | Flow::Bounce(_)))
+    flight.filters != Filters::In
+        || armed(Fault::StoredUnfiltered)
+        || !matches!(modules.filter_in(core, flight), Ok(Flow::Drop(_) | Flow::Bounce(_)))
 }
 
 fn phases(
@@ -132,6 +135,9 @@ fn phases(
         if flight.origin.is_some() {
             modules.copy(core, Dir::Sent, flight, &[]);
         }
+    }
+    if core.is_service(to.domain()) {
+        return modules.service(core, flight, &to).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()));
     }
     if !core.is_local(&to) {
         return to_remote(core, flight);

@@ -31,6 +31,8 @@ use std::rc::Rc;
 pub struct Core {
     /// When the input that is being handled happened.
     pub now: Now,
+    /// When the server started.
+    pub started: Now,
     /// The configuration in force.
     pub settings: Rc<Settings>,
     /// Stored state.
@@ -58,6 +60,17 @@ impl Core {
     /// True for an address at a host of ours.
     pub fn is_local(&self, jid: &Jid) -> bool {
         self.serves(jid.domain())
+    }
+
+    /// True for a domain under which a module runs a service.
+    pub fn is_service(&self, domain: &str) -> bool {
+        !self.serves(domain) && self.disco.services.iter().any(|s| s.domain == domain)
+    }
+
+    /// True for an address whose stamps only this server may set (XEP-0203 section 5): a host itself, and all of a
+    /// service.
+    pub fn stamps_for(&self, jid: &Jid) -> bool {
+        (jid.node().is_none() && self.serves(jid.domain())) || self.is_service(jid.domain())
     }
 
     /// Sets a stanza on its way.

@@ -3,6 +3,7 @@
 use super::Core;
 use super::flight::{Filters, InFlight};
 use super::session::{Available, SessionId};
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::{StoreError, Table};
@@ -139,7 +140,7 @@ impl Core {
     /// # Errors
     /// When storage cannot be read; the contacts then learn nothing.
     pub fn presence_end(&mut self, id: SessionId) -> Result<(), StanzaError> {
-        let Some(session) = self.sessions.get(id) else { return Ok(()) };
+        let Some(session) = self.sessions.get(id).filter(|_| !armed(Fault::EndUntold)) else { return Ok(()) };
         let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable)).addressed(Some(session.jid.clone()), None);
         self.presence_unavailable(id, stanza)
     }
@@ -152,7 +153,8 @@ impl Core {
                 let tail: &Rc<[u8]> = tail.get_or_insert_with(|| stanza.tail());
                 // That the contact may see it may not be durable yet.
                 let flight = InFlight::promising(Stanza { to: Some(contact), ..stanza.clone() });
-                self.send(InFlight { tail: Some(tail.clone()), ..flight });
+                let promise = !armed(Fault::PresenceEarly);
+                self.send(InFlight { tail: Some(tail.clone()), promise, ..flight });
             }
         }
         Ok(())

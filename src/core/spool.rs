@@ -7,6 +7,7 @@
 
 use super::Core;
 use super::flight::{Keep, Parcel};
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Kind, MessageType, Stanza, delay};
 use crate::storage::{Decoder, Encoder, Record, StoreError, Table, Ticket};
@@ -257,7 +258,9 @@ impl Core {
 
     /// What the row holds has arrived. Until its deletion is durable nobody else gets it.
     pub fn spool_delete(&mut self, account: &Jid, row: u64) {
-        self.view.delete::<Rows>(account.bare_str(), &row.to_be_bytes());
+        if !armed(Fault::SpoolKept) {
+            self.view.delete::<Rows>(account.bare_str(), &row.to_be_bytes());
+        }
         self.spool.deleted.push((self.view.ticket(), account.bare(), row));
     }
 

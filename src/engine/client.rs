@@ -4,6 +4,7 @@ use super::{ConnId, Engine, HashOwner, LOG, Timer};
 use crate::core::flight::{Item, Receipt};
 use crate::core::io::Output;
 use crate::core::session::SessionId;
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
@@ -87,8 +88,7 @@ impl Engine {
             Event::Element(element) => self.element(conn, element),
             Event::Closed { error } => {
                 if let Some(error) = error {
-                    self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
-                    log::info!(target: LOG, "{conn:?} closed with {}", error.condition());
+                    self.count_error(conn, error);
                 }
                 self.begin_end(conn);
             }
@@ -214,10 +214,12 @@ impl Engine {
             Err(ReadError::InvalidFrom) => return self.fail(conn, StreamError::InvalidFrom, None),
         };
         // RFC 6120 section 8.1.2.1: the full or bare address of the session, or none.
-        if stanza.from.as_ref().is_some_and(|from| *from != jid && from.as_str() != jid.bare_str()) {
+        let forged = |from: &Jid| *from != jid && from.as_str() != jid.bare_str() && !armed(Fault::SenderBelieved);
+        if stanza.from.as_ref().is_some_and(forged) {
             return self.fail(conn, StreamError::InvalidFrom, None);
         }
         let lang = stanza.lang.clone().or(lang);
+        let jid = stanza.from.clone().filter(|_| armed(Fault::SenderBelieved)).unwrap_or(jid);
         let stanza = Stanza { from: Some(jid), lang, ..stanza };
         let number = self.managed.get_mut(&session).map(|managed| managed.inbound.count());
         let receipt = number.map(|number| Receipt { sender: session, number });
@@ -251,12 +253,20 @@ impl Engine {
         if c.ends {
             return;
         }
-        log::info!(target: LOG, "{conn:?} closed with {}", error.condition());
-        self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
         c.stream.fail(error, text, &mut *self.core.entropy);
         let output = c.stream.take_output();
         c.out.push(Item::Raw(output));
+        self.count_error(conn, error);
         self.begin_end(conn);
+    }
+
+    fn count_error(&mut self, conn: ConnId, error: StreamError) {
+        self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
+        if let Some(c) = self.conns.get(conn.0) {
+            let session = c.session.and_then(|id| self.core.sessions.get(id));
+            let who = session.map_or_else(|| "a stranger".to_string(), |s| s.jid.to_string());
+            log::info!(target: LOG, "stream of {who} from {} closed with {}", c.peer, error.condition());
+        }
     }
 
     /// Nothing more is read; the session ends now, the connection when its queue is written.
@@ -282,7 +292,9 @@ impl Engine {
             self.end_session(session);
         }
         let Some(mut c) = self.conns.remove(conn.0) else { return };
-        self.budget.settle(&mut c.charge, 0);
+        if !armed(Fault::ChargeKept) {
+            self.budget.settle(&mut c.charge, 0);
+        }
         if let Some(at) = c.deadline_ms {
             self.timers.remove(&(at, Timer::Conn(conn)));
         }

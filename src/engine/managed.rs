@@ -12,6 +12,7 @@ use super::{ConnId, Engine, LOG, Timer};
 use crate::core::flight::{Filters, InFlight, Item, Keep, OutQueue, Parcel, Receipt};
 use crate::core::session::SessionId;
 use crate::core::spool::stamp;
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
 use crate::storage::Ticket;
@@ -106,7 +107,7 @@ impl Engine {
         let receipt = parcel.keep.as_ref().and_then(|keep| keep.receipt);
         let (row, to) = (parcel.row(), parcel.to.clone());
         let conn = self.core.sessions.get(session).and_then(|s| s.conn);
-        if conn.is_none_or(|conn| self.conns.get(conn.0).is_some_and(|c| !c.ends))
+        if conn.is_none_or(|conn| self.conns.get(conn.0).is_some_and(|c| !c.ends || armed(Fault::EndOutlived)))
             && let Some(out) = self.queue_of(session)
         {
             if conn.is_none() {

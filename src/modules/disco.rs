@@ -6,7 +6,7 @@ use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
 use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
-use crate::xml::{Builder, Element, ns};
+use crate::xml::{Builder, ns};
 
 section! {
     /// Service discovery (XEP-0030).
@@ -75,11 +75,16 @@ impl Module for ServiceDiscovery {
 impl ServiceDiscovery {
     /// A host's services; an account's available resources (section 4.1).
     fn items(&self, core: &Core, request: &Request<'_>) -> Answer {
-        if request.owner.node().is_none() && self.items.is_empty() {
-            return Answer::Result(Element::empty(ns::DISCO_ITEMS, "query"));
-        }
         let mut b = Builder::new(ns::DISCO_ITEMS, "query");
         if request.owner.node().is_none() {
+            let is_of = |service: &str, host: &str| service.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'));
+            for service in &core.disco.services {
+                // A service below one of the hosts is that host's alone.
+                let below_another = core.settings.hosts.iter().any(|host| is_of(&service.domain, host));
+                if is_of(&service.domain, request.owner.domain()) || !below_another {
+                    b.open(ns::DISCO_ITEMS, "item").attr("jid", &service.domain).attr("name", service.name).close();
+                }
+            }
             for item in &self.items {
                 b.open(ns::DISCO_ITEMS, "item").attr("jid", item).close();
             }
