@@ -250,7 +250,7 @@ impl Engine {
                 if let Some(c) = self.conns.get_mut(conn.0) {
                     c.waiting_bytes = waiting_bytes;
                     self.dirty.insert(conn);
-                    let arrived = if waiting_bytes == 0 { c.out.taken() } else { Vec::new() };
+                    let arrived = c.out.taken(waiting_bytes);
                     if !arrived.is_empty() {
                         self.arrived(arrived);
                     }
@@ -279,6 +279,10 @@ impl Engine {
         }
         while let Some(conn) = self.dirty.pop_first() {
             self.flush(conn);
+        }
+        // What connections leave that are closed by that.
+        if let Some(batch) = self.core.view.close_batch() {
+            self.outputs.push_back(Output::Commit(batch));
         }
         if self.shutting_down && self.conns.is_empty() && self.core.view.pending_bytes() == 0 {
             self.exit();
@@ -392,18 +396,20 @@ impl Engine {
             });
         }
         let slow = c.out.held_bytes() > limits.out_bytes_max as usize && !armed(Fault::QueueUnbounded);
+        let sheds = slow || (!fits && held > FAIR_BYTES);
+        // What the shell has got, it writes before it closes.
+        let arrived = if done || sheds { c.out.taken(0) } else { Vec::new() };
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Write { conn: id, bytes });
         }
         if done {
-            // The shell writes it before it closes.
-            let arrived = c.out.taken();
             self.arrived(arrived);
             self.end_conn(id);
             self.outputs.push_back(Output::Close { conn: id });
-        } else if slow || (!fits && held > FAIR_BYTES) {
+        } else if sheds {
             // A peer that does not read, or holds more than its share when memory is short.
             log::info!(target: LOG, "closing {}: {held} bytes wait for a peer that does not read", c.peer);
+            self.arrived(arrived);
             self.end_conn(id);
             self.outputs.push_back(Output::Close { conn: id });
         }

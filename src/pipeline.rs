@@ -314,7 +314,7 @@ fn deliver(
     }
     let keep = (receipt.is_some() || row.is_some() || arrived.is_some()).then(|| {
         let since_ms = core.now.mono_ms;
-        Box::new(Keep { receipt, row, row_after: Ticket(0), since_ms, arrived })
+        Box::new(Keep { receipt, row, row_after: Ticket(0), end: 0, since_ms, arrived })
     });
     let tail = tail.unwrap_or_else(|| stanza.tail());
     let Stanza { kind, to, from, .. } = stanza;

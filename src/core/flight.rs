@@ -146,6 +146,8 @@ pub struct Keep {
     pub row: Option<u64>,
     /// When the row is durable.
     pub row_after: Ticket,
+    /// Bytes that have been written to the connection when it is, for one that does not count stanzas.
+    pub end: u64,
     /// When it was sent, on the clock of [`Now::mono_ms`](crate::clock::Now::mono_ms).
     pub since_ms: u64,
     /// Set when it has arrived at one of several sessions that got it.
@@ -212,6 +214,8 @@ pub struct OutQueue {
     /// somebody's receipt or a row of the spool hangs on, until the socket has taken it.
     sent: VecDeque<Box<Parcel>>,
     held_bytes: usize,
+    /// Bytes that were ever written.
+    written: u64,
     /// Stanzas among the items.
     unsent: usize,
     /// Stanzas that the client has acknowledged so far (XEP-0198); none without stream management.
@@ -289,6 +293,7 @@ impl OutQueue {
         } else if out.len() < window_bytes {
             self.overtake(durable, window_bytes, unacked_max, out);
         }
+        self.written += out.len() as u64;
     }
 
     /// Whether the client is to be asked for an acknowledgement now: there is one answer under way at a time.
@@ -341,10 +346,13 @@ impl OutQueue {
                 self.acked = Some(0);
                 self.unasked = false;
             }
-            Item::Stanza(p) => {
+            Item::Stanza(mut p) => {
                 crate::stanza::write_head(p.kind, p.to.as_ref(), out);
                 out.extend_from_slice(&p.tail);
                 self.unsent -= 1;
+                if let Some(keep) = &mut p.keep {
+                    keep.end = self.written + out.len() as u64;
+                }
                 if self.acked.is_some() || p.keep.is_some() {
                     self.unasked = true;
                     self.sent.push_back(p);
@@ -376,13 +384,19 @@ impl OutQueue {
         Ok(arrived)
     }
 
-    /// The socket has taken all that was written. Without stream management, that counts as arrival; returns what has
-    /// arrived.
-    pub fn taken(&mut self) -> Vec<Parcel> {
+    /// The socket has taken all but so many bytes of what was written. Without stream management that counts as arrival;
+    /// returns what has arrived.
+    pub fn taken(&mut self, waiting_bytes: usize) -> Vec<Parcel> {
         if self.acked.is_some() || self.sent.is_empty() {
             return Vec::new();
         }
-        let arrived: Vec<Parcel> = std::mem::take(&mut self.sent).into_iter().map(|parcel| *parcel).collect();
+        let taken = self.written.saturating_sub(waiting_bytes as u64);
+        let is_taken = |p: &Parcel| p.keep.as_ref().is_none_or(|keep| keep.end <= taken);
+        let n = self.sent.iter().take_while(|p| is_taken(p)).count();
+        let arrived: Vec<Parcel> = self.sent.drain(..n).map(|parcel| *parcel).collect();
+        if self.sent.is_empty() {
+            self.sent = VecDeque::new();
+        }
         self.held_bytes -= arrived.iter().map(parcel_bytes).sum::<usize>();
         arrived
     }

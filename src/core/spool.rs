@@ -190,7 +190,14 @@ impl Core {
         let Some(mut stanza) = stanza.filter(survives) else { return Ok(()) };
         let now = self.now;
         let keep = parcel.keep.get_or_insert_with(|| {
-            Box::new(Keep { receipt: None, row: None, row_after: Ticket(0), since_ms: now.mono_ms, arrived: None })
+            Box::new(Keep {
+                receipt: None,
+                row: None,
+                row_after: Ticket(0),
+                end: 0,
+                since_ms: now.mono_ms,
+                arrived: None,
+            })
         });
         let age_ms = i64::try_from(now.mono_ms.saturating_sub(keep.since_ms)).unwrap_or_default();
         stamp(&mut stanza, to.domain(), now.wall_ms.saturating_sub(age_ms));
@@ -244,6 +251,14 @@ impl Core {
         let rows = self.view.list::<Rows>(account.bare_str(), usize::MAX)?;
         let rows = rows.into_iter().map(|(sub, stored)| (number(&sub), stored));
         Ok(rows.filter(|(row, _)| !self.spool.held.contains(&(account.clone(), *row))).collect())
+    }
+
+    /// One row.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_row(&mut self, account: &Jid, row: u64) -> Result<Option<Stored>, StoreError> {
+        self.view.get::<Rows>(account.bare_str(), &row.to_be_bytes())
     }
 
     /// A row is in the queue of a session from now on.

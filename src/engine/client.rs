@@ -302,8 +302,12 @@ impl Engine {
         if let Some(session) = c.resuming {
             self.resume_given_up(session);
         }
-        // What the socket has not taken, of a session without stream management.
-        self.forsake(c.out.into_parcels());
+        // What the socket has not taken, of a session without stream management: it goes elsewhere only if somebody has
+        // been promised that.
+        let durable = self.core.view.durable();
+        let mut left = c.out.into_parcels();
+        left.retain(|parcel| parcel.owed(durable).is_some() || parcel.row().is_some());
+        self.forsake(left);
     }
 
     /// The session is no more: contacts and modules hear of it, and what has not arrived goes elsewhere. Without stream

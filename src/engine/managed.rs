@@ -282,6 +282,14 @@ impl Engine {
                 matches!(parcel.kind, Kind::Message(t) if t != MessageType::Error) && !parcel.is_copy && !elsewhere;
             let asks = matches!(parcel.kind, Kind::Iq(IqType::Get | IqType::Set));
             let (row, to) = (parcel.row(), parcel.to.clone());
+            if let (Some(row), Some(to), None, true) = (row, &to, owed, goes)
+                && self.core.sessions.highest(to).is_empty()
+                && self.is_for_anybody(to, row)
+            {
+                // It is where it would go, in its order.
+                self.core.spool_release(to, row);
+                continue;
+            }
             let stanza = if goes || asks { crate::xml::parse(&parcel.to_xml()).ok() } else { None };
             let stanza = stanza.and_then(|e| Stanza::read(e).ok());
             let original = stanza.clone();
@@ -313,6 +321,12 @@ impl Engine {
                 self.settle(&keep, durable);
             }
         }
+    }
+
+    /// Whether a row of the spool is of no session in particular.
+    fn is_for_anybody(&mut self, account: &Jid, row: u64) -> bool {
+        self.core.view.begin();
+        matches!(self.core.spool_row(account, row), Ok(Some(stored)) if stored.holder.is_empty())
     }
 
     /// A session ends that has been taken out of the table: what is left of it goes elsewhere.

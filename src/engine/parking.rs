@@ -380,6 +380,7 @@ fn parcel(stanza: &Stanza, stored: &Stored, row: u64, now_ms: u64) -> Parcel {
             receipt: None,
             row: Some(row),
             row_after: Ticket(0),
+            end: 0,
             since_ms: now_ms,
             arrived: None,
         })),
