@@ -160,6 +160,9 @@ impl Module for Muc {
             if room.written > durable {
                 presence::reset(core, &mut room);
             } else if !room.occupants.is_empty() {
+                if let Err(error) = room.count_history(core) {
+                    log::error!(target: "couplet::muc", "the history of {} is not known: {error}", room.jid);
+                }
                 self.rooms.insert(room.jid.clone(), room);
             }
         }
