@@ -62,7 +62,8 @@ fn every_rule_holds_for_every_seed() {
         return;
     }
     let mut stats = Stats::new();
-    for seed in 0..number("COUPLET_SIM_SEEDS").unwrap_or(SEEDS) {
+    let seeds = number("COUPLET_SIM_SEEDS").unwrap_or(SEEDS);
+    for seed in 0..seeds {
         let (outcome, world) = run(seed, false);
         if outcome.is_err() {
             panic!("{}", explain(seed, 80));
@@ -87,7 +88,7 @@ fn every_rule_holds_for_every_seed() {
         "subscription stanzas that arrived",
     ];
     for what in rare {
-        assert!(stats.get(what).is_some_and(|n| *n >= 50), "too few {what}");
+        assert!(stats.get(what).is_some_and(|n| *n >= seeds / 4), "too few {what}");
     }
 }
 
