@@ -394,7 +394,7 @@ fn the_threads_are_those_that_the_readme_names() -> io::Result<()> {
         if ["couplet-store", "couplet-hash", "async-io"].iter().all(|name| names.iter().any(|known| known == name)) {
             break;
         }
-        thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     let of = |name: &str| names.iter().filter(|known| *known == name).count();
     assert!(of("couplet-store") >= 1 && of("couplet-hash") >= 1, "{names:?}");
