@@ -39,7 +39,8 @@
 //!    is an [`Event::Element`](stream::Event::Element).
 //! 3. The engine reads the typed header, checks and stamps `from`, and opens a *step*: a scratch batch and a queue.
 //! 4. [`pipeline`] takes it through the phases: *filter out, copy (sent), route, filter in, undelivered, copy
-//!    (received), deliver*. [`core::route::decide`] is the table of RFC 6121 section 8.5.
+//!    (received), deliver*. [`core::route::decide`] is the table of RFC 6121 section 8.5. What is for the domain of a
+//!    service goes to the module that runs it, by [`Module::service`](modules::Module::service).
 //! 5. The step ends: its writes join the tick's batch, its deliveries the queues of their connections.
 //! 6. The tick ends: one [`Output::Commit`](core::io::Output::Commit), one
 //!    [`Output::Write`](core::io::Output::Write) for each connection that has something to say.

@@ -1,7 +1,7 @@
 //! Group chat (XEP-0045), with what belongs to it: direct invitations (XEP-0249, which rooms add to mediated ones),
 //! unique names (XEP-0307), self-ping (XEP-0410), occupant ids (XEP-0421), avatars of rooms (XEP-0486).
 //!
-//! What a room is, is stored under its address ([`store`]); who is in it, is in memory. A room is loaded when somebody
+//! What a room is, is stored under its address (`store`); who is in it, is in memory. A room is loaded when somebody
 //! says something to it and forgotten when nobody is in it, so that idle rooms cost nothing.
 
 mod admin;
@@ -150,6 +150,20 @@ impl Module for Muc {
             // What was refused need not be taken back.
             session.directed.remove(to);
         }
+        if let Err(error) = &outcome
+            && stanza.kind == Kind::Presence(PresenceType::Available)
+            && stanza.child(ns::MUC, "x").is_some()
+        {
+            // Clients know by it what was refused, as in the examples of section 7.2.
+            let refusal = Stanza::build(Kind::Presence(PresenceType::Error), |b| {
+                b.open(ns::MUC, "x").close();
+                error.build(b);
+            });
+            let refusal = Stanza { id: stanza.id.clone(), ..refusal };
+            core.send(InFlight::answer(refusal.addressed(Some(to.clone()), stanza.from.clone())));
+            core.counters.bounced = core.counters.bounced.wrapping_add(1);
+            return Ok(());
+        }
         outcome
     }
 
@@ -160,6 +174,9 @@ impl Module for Muc {
             if room.written > durable {
                 presence::reset(core, &mut room);
             } else if !room.occupants.is_empty() {
+                if let Err(error) = room.count_history(core) {
+                    log::error!(target: "couplet::muc", "the history of {} is not known: {error}", room.jid);
+                }
                 self.rooms.insert(room.jid.clone(), room);
             }
         }

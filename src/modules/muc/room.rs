@@ -144,12 +144,22 @@ impl Room {
             store::forget(core, &room.jid, &room.record)?;
             return Ok(None);
         }
-        let lines = core.view.list::<store::History>(room.jid.as_str(), usize::MAX)?;
-        room.lines = lines.len();
-        room.history_bytes = lines.iter().map(|(_, line)| line.xml.len()).sum();
-        let last = lines.last().and_then(|(sub, _)| sub.as_slice().try_into().ok());
-        room.next_line = last.map_or(0, |sub| u64::from_be_bytes(sub) + 1);
+        room.count_history(core)?;
         Ok(Some(room))
+    }
+
+    /// Looks up how much history is stored.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn count_history(&mut self, core: &mut Core) -> Result<(), StoreError> {
+        let lines = core.view.list::<store::History>(self.jid.as_str(), usize::MAX)?;
+        self.lines = lines.len();
+        self.history_bytes = lines.iter().map(|(_, line)| line.xml.len()).sum();
+        let last = lines.last().and_then(|(sub, _)| sub.as_slice().try_into().ok());
+        // Numbers that a failed write has used are not used again.
+        self.next_line = self.next_line.max(last.map_or(0, |sub| u64::from_be_bytes(sub) + 1));
+        Ok(())
     }
 
     /// A room with nobody in it.
@@ -270,7 +280,8 @@ impl Room {
 pub fn hand(core: &mut Core, stanza: &Stanza, seat: &Seat, tail: Option<Rc<[u8]>>, promise: bool) {
     let stanza = Stanza { to: Some(seat.jid.clone()), ..stanza.clone() };
     let flight = InFlight { tail, promise, is_copy: true, filters: Filters::In, ..InFlight::passing(stanza) };
-    core.send(match seat.session {
+    let is_there = |id: &SessionId| core.sessions.get(*id).is_some_and(|s| s.jid == seat.jid);
+    core.send(match seat.session.filter(is_there) {
         Some(id) => flight.to_session(id),
         None => flight,
     });
