@@ -243,7 +243,7 @@ fn types_have_their_sizes() {
     size("InFlight", size_of::<flight::InFlight>(), 184);
     size("Parcel", size_of::<flight::Parcel>(), 88);
     size("Item", size_of::<flight::Item>(), 24);
-    size("OutQueue", size_of::<flight::OutQueue>(), 128);
+    size("OutQueue", size_of::<flight::OutQueue>(), 120);
     size("Delivery", size_of::<pipeline::Delivery>(), 104);
     size("Session", size_of::<session::Session>(), 184);
     size("C2s", size_of::<stream::C2s>(), 200);

@@ -217,7 +217,7 @@ pub struct OutQueue {
     /// Bytes that were ever written.
     written: u64,
     /// Stanzas among the items.
-    unsent: usize,
+    unsent: u32,
     /// Stanzas that the client has acknowledged so far (XEP-0198); none without stream management.
     acked: Option<u64>,
     /// An acknowledgement has been asked for and has not come.
@@ -237,7 +237,7 @@ impl OutQueue {
     /// Adds at the end.
     pub fn push(&mut self, item: Item) {
         self.held_bytes += item.held_bytes();
-        self.unsent += usize::from(matches!(item, Item::Stanza(_)));
+        self.unsent += u32::from(matches!(item, Item::Stanza(_)));
         if armed(Fault::QueueJumped) && matches!(&item, Item::Stanza(p) if matches!(p.kind, Kind::Message(_))) {
             return self.items.push_front(item);
         }
@@ -250,7 +250,7 @@ impl OutQueue {
             |p: &Parcel| matches!(p.kind, Kind::Presence(PresenceType::Available | PresenceType::Unavailable));
         if is_news(by) {
             self.items.retain(|item| !matches!(item, Item::Stanza(p) if is_news(p) && p.from == by.from));
-            self.unsent = self.items.iter().filter(|item| matches!(item, Item::Stanza(_))).count();
+            self.unsent = self.items.iter().filter(|item| matches!(item, Item::Stanza(_))).count() as u32;
             self.recount();
         }
     }
@@ -267,7 +267,7 @@ impl OutQueue {
 
     /// Stanzas that wait or may have to be sent again.
     pub fn stanzas(&self) -> usize {
-        self.sent.len() + self.unsent
+        self.sent.len() + self.unsent as usize
     }
 
     /// Stanzas that were written since stream management was enabled, and how many of them are acknowledged; none
@@ -404,7 +404,7 @@ impl OutQueue {
     /// Puts what was sent and is not acknowledged back in front of what waits.
     pub fn send_again(&mut self) {
         (self.asked, self.unasked) = (false, false);
-        self.unsent += self.sent.len();
+        self.unsent += self.sent.len() as u32;
         while let Some(parcel) = self.sent.pop_back() {
             self.items.push_front(Item::Stanza(parcel));
         }
