@@ -47,6 +47,9 @@ pub struct Settings {
     pub modules: modules::Config,
 }
 
+/// How long nothing must have been refused for want of room before it is news again, in milliseconds.
+const ROOM_AGAIN_MS: u64 = 60_000;
+
 /// What the engine knows of one client connection.
 struct Conn {
     stream: C2s,
@@ -123,6 +126,9 @@ pub struct Engine {
     shutting_down: bool,
     exited: bool,
     panics: VecDeque<u64>,
+    /// When a write was last refused for want of room, until one goes well that comes [`ROOM_AGAIN_MS`] behind it:
+    /// what frees room goes well all the time.
+    full_ms: Option<u64>,
 }
 
 impl Engine {
@@ -177,6 +183,7 @@ impl Engine {
             shutting_down: false,
             exited: false,
             panics: VecDeque::new(),
+            full_ms: None,
         };
         engine.restore()?;
         Ok(engine)
@@ -420,6 +427,10 @@ impl Engine {
             // What is stored is stored: the view shows it from memory, and reads try again.
             log::error!(target: LOG, "{error}");
         }
+        if self.full_ms.is_some_and(|at| self.core.now.mono_ms >= at.saturating_add(ROOM_AGAIN_MS)) {
+            self.full_ms = None;
+            log::info!(target: LOG, "the store has room again");
+        }
         let durable = self.core.view.durable();
         // Not in the order of tickets: what only reads waits for an older batch than what wrote before it.
         self.unproven.retain(|u| u.0 > durable);
@@ -438,7 +449,14 @@ impl Engine {
 
     /// All that waited for the failed batch is withdrawn, and whoever asked for it gets an error.
     fn commit_failed(&mut self, error: &StoreError) {
-        log::error!(target: LOG, "a write failed, nothing of it is acknowledged: {error}");
+        // A full disk refuses write after write; that it is full is told once.
+        let told_before = *error == StoreError::Full && self.full_ms.is_some();
+        if *error == StoreError::Full {
+            self.full_ms = Some(self.core.now.mono_ms);
+        }
+        if !told_before {
+            log::error!(target: LOG, "a write failed, nothing of it is acknowledged: {error}");
+        }
         self.core.counters.commits_failed = self.core.counters.commits_failed.wrapping_add(1);
         let condition = match error {
             StoreError::Full => Condition::ResourceConstraint,

@@ -125,9 +125,22 @@ fn a_newcomer_gets_help() {
     let help = folder.run(&["--help"]);
     assert_eq!((help.code, help.err.as_str()), (0, ""));
     assert_eq!(help.out, nothing.err);
-    for verb in
-        ["run", "user", "check", "status", "reload", "healthcheck", "about", "config", "adduser", "deluser", "register"]
-    {
+    for verb in [
+        "run",
+        "user",
+        "check",
+        "status",
+        "reload",
+        "healthcheck",
+        "about",
+        "config",
+        "adduser",
+        "deluser",
+        "register",
+        "backup",
+        "compact",
+        "set-aside",
+    ] {
         assert!(help.out.contains(&format!("\n  {verb} ")), "{verb}");
         let help = folder.run(&[verb, "--help"]);
         assert_eq!((help.code, help.err.as_str()), (0, ""), "{verb}");
@@ -354,6 +367,153 @@ fn a_memory_store_has_users_while_it_runs() {
     assert_eq!(folder.run(&["user", "list"]), ran(0, "romeo@localhost\n", ""));
     assert_eq!(server.stop().code, 0);
     assert!(!folder.0.join("couplet-data/couplet.redb").exists());
+}
+
+/// What the messages of a backup name: its file.
+fn backup_path(made: &Ran) -> PathBuf {
+    assert_eq!((made.code, made.err.as_str()), (0, ""), "{made:?}");
+    let path = made.out.strip_prefix("made ").and_then(|text| text.split_once(": ")).map(|(path, _)| path);
+    PathBuf::from(path.unwrap_or_else(|| panic!("{made:?}")))
+}
+
+#[test]
+fn a_backup_made_while_the_server_runs_brings_everything_back() {
+    let folder = Folder::new();
+    let data = folder.0.join("couplet-data");
+    let server = folder.serve();
+    let add = |name: &str| folder.run_with_input(&["user", "add", name, "--password-stdin"], "x\n").code;
+    assert_eq!(add("romeo@localhost"), 0);
+    let made = backup_path(&folder.run(&["backup", "create"]));
+    assert!(made.starts_with(data.join("backups")) && made.exists(), "{made:?}");
+    let piped = folder.command(&["backup", "create", "--output", "-"]).output().unwrap();
+    assert!(piped.status.success());
+    std::fs::write(folder.0.join("piped"), &piped.stdout).unwrap();
+    assert_eq!(folder.run(&["backup", "create", "--output", "named"]).code, 0);
+    for name in [made.to_str().unwrap(), "piped", "named"] {
+        let verified = folder.run(&["backup", "verify", name]);
+        assert!(verified.code == 0 && verified.out.starts_with(&format!("{name} is a good backup: ")), "{verified:?}");
+    }
+    let listed = folder.run(&["backup", "list"]);
+    assert!(listed.code == 0 && listed.out.contains(made.to_str().unwrap()), "{listed:?}");
+    assert_eq!(listed.out.lines().count(), 1);
+
+    assert_eq!(add("tybalt@localhost"), 0);
+    let path = made.to_str().unwrap();
+    assert_eq!(folder.run(&["backup", "restore", path]), ran(1, "", "the server is running: stop it first\n"));
+    let status = folder.run(&["status"]);
+    assert!(status.out.contains("storage: durable; "), "{}", status.out);
+    let compacted = folder.run(&["compact"]);
+    assert!(compacted.code == 0 && compacted.out.starts_with("the data file has "), "{compacted:?}");
+    assert_eq!(server.stop().code, 0);
+
+    let refused = folder.run(&["backup", "restore", path]);
+    assert!(refused.code == 1 && refused.err.contains("was left as it is"), "{refused:?}");
+    assert_eq!(folder.run(&["user", "list"]).out, "romeo@localhost\ntybalt@localhost\n");
+    let mut flipped = std::fs::read(&made).unwrap();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 4;
+    std::fs::write(folder.0.join("flipped"), flipped).unwrap();
+    for args in [&["backup", "verify", "flipped"][..], &["backup", "restore", "flipped", "--replace"]] {
+        let refused = folder.run(args);
+        assert!(refused.code == 1 && refused.err.starts_with("flipped: the backup "), "{refused:?}");
+    }
+    assert_eq!(folder.run(&["user", "list"]).out, "romeo@localhost\ntybalt@localhost\n");
+    let restored = folder.run(&["backup", "restore", path, "--replace"]);
+    assert!(restored.code == 0 && restored.out.starts_with("restored "), "{restored:?}");
+    assert_eq!(folder.run(&["user", "list"]).out, "romeo@localhost\n");
+}
+
+#[test]
+fn backups_and_compaction_need_no_server_but_a_store() {
+    let folder = Folder::new();
+    let data = folder.0.join("couplet-data");
+    let none = format!("there is no store in {}\n", data.display());
+    for args in [&["backup", "create"][..], &["compact"], &["set-aside"]] {
+        assert_eq!(folder.run(args), ran(1, "", &none), "{args:?}");
+    }
+    let empty = format!("no backups in {}\n", data.join("backups").display());
+    assert_eq!(folder.run(&["backup", "list"]), ran(0, &empty, ""));
+    assert!(!data.exists(), "asking makes nothing");
+    folder.run_with_input(&["user", "add", "romeo@localhost", "--password-stdin"], "x\n");
+    assert_eq!(folder.run(&["compact"]).code, 0);
+    assert_eq!(folder.run(&["backup", "create", "--output", "-", "--keep", "1"]).code, 2);
+    // Three older ones in the folder, of which one is kept beside the new one.
+    let old = backup_path(&folder.run(&["backup", "create", "--to", "elsewhere"]));
+    for day in 1..4 {
+        let name = folder.0.join(format!("elsewhere/couplet-2020010{day}T000000Z.backup"));
+        std::fs::copy(folder.0.join(&old), name).unwrap();
+    }
+    std::fs::remove_file(folder.0.join(&old)).unwrap();
+    let new = backup_path(&folder.run(&["backup", "create", "--to", "elsewhere", "--keep", "2"]));
+    let listed = folder.run(&["backup", "list", "elsewhere"]);
+    assert_eq!(listed.out.lines().count(), 2, "{listed:?}");
+    assert!(listed.out.contains(new.to_str().unwrap()), "{listed:?}");
+}
+
+#[test]
+fn a_damaged_store_is_named_with_the_remedies_and_kept() {
+    let folder = Folder::new();
+    let store = folder.0.join("couplet-data/couplet.redb");
+    folder.run_with_input(&["user", "add", "romeo@localhost", "--password-stdin"], "x\n");
+    let backup = backup_path(&folder.run(&["backup", "create"]));
+    std::fs::write(&store, "garbage").unwrap();
+    let run = folder.run(&["run"]);
+    assert_eq!(run.code, 1);
+    for remedy in ["couplet backup restore FILE --replace", "couplet set-aside"] {
+        assert!(run.err.contains(remedy), "{}", run.err);
+    }
+    let aside = format!("{}.damaged-1", store.display());
+    let restored = folder.run(&["backup", "restore", backup.to_str().unwrap(), "--replace"]);
+    assert!(restored.out.contains(&format!("\nwhat was there is kept as {aside}\n")), "{restored:?}");
+    assert_eq!(std::fs::read_to_string(&aside).unwrap(), "garbage");
+    assert_eq!(folder.run(&["user", "list"]).out, "romeo@localhost\n");
+    std::fs::write(&store, "garbage again").unwrap();
+    let told = format!("{0} is now {0}.damaged-2; the server will start with an empty store\n", store.display());
+    assert_eq!(folder.run(&["set-aside"]), ran(0, &told, ""));
+    assert_eq!(folder.serve().stop().code, 0);
+}
+
+#[test]
+fn every_durability_keeps_what_it_promises_over_a_stop() {
+    for (settings, status) in [
+        ("durability = \"batched\"\ncommit_every = \"1 s\"\n", "storage: batched, written every 1 s, "),
+        ("durability = \"batched\"\npromises = \"early\"\n", "storage: batched, a crash loses up to 5 s; "),
+        ("durability = \"volatile\"\n", "storage: volatile, a crash loses up to 3600 s; "),
+    ] {
+        let folder = Folder::new();
+        folder.write("couplet.toml", &format!("{CONFIG}[storage]\n{settings}"));
+        let add = |name: &str| folder.run_with_input(&["user", "add", name, "--password-stdin"], "x\n");
+        assert_eq!(add("juliet@localhost").code, 0, "without a server");
+        let server = folder.serve();
+        assert_eq!(add("romeo@localhost"), ran(0, "added romeo@localhost\n", ""), "{settings}");
+        let told = folder.run(&["status"]);
+        assert!(told.out.contains(status), "{}", told.out);
+        let made = backup_path(&folder.run(&["backup", "create"]));
+        assert_eq!(server.stop().code, 0);
+        let both = "juliet@localhost\nromeo@localhost\n";
+        assert_eq!(folder.run(&["user", "list"]).out, both, "{settings}");
+        assert_eq!(folder.serve().stop().code, 0);
+        assert_eq!(folder.run(&["user", "del", "romeo@localhost"]).code, 0);
+        assert_eq!(folder.run(&["backup", "restore", made.to_str().unwrap(), "--replace"]).code, 0);
+        assert_eq!(folder.run(&["user", "list"]).out, both, "{settings}");
+    }
+}
+
+#[test]
+fn a_store_of_another_durability_is_not_passed_over() {
+    let folder = Folder::new();
+    folder.run_with_input(&["user", "add", "romeo@localhost", "--password-stdin"], "x\n");
+    let backup = backup_path(&folder.run(&["backup", "create"]));
+    folder.write("couplet.toml", &format!("{CONFIG}[storage]\ndurability = \"volatile\"\n"));
+    for args in [&["run"][..], &["user", "list"]] {
+        let refused = folder.run(args);
+        assert!(refused.code == 1 && refused.err.contains("written with another storage.durability"), "{refused:?}");
+    }
+    let path = backup.to_str().unwrap();
+    assert_eq!(folder.run(&["backup", "restore", path]).code, 1);
+    let restored = folder.run(&["backup", "restore", path, "--replace"]);
+    assert!(restored.code == 0 && restored.out.contains("couplet.redb.damaged-1"), "{restored:?}");
+    assert_eq!(folder.run(&["user", "list"]).out, "romeo@localhost\n");
 }
 
 #[test]

@@ -14,6 +14,9 @@ use couplet::limits::Limits;
 use couplet::net::listen::Keepalive;
 use couplet::net::shell::{Report, Tuning};
 use couplet::net::{Handle, ServeOptions, serve};
+use couplet::storage::memory::Memory;
+use couplet::storage::redb::{self, RedbOptions};
+use couplet::storage::{Mode, Plan, StoreError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
@@ -45,8 +48,12 @@ fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -
     ServeOptions {
         listen: vec![(listen[0], Transport::StartTls), (listen[1], Transport::DirectTls)],
         certificates: folder.join("certificates"),
-        store: Some(folder.join("couplet.db")),
-        store_cache_bytes: 256 * 1024,
+        store: {
+            let file = folder.join("couplet.db");
+            Box::new(move || redb::open(&file, RedbOptions::default()))
+        },
+        plan: Plan::default(),
+        store_status: Box::new(|| "storage: a test's".to_string()),
         admin_socket: Some(folder.join("admin")),
         tuning: tuning(&settings.core.hosts, limits),
         settings,
@@ -67,6 +74,10 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST
 
 impl Server {
     fn start(name: &str, limits: Limits) -> Self {
+        Self::start_with(name, limits, |_| {})
+    }
+
+    fn start_with(name: &str, limits: Limits, change: impl FnOnce(&mut ServeOptions) + Send + 'static) -> Self {
         let folder = folder(name);
         let (ready, wait) = mpsc::channel();
         let next = Arc::new(Mutex::new(Ok(vec!["localhost".to_owned()])));
@@ -83,6 +94,7 @@ impl Server {
             options.on_ready = Some(Box::new(move |serving| {
                 ready.send((serving.addresses.clone(), serving.handle.clone())).unwrap();
             }));
+            change(&mut options);
             serve(options).map_err(|error| error.to_string())
         });
         match wait.recv() {
@@ -345,6 +357,43 @@ fn a_shutdown_ends_all_streams() {
     let address = server.starttls;
     server.wait();
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn a_failed_sync_ends_the_server_at_once() {
+    let disk = Memory::new();
+    let of_server = disk.clone();
+    let server = Server::start_with("sync", Limits::default(), move |options| {
+        options.store = Box::new(move || Ok(of_server.open()));
+    });
+    server.add_user("romeo");
+    let mut romeo = log_in(&server, "romeo");
+    disk.fail_commit(1, StoreError::FsyncFailed("the data file".to_owned()));
+    romeo.say("<iq type='set' id='p'><query xmlns='jabber:iq:private'><a xmlns='b'/></query></iq>");
+    let mut rest = String::new();
+    // However the connection ends, no answer comes first.
+    let _ = romeo.stream.read_to_string(&mut rest);
+    assert!(!rest.contains("id='p'"), "{rest}");
+    let told = "the disk did not confirm what was written to the data file: look at the disk (dmesg), then start \
+                couplet again; what was acknowledged before is kept";
+    assert_eq!(server.thread.join().unwrap(), Err(told.to_owned()));
+    std::fs::remove_dir_all(&server.folder).unwrap();
+}
+
+#[test]
+fn what_cannot_be_written_at_the_end_is_told() {
+    let disk = Memory::new();
+    let of_server = disk.clone();
+    let server = Server::start_with("last-words", Limits::default(), move |options| {
+        options.store = Box::new(move || Ok(of_server.open()));
+        options.plan.mode = Mode::Volatile { snapshot_every_ms: 3_600_000 };
+    });
+    server.add_user("romeo");
+    disk.fail_flush(StoreError::Io("the snapshot cannot be written".to_owned()));
+    server.handle.shutdown();
+    let told = server.thread.join().unwrap().unwrap_err();
+    assert!(told.starts_with("the snapshot cannot be written: "), "{told}");
+    std::fs::remove_dir_all(&server.folder).unwrap();
 }
 
 #[test]

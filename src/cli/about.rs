@@ -25,6 +25,7 @@ const THREADS: &[(&str, &str)] = &[
     ("couplet", "the worker: all connections and everything else"),
     ("couplet-store", "writes to the disk"),
     ("couplet-hash", "hashes passwords"),
+    ("couplet-backup", "sends a backup, while one is made"),
     ("async-io", "a helper of the library that waits for sockets; parked"),
 ];
 

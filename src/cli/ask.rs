@@ -74,11 +74,13 @@ pub fn ask(config: &Config, command: Command) -> Exit {
     }
 }
 
-fn print(reply: &Reply) -> Exit {
+/// Prints an answer.
+pub fn print(reply: &Reply) -> Exit {
     if reply.code == admin::OK { say(&reply.text) } else { complain(Exit::Answered(reply.code), &reply.text) }
 }
 
-fn refused(config: &Config, error: &CallError) -> Exit {
+/// Says why there is none.
+pub fn refused(config: &Config, error: &CallError) -> Exit {
     match error {
         CallError::NotRunning => {
             let socket = config.admin_socket();

@@ -1,12 +1,11 @@
 //! `couplet check`: everything that `couplet run` would stumble over, all at once.
 
 use super::{Exit, complain, run::listen_addresses, say};
-use crate::config::{Backend, Config, Output};
+use crate::config::{Config, Output};
 use crate::core::admin::{Command, OK};
 use crate::core::io::Transport;
 use crate::net::admin::{CallError, call};
 use crate::net::certs::CertStore;
-use crate::storage::redb::{self, RedbOptions};
 use argh::FromArgs;
 use rustix::fs::Access;
 use std::fmt::Write as _;
@@ -177,18 +176,18 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 fn storage(config: &Config, report: &mut Report) {
-    if config.storage.backend == Backend::Memory {
+    let store = config.store();
+    let Some(file) = store.file() else {
         return report.warn("storage", "in memory: everything is forgotten when the server stops");
-    }
-    let file = config.store_file();
-    if !file.exists() {
+    };
+    if !file.exists() && !store.has_other_form() {
         return match writable_ancestor(&config.data_folder()) {
             Ok(()) => report.ok("storage", &format!("{} will be made at the first start", file.display())),
             Err(error) => report.fail("storage", &error),
         };
     }
-    match redb::open(&file, RedbOptions { cache_bytes: config.storage.cache.0 as usize, ..RedbOptions::default() }) {
-        Ok(_) => report.ok("storage", &file.display().to_string()),
+    match store.open() {
+        Ok(_) => report.ok("storage", &store.status()),
         Err(error) => report.fail("storage", &error.to_string()),
     }
 }

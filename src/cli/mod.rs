@@ -6,6 +6,7 @@
 
 mod about;
 mod ask;
+mod backup;
 mod check;
 mod config;
 mod offline;
@@ -78,6 +79,9 @@ enum Verb {
     Status(ask::Status),
     Reload(ask::Reload),
     Healthcheck(ask::Healthcheck),
+    Backup(backup::Backup),
+    Compact(backup::Compact),
+    SetAside(backup::SetAside),
     About(about::About),
     Config(config::ConfigVerb),
     AddUser(user::AddUserAlias),
@@ -120,6 +124,9 @@ fn dispatch() -> Exit {
         Some(Verb::Status(verb)) => verb.run(),
         Some(Verb::Reload(verb)) => verb.run(),
         Some(Verb::Healthcheck(verb)) => verb.run(),
+        Some(Verb::Backup(verb)) => verb.run(),
+        Some(Verb::Compact(verb)) => verb.run(),
+        Some(Verb::SetAside(verb)) => verb.run(),
         Some(Verb::About(verb)) => verb.run(),
         Some(Verb::Config(verb)) => verb.run(),
         Some(Verb::AddUser(verb)) => verb.run(),

@@ -4,7 +4,6 @@ use crate::config::Config;
 use crate::core::admin::{Command, Reply};
 use crate::engine::{Engine, Input, Output};
 use crate::net::clock::{Clock, SystemEntropy};
-use crate::storage::redb::{self, RedbOptions};
 use crate::storage::{Writer, memory};
 use crate::stream::sasl::keys;
 use std::fs;
@@ -17,13 +16,13 @@ use std::path::Path;
 /// # Errors
 /// When the store cannot be opened or read: one line with what to do.
 pub fn offline(config: &Config, command: Command) -> Result<Reply, String> {
-    let (folder, file) = (config.data_folder(), config.store_file());
-    let (reader, mut writer) = if file.exists() || matches!(command, Command::UserAdd { .. }) {
-        make_folder(&folder)?;
-        let options = RedbOptions { cache_bytes: config.storage.cache.0 as usize, ..RedbOptions::default() };
-        let store = redb::open(&file, options).map_err(|e| e.to_string())?;
-        give_to_owner(&folder, &file);
-        store
+    let store = config.store();
+    let is_there = store.has_other_form() || store.file().is_some_and(Path::exists);
+    let (reader, mut writer) = if is_there || matches!(command, Command::UserAdd { .. }) {
+        make_folder(&config.data_folder())?;
+        let opened = store.open().map_err(|e| e.to_string())?;
+        give_to_owner(config);
+        opened
     } else {
         // Looking into a store that nobody has made yet does not make it.
         memory::open()
@@ -32,7 +31,9 @@ pub fn offline(config: &Config, command: Command) -> Result<Reply, String> {
     let entropy = SystemEntropy::open().ok_or("the system gives no random bytes: couplet needs getrandom(2)")?;
     let engine = Engine::new(config.engine_settings(), reader, Box::new(entropy), clock.now());
     let mut engine = engine.map_err(|e| e.to_string())?;
-    Ok(answer(&mut engine, &mut *writer, &clock, command))
+    let reply = answer(&mut engine, &mut *writer, &clock, command);
+    give_to_owner(config);
+    Ok(reply)
 }
 
 /// Plays the shell's part until the engine has nothing more to say.
@@ -45,7 +46,9 @@ fn answer(engine: &mut Engine, writer: &mut dyn Writer, clock: &Clock, command: 
             Output::Hash(job) => engine.handle(clock.now(), Input::Hashed(keys::run(job))),
             Output::Commit(batch) => {
                 let ticket = batch.ticket;
-                let input = match writer.commit(&[batch]) {
+                // A volatile store is on the disk behind the second.
+                let stored = writer.commit(&[batch]).and_then(|()| writer.flush(clock.now().wall_ms));
+                let input = match stored {
                     Ok(()) => Input::Committed(ticket),
                     Err(error) => Input::CommitFailed(error),
                 };
@@ -77,15 +80,21 @@ pub fn make_folder(folder: &Path) -> Result<(), String> {
     })
 }
 
-/// When root adds users before the server's own user has started it, that user must be able to open the files.
-fn give_to_owner(folder: &Path, store: &Path) {
+/// When root does this before the server's own user has started it, that user must be able to open the files: all that
+/// is in the data folder belongs to whom the folder belongs to.
+pub fn give_to_owner(config: &Config) {
+    let (folder, backups) = (config.data_folder(), config.backup_folder());
     let give = || -> io::Result<()> {
-        let owner = fs::metadata(folder)?;
-        let mut lock = store.as_os_str().to_owned();
-        lock.push(".lock");
-        for name in [store, Path::new(&lock)] {
-            if fs::metadata(name).is_ok_and(|file| file.uid() != owner.uid()) {
-                std::os::unix::fs::chown(name, Some(owner.uid()), Some(owner.gid()))?;
+        let owner = fs::metadata(&folder)?;
+        let mut files = vec![backups.clone()];
+        for folder in [&folder, &backups] {
+            if let Ok(entries) = fs::read_dir(folder) {
+                files.extend(entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| is_ours(path)));
+            }
+        }
+        for path in files.iter().filter(|path| path.starts_with(&folder)) {
+            if fs::symlink_metadata(path).is_ok_and(|file| file.uid() != owner.uid() && !file.is_symlink()) {
+                std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))?;
             }
         }
         Ok(())
@@ -93,6 +102,11 @@ fn give_to_owner(folder: &Path, store: &Path) {
     if rustix::process::geteuid().is_root()
         && let Err(error) = give()
     {
-        log::warn!("{} does not belong to the owner of its folder: {error}", store.display());
+        log::warn!("not all that is in {} belongs to the owner of that folder: {error}", folder.display());
     }
+}
+
+/// A file of the store, or a backup.
+fn is_ours(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"couplet"))
 }

@@ -30,7 +30,7 @@ impl Run {
             Ok(config) => config,
             Err(exit) => return exit,
         };
-        let is_new = !config.store_file().exists();
+        let is_new = !config.store().file().is_some_and(Path::exists);
         if let Err(error) = make_folder(&config.data_folder()) {
             return complain(Exit::Failed, &error);
         }
@@ -51,14 +51,16 @@ impl Run {
 
 fn options(config: Config, path: Option<PathBuf>, is_new: bool) -> ServeOptions {
     let listen = listen_addresses(&config);
-    let store = (config.storage.backend == Backend::Redb).then(|| config.store_file());
+    let store = config.store();
+    let described = store.clone();
     // Who has neither written a configuration nor added a user yet is trying it out.
     let greets = config.file.is_none() || is_new;
     ServeOptions {
         listen,
         certificates: config.certificates_folder(),
-        store,
-        store_cache_bytes: config.storage.cache.0 as usize,
+        plan: store.plan,
+        store: Box::new(move || store.open()),
+        store_status: Box::new(move || described.status()),
         admin_socket: Some(config.admin_socket()),
         tuning: tuning(&config),
         settings: config.engine_settings(),
@@ -152,7 +154,11 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("tls.certificates", old.tls.certificates == new.tls.certificates);
     compare("storage.path", old.storage.path == new.storage.path);
     compare("storage.backend", old.storage.backend == new.storage.backend);
-    compare("storage.cache", old.storage.cache == new.storage.cache);
+    let (old_store, new_store) = (old.store(), new.store());
+    compare("storage.cache", old_store.options.cache_bytes == new_store.options.cache_bytes);
+    compare("storage.size_max", old_store.options.size_max == new_store.options.size_max);
+    compare("storage.durability or what belongs to it", old_store.plan.mode == new_store.plan.mode);
+    compare("storage.compact_free or storage.compact_idle", old_store.plan.compact == new_store.plan.compact);
     compare("admin.socket", old.admin.socket == new.admin.socket);
     keys
 }

@@ -13,14 +13,19 @@ mod show;
 
 pub use address::Address;
 pub use limits::shown as shown_limits;
-pub use sections::{Admin, Backend, C2s, Format, Level, Log, Memory, Output, Sasl, Server, Storage, Tcp, Tls};
+pub use sections::{
+    Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, Output, Promised, Sasl, Server, Storage, Tcp,
+    Tls,
+};
 
 use crate::core::settings;
 use crate::engine::Settings;
 use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::modules;
-use crate::setting::Section;
+use crate::setting::{Seconds, Section};
+use crate::storage::redb::RedbOptions;
+use crate::storage::{Kept, Mode, Plan, Promises, StoreOptions, WhenIdle};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -44,6 +49,8 @@ pub struct Config {
     pub tls: Tls,
     /// `[storage]`
     pub storage: Storage,
+    /// `[backup]`
+    pub backup: Backup,
     /// `[sasl]`
     pub sasl: Sasl,
     /// `[log]`
@@ -117,9 +124,39 @@ impl Config {
         self.data_folder().join(&self.tls.certificates)
     }
 
-    /// The data file of the redb back end.
-    pub fn store_file(&self) -> PathBuf {
-        self.data_folder().join("couplet.redb")
+    /// Where the store is, and how it is used.
+    pub fn store(&self) -> StoreOptions {
+        let Storage { cache, size_max, backend, durability, promises, .. } = self.storage;
+        let milliseconds = |time: Seconds| u64::from(time.0) * 1000;
+        let folder = self.data_folder();
+        let (file, snapshot) = (folder.join("couplet.redb"), folder.join("couplet.snapshot"));
+        let kept = match (backend, durability) {
+            (Backend::Memory, _) => Kept::Nowhere,
+            (Backend::Redb, Durability::Volatile) => Kept::Snapshot { path: snapshot, other: file },
+            (Backend::Redb, Durability::Durable | Durability::Batched) => Kept::File { path: file, other: snapshot },
+        };
+        let mode = match durability {
+            Durability::Durable => Mode::Durable,
+            Durability::Batched => Mode::Batched {
+                every_ms: milliseconds(self.storage.commit_every),
+                promises: match promises {
+                    Promised::Wait => Promises::Wait,
+                    Promised::Early => Promises::Early,
+                },
+            },
+            Durability::Volatile => Mode::Volatile { snapshot_every_ms: milliseconds(self.storage.snapshot_every) },
+        };
+        // The check has refused what is no percentage.
+        let free_percent = u8::try_from(self.storage.compact_free).unwrap_or_default();
+        let idle_ms = milliseconds(self.storage.compact_idle);
+        let compact = (free_percent > 0).then_some(WhenIdle { idle_ms, free_percent });
+        let options = RedbOptions { cache_bytes: cache.0 as usize, size_max: size_max.0.into() };
+        StoreOptions { kept, options, plan: Plan { mode, compact } }
+    }
+
+    /// The folder of backups.
+    pub fn backup_folder(&self) -> PathBuf {
+        self.data_folder().join(&self.backup.folder)
     }
 
     /// The log file, for [`Output::File`].
@@ -165,6 +202,7 @@ impl Config {
             &mut self.tls,
             &mut self.sasl,
             &mut self.storage,
+            &mut self.backup,
             &mut self.log,
             &mut self.admin,
             &mut self.memory,

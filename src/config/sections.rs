@@ -64,6 +64,61 @@ section! {
         pub backend: Backend = Backend::Redb,
         /// Memory for pages of the data file.
         pub cache: Bytes = Bytes(256_000) => |size| at_least_bytes(*size, 64_000),
+        /// Bytes that the data file may have, 1 MB of reserve included; 0 is as many as the disk has. When they are
+        /// used up, new data is refused with an error and deleting still works.
+        pub size_max: Bytes = Bytes(0) => |size| size_max(*size),
+        /// What a crash or a power cut may take with it. "durable": nothing that was acknowledged; each write is on
+        /// the disk first. "batched": the same, or a few seconds, see promises; one write to the disk for all that
+        /// came in commit_every. "volatile": everything since the last snapshot, also what was acknowledged; the data
+        /// is in memory and goes to the disk every snapshot_every and when the server is told to stop.
+        pub durability: Durability = Durability::Durable,
+        /// For "batched": how long what is written waits for the disk, at most; half a megabyte does not wait.
+        pub commit_every: Seconds = Seconds(5) => |time| at_least_a_second(*time),
+        /// For "batched": "wait" acknowledges when it is on the disk, so every change takes up to commit_every, and
+        /// nothing that was acknowledged is lost. "early" acknowledges at once; a crash, a power cut or a failing disk
+        /// then loses what was acknowledged in the last commit_every.
+        pub promises: Promised = Promised::Wait,
+        /// For "volatile": time from a change to the next snapshot. It is as long as what a crash may lose.
+        pub snapshot_every: Seconds = Seconds(3600) => |time| at_least_a_second(*time),
+        /// Percent of the data file that must be free for it to be made smaller by itself, from 4 MB on; 0 never does
+        /// that (`couplet compact` still does). Writes of all kinds leave 25 to 60 percent free.
+        pub compact_free: u32 = 70 => |percent| compact_free(*percent),
+        /// How long nothing must have been written before that.
+        pub compact_idle: Seconds = Seconds(600) => |time| at_least_a_second(*time),
+    }
+}
+
+words! {
+    /// What a crash may take with it.
+    pub enum Durability {
+        /// Nothing that was acknowledged.
+        Durable = "durable",
+        /// What [`Promised`] says.
+        Batched = "batched",
+        /// Everything since the last snapshot.
+        Volatile = "volatile",
+    }
+}
+
+words! {
+    /// When writes are acknowledged that wait for the disk.
+    pub enum Promised {
+        /// When they are there.
+        Wait = "wait",
+        /// At once.
+        Early = "early",
+    }
+}
+
+section! {
+    /// Backups, made by `couplet backup create`.
+    pub struct Backup in "backup" {
+        /// Their folder, relative to the data folder. Better one on another disk.
+        pub folder: String = "backups".to_string() => |path| not_empty(path),
+        /// Backups that are kept; older ones are deleted when a new one is made. 0 keeps any number.
+        pub keep: u32 = 7,
+        /// Days for which a backup is kept, the newest always; 0 keeps them for ever.
+        pub keep_days: u32 = 0,
     }
 }
 
@@ -190,6 +245,22 @@ fn at_least_bytes(size: Bytes, min: u32) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("{} is too small; write {} or more", size.show(), Bytes(min).show()))
+    }
+}
+
+fn at_least_a_second(time: Seconds) -> Result<(), String> {
+    if time.0 > 0 { Ok(()) } else { Err("0 s is too short; write \"1 s\" or more".to_string()) }
+}
+
+/// A new file and its reserve have 2.2 MB.
+fn size_max(size: Bytes) -> Result<(), String> {
+    if size.0 == 0 { Ok(()) } else { at_least_bytes(size, 4_000_000) }
+}
+
+fn compact_free(percent: u32) -> Result<(), String> {
+    match percent {
+        0 | 20..=95 => Ok(()),
+        _ => Err(format!("{percent} does not fit; write 0, or a number from 20 to 95")),
     }
 }
 

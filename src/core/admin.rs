@@ -40,6 +40,10 @@ pub enum Command {
     Reload,
     /// Is the server well?
     Healthcheck,
+    /// A backup, which follows the answer when that is [`OK`], and ends the exchange.
+    Backup,
+    /// Make the data file as small as it can be.
+    Compact,
 }
 
 /// The answer, as the command line prints it.
@@ -87,6 +91,8 @@ impl fmt::Debug for Command {
             Command::Status => f.write_str("Status"),
             Command::Reload => f.write_str("Reload"),
             Command::Healthcheck => f.write_str("Healthcheck"),
+            Command::Backup => f.write_str("Backup"),
+            Command::Compact => f.write_str("Compact"),
         }
     }
 }
@@ -105,6 +111,8 @@ impl Command {
             Command::Status => (5, vec![]),
             Command::Reload => (6, vec![]),
             Command::Healthcheck => (7, vec![]),
+            Command::Backup => (8, vec![]),
+            Command::Compact => (9, vec![]),
         };
         let len = 2 + texts.iter().map(|t| LENGTH_BYTES + t.len()).sum::<usize>();
         if len > COMMAND_BYTES_MAX {
@@ -141,6 +149,8 @@ impl Command {
             5 => Command::Status,
             6 => Command::Reload,
             7 => Command::Healthcheck,
+            8 => Command::Backup,
+            9 => Command::Compact,
             _ => return Err(WireError::Unknown),
         };
         if texts.0.is_empty() { Ok(command) } else { Err(WireError::Malformed) }
@@ -235,6 +245,8 @@ mod tests {
             Just(Command::Status),
             Just(Command::Reload),
             Just(Command::Healthcheck),
+            Just(Command::Backup),
+            Just(Command::Compact),
         ]
     }
 

@@ -65,6 +65,8 @@ impl Engine {
                 self.reply_now(id, OK, "ok".to_string());
                 Ok(())
             }
+            // The store's own business: whoever runs the engine does them beside it.
+            Command::Backup | Command::Compact => Err("this needs the store itself".to_string()),
             Command::Reload => {
                 self.outputs.push_back(Output::Reload { id });
                 Ok(())

@@ -29,6 +29,15 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a command waits for its answer: password hashing on the smallest machine, behind a full queue.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a command about all of the store waits for its answer: gigabytes on slow flash.
+const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(1200);
+
+/// How long either end of a backup may rest. A reader that rests keeps pages of the store from being used again.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Sends a backup, in a thread of its own.
+pub type TakeOver = Box<dyn FnOnce(UnixStream)>;
+
 /// The socket of a running server. Dropping it removes the file.
 #[derive(Debug)]
 pub struct AdminSocket {
@@ -98,13 +107,18 @@ impl AdminSocket {
         Ok(socket)
     }
 
-    /// Serves for ever, one request after another. `ask` hands a command to the engine; what it returns becomes the
-    /// answer, or `None` when the server goes down.
-    pub async fn serve<A: Future<Output = Option<Reply>>>(self, mut ask: impl FnMut(Command) -> A) {
+    /// Serves for ever, one request after another; several tasks may do that. `ask` hands a command to the engine; what
+    /// it returns becomes the answer, or `None` when the server goes down. `back_up` gives what takes a connection over
+    /// to send a backup, or says why there is none.
+    pub async fn serve<A: Future<Output = Option<Reply>>>(
+        &self,
+        mut ask: impl FnMut(Command) -> A,
+        mut back_up: impl FnMut() -> Result<TakeOver, String>,
+    ) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    if let Err(error) = answer(stream, &mut ask).await {
+                    if let Err(error) = answer(stream, &mut ask, &mut back_up).await {
                         log::info!("admin socket: {error}");
                     }
                 }
@@ -132,6 +146,7 @@ fn is_socket(path: &Path) -> bool {
 async fn answer<A: Future<Output = Option<Reply>>>(
     mut stream: Async<UnixStream>,
     ask: &mut impl FnMut(Command) -> A,
+    back_up: &mut impl FnMut() -> Result<TakeOver, String>,
 ) -> io::Result<()> {
     if !may_ask(&stream)? {
         let reply = Reply::failed("only root and the user that runs the server may do this");
@@ -139,9 +154,20 @@ async fn answer<A: Future<Output = Option<Reply>>>(
     }
     let request = within(PEER_TIMEOUT, read_frame(&mut stream)).await?;
     let reply = match Command::from_wire(&request) {
+        Ok(Command::Backup) => match back_up() {
+            Ok(take_over) => {
+                within(PEER_TIMEOUT, write_frame(&mut stream, &Reply::ok("").to_wire())).await?;
+                let stream = stream.into_inner()?;
+                stream.set_nonblocking(false)?;
+                stream.set_write_timeout(Some(BACKUP_TIMEOUT))?;
+                take_over(stream);
+                return Ok(());
+            }
+            Err(text) => Reply::failed(text),
+        },
         Ok(command) => {
             log::debug!("admin socket: {command:?}");
-            let reply = within(ANSWER_TIMEOUT, async { Ok(ask(command).await) }).await;
+            let reply = within(answer_timeout(&command), async { Ok(ask(command).await) }).await;
             let silent = || Reply::failed("the server does not answer; its log may say why");
             reply.ok().flatten().unwrap_or_else(silent)
         }
@@ -176,6 +202,10 @@ async fn within<T>(time: Duration, what: impl Future<Output = io::Result<T>>) ->
         Err(ErrorKind::TimedOut.into())
     })
     .await
+}
+
+fn answer_timeout(command: &Command) -> Duration {
+    if *command == Command::Compact { LONG_ANSWER_TIMEOUT } else { ANSWER_TIMEOUT }
 }
 
 /// Both ends bound what they write far below this.
@@ -216,6 +246,21 @@ impl std::error::Error for CallError {}
 /// # Errors
 /// When none listens there, or it does not answer.
 pub fn call(path: &Path, command: &Command) -> Result<Reply, CallError> {
+    exchange(path, command).map(|(reply, _)| reply)
+}
+
+/// Asks the server that listens at `path` for a backup. What it gives beside an answer of
+/// [`OK`](crate::core::admin::OK) is the backup, to be read to its end.
+///
+/// # Errors
+/// As [`call`].
+pub fn call_for_backup(path: &Path) -> Result<(Reply, UnixStream), CallError> {
+    let (reply, stream) = exchange(path, &Command::Backup)?;
+    stream.set_read_timeout(Some(BACKUP_TIMEOUT)).map_err(|error| CallError::Failed(error.to_string()))?;
+    Ok((reply, stream))
+}
+
+fn exchange(path: &Path, command: &Command) -> Result<(Reply, UnixStream), CallError> {
     let failed = |error: &dyn fmt::Display| CallError::Failed(error.to_string());
     let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => CallError::NotRunning,
@@ -228,7 +273,7 @@ pub fn call(path: &Path, command: &Command) -> Result<Reply, CallError> {
     let mut exchange = || -> io::Result<Vec<u8>> {
         stream.set_write_timeout(Some(PEER_TIMEOUT))?;
         // Others may be served before us.
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT * 2))?;
+        stream.set_read_timeout(Some(answer_timeout(command) * 2))?;
         stream.write_all(&length_of(&body))?;
         stream.write_all(&body)?;
         let mut length = [0; LENGTH_BYTES];
@@ -238,7 +283,8 @@ pub fn call(path: &Path, command: &Command) -> Result<Reply, CallError> {
         Ok(answer)
     };
     let answer = exchange().map_err(|error| failed(&error))?;
-    Reply::from_wire(&answer).map_err(|error| failed(&error))
+    let reply = Reply::from_wire(&answer).map_err(|error| failed(&error))?;
+    Ok((reply, stream))
 }
 
 #[cfg(test)]
@@ -272,12 +318,20 @@ mod tests {
             done.send_blocking(()).unwrap();
             result
         });
-        let serve = socket.serve(|command| async move {
+        let answer = |command| async move {
             match command {
                 Command::Status => Some(Reply::ok("fine")),
                 Command::UserList { .. } => Some(Reply::ok("romeo@localhost\n".repeat(1 << 18))),
                 _ => None,
             }
+        };
+        let mut backups = 0;
+        let serve = socket.serve(answer, || {
+            backups += 1;
+            if backups > 1 {
+                return Err("busy".to_string());
+            }
+            Ok(Box::new(|mut stream: UnixStream| stream.write_all(b"all of it").unwrap()) as TakeOver)
         });
         smol::block_on(smol::future::or(serve, async {
             wait.recv().await.unwrap();
@@ -301,6 +355,19 @@ mod tests {
         assert_eq!(silent.code, 1);
         assert!(!path.exists(), "the socket goes with the server");
         assert!(matches!(call(&path, &Command::Status), Err(CallError::NotRunning)));
+    }
+
+    #[test]
+    fn a_backup_follows_its_answer() {
+        let folder = Folder::new("backup");
+        let (first, bytes, second) = serving(&folder.0.join("socket"), |path| {
+            let (first, mut stream) = call_for_backup(&path).unwrap();
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).unwrap();
+            (first, bytes, call_for_backup(&path).unwrap().0)
+        });
+        assert_eq!((first.code, bytes.as_slice()), (0, &b"all of it"[..]));
+        assert_eq!(second, Reply::failed("busy"));
     }
 
     #[test]

@@ -5,10 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use smol::LocalExecutor;
 
+use crate::core::admin::{Command, Reply};
 use crate::core::io::Transport;
 use crate::engine::{Engine, Settings};
 use crate::net::admin::{AdminError, AdminSocket};
@@ -19,13 +21,15 @@ use crate::net::listen::{self, ListenError};
 use crate::net::log::{self as log_back_end, LogError};
 use crate::net::shell::{self, Failure, Reload, Report, Shell, Tls, Tuning};
 use crate::net::signals;
-use crate::net::threads::Threads;
+use crate::net::threads::{Backups, Threads};
 use crate::net::tls::{TlsAcceptor, TlsError};
-use crate::storage::redb::{self, RedbOptions};
-use crate::storage::{StoreError, memory};
+use crate::storage::{Plan, Store, StoreError};
 
 /// XEP-0368 and the registry of ALPN protocols: XMPP from a client.
 const ALPN_CLIENT: &[u8] = b"xmpp-client";
+
+/// Operators that are served at the same time, so that a command about all of the store does not stop the others.
+const ADMIN_TASKS: u32 = 4;
 
 /// Everything that a server is made of.
 pub struct ServeOptions {
@@ -33,10 +37,12 @@ pub struct ServeOptions {
     pub listen: Vec<(SocketAddr, Transport)>,
     /// Folder of certificates and keys.
     pub certificates: PathBuf,
-    /// File of the store; none keeps everything in memory, until the server ends.
-    pub store: Option<PathBuf>,
-    /// Page cache of the store in bytes.
-    pub store_cache_bytes: usize,
+    /// Opens the store.
+    pub store: OpenStore,
+    /// When it is written to the disk.
+    pub plan: Plan,
+    /// What `couplet status` says of the store.
+    pub store_status: Box<dyn Fn() -> String>,
     /// Where commands of the operator arrive; none takes none.
     pub admin_socket: Option<PathBuf>,
     /// The shell's part of the configuration.
@@ -50,6 +56,9 @@ pub struct ServeOptions {
     /// Called when everything listens, before the first connection is served.
     pub on_ready: Option<OnReady>,
 }
+
+/// How a server comes by its store.
+pub type OpenStore = Box<dyn FnOnce() -> Result<Store, StoreError>>;
 
 /// What to do once a server listens.
 pub type OnReady = Box<dyn FnOnce(&Serving)>;
@@ -99,7 +108,7 @@ pub enum ServeError {
     System(&'static str, io::Error),
     /// The system has no random source.
     Entropy,
-    /// It served, and a bug ended it.
+    /// It served, and a bug or the disk ended it.
     Ended(Failure),
 }
 
@@ -120,6 +129,7 @@ impl fmt::Display for ServeError {
             Self::Entropy => {
                 f.write_str("the system gives no random bytes: couplet needs getrandom(2) or a readable /dev/urandom")
             }
+            Self::Ended(Failure::Storage(error)) => error.fmt(f),
             Self::Ended(Failure::Thread(name)) => write!(
                 f,
                 "the {name} thread is lost to a bug, whose place is in the log: start couplet again, and report it; \
@@ -138,7 +148,7 @@ impl std::error::Error for ServeError {}
 /// Serves on the calling thread until a signal or [`Handle::shutdown`] ends it.
 ///
 /// # Errors
-/// What is wrong and what to do, before anything was served; or that a bug ended it.
+/// What is wrong and what to do, before anything was served; or that a bug or the disk ended it.
 pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let clock = Clock::start();
     if let Some(log) = &options.tuning.log {
@@ -159,31 +169,24 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         later: TlsAcceptor::new(certificates.resolver(), &[]).map_err(ServeError::Tls)?,
         certificates,
     };
-    let (reader, writer) = match &options.store {
-        Some(path) => {
-            let redb_options = RedbOptions { cache_bytes: options.store_cache_bytes, ..RedbOptions::default() };
-            redb::open(path, redb_options).map_err(ServeError::Store)?
-        }
-        None => memory::open(),
-    };
+    let (reader, writer) = (options.store)().map_err(ServeError::Store)?;
+    let backups = Rc::new(Backups::new(reader.another(), clock));
     let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;
     let engine = Engine::new(options.settings, reader, Box::new(entropy), clock.now()).map_err(ServeError::Store)?;
 
     let bell = Arc::new(Bell::new());
-    let threads = Threads::start(writer, &bell).map_err(|error| ServeError::System("threads", error))?;
+    let threads = Threads::start(writer, options.plan, &bell).map_err(|error| ServeError::System("threads", error))?;
     let executor = LocalExecutor::new();
     if options.owns_process {
         let signals = signals::open().map_err(|error| ServeError::System("signals", error))?;
         executor.spawn(signals::pass_on(signals, bell.clone())).detach();
     }
     if let Some(admin) = admin {
-        let bell = bell.clone();
-        let serving = admin.serve(move |command| {
-            let (reply, answer) = smol::channel::bounded(1);
-            bell.report(Report::Admin(command, reply));
-            async move { answer.recv().await.ok() }
-        });
-        executor.spawn(serving).detach();
+        let (admin, store_status) = (Rc::new(admin), Rc::new(options.store_status));
+        for _ in 0..ADMIN_TASKS {
+            let serving = operators(admin.clone(), bell.clone(), backups.clone(), store_status.clone());
+            executor.spawn(serving).detach();
+        }
     }
     for listener in &listeners {
         log::info!("listening on {} ({})", listener.address, name_of(listener.transport));
@@ -196,6 +199,25 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         on_ready(&serving);
     }
     async_io::block_on(executor.run(shell.run())).map_err(ServeError::Ended)
+}
+
+/// Serves operators, one after another.
+async fn operators(
+    admin: Rc<AdminSocket>,
+    bell: Arc<Bell<Report>>,
+    backups: Rc<Backups>,
+    store_status: Rc<Box<dyn Fn() -> String>>,
+) {
+    let ask = |command: Command| {
+        let (reply, answer) = smol::channel::bounded(1);
+        let store_status = (command == Command::Status).then(|| store_status());
+        bell.report(Report::Admin(command, reply));
+        async move {
+            let Reply { code, text } = answer.recv().await.ok()?;
+            Some(Reply { code, text: [text].into_iter().chain(store_status).collect::<Vec<_>>().join("\n") })
+        }
+    };
+    admin.serve(ask, || backups.one()).await;
 }
 
 fn name_of(transport: Transport) -> &'static str {

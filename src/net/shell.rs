@@ -39,7 +39,7 @@ use crate::net::listen::{Keepalive, Listener};
 use crate::net::log::{self as log_back_end, LogOptions};
 use crate::net::threads::Threads;
 use crate::net::tls::TlsAcceptor;
-use crate::storage::{StoreError, Ticket};
+use crate::storage::{Job, Stats, StoreError, Ticket};
 use crate::stream::sasl::keys::HashResult;
 
 /// How often the certificate folder is looked at.
@@ -52,6 +52,8 @@ const EXHAUSTED_PAUSE_MS: u64 = 500;
 pub enum Report {
     /// The storage writer got that far, or failed.
     Stored(Result<Ticket, StoreError>),
+    /// The store was made smaller.
+    Stats(Result<Stats, StoreError>),
     /// A password was hashed.
     Hashed(HashResult),
     /// A thread ended by a panic.
@@ -94,9 +96,11 @@ pub struct Tls {
     pub certificates: CertStore,
 }
 
-/// Why the worker ended without being told to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why the worker ended without being told to, or not as it was told to.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
+    /// Nothing that the store says can be believed any more, or its last words did not reach the disk.
+    Storage(StoreError),
     /// A thread ended by a bug; without it nothing can be promised any more.
     Thread(&'static str),
     /// The engine caught more bugs than `panics_per_minute_max`.
@@ -131,6 +135,8 @@ pub struct Shell {
     /// Administrators that wait for a reply.
     asked: Vec<(u32, Option<Sender<Reply>>)>,
     last_asked: u32,
+    /// Administrators that wait for the store to be made smaller.
+    compacting: Vec<Sender<Reply>>,
     certificates_check_ms: u64,
     /// What was last said about certificates that cannot be used.
     certificates_error: String,
@@ -138,7 +144,7 @@ pub struct Shell {
     exhausted: bool,
     shutdown_ms: Option<u64>,
     done: bool,
-    lost: Option<&'static str>,
+    lost: Option<Failure>,
 }
 
 struct Door {
@@ -189,6 +195,7 @@ impl Shell {
             closing_end: BTreeSet::new(),
             asked: Vec::new(),
             last_asked: 0,
+            compacting: Vec::new(),
             certificates_check_ms,
             certificates_error: String::new(),
             exhausted: false,
@@ -201,21 +208,20 @@ impl Shell {
     /// Serves until a shutdown is complete.
     ///
     /// # Errors
-    /// When bugs leave no other way.
+    /// When bugs or the disk leave no other way.
     pub async fn run(mut self) -> Result<(), Failure> {
         let mut alarm = Alarm { timer: Timer::never(), at_ms: u64::MAX };
         loop {
             self.tick();
-            if let Some(name) = self.lost {
-                return Err(Failure::Thread(name));
+            if let Some(failure) = self.lost {
+                return Err(failure);
             }
             if self.done && self.shutdown_ms.is_none() {
-                self.threads.finish();
+                self.threads.finish().map_err(Failure::Storage)?;
                 return Err(Failure::Bugs);
             }
             if self.is_over() {
-                self.threads.finish();
-                return Ok(());
+                return self.threads.finish().map_err(Failure::Storage);
             }
             if self.has_work() {
                 // Others may have become ready meanwhile, and a tick serves the established first.
@@ -318,9 +324,20 @@ impl Shell {
     fn take_report(&mut self, report: Report, now: Now) {
         match report {
             Report::Stored(Ok(ticket)) => self.engine.handle(now, Input::Committed(ticket)),
+            // Nothing more is said to anybody: whoever waits for an answer sees the connection end, as in a crash.
+            Report::Stored(Err(error)) | Report::Stats(Err(error)) if error.is_fatal() => {
+                self.lost = Some(Failure::Storage(error));
+            }
             Report::Stored(Err(error)) => self.engine.handle(now, Input::CommitFailed(error)),
+            Report::Stats(result) => self.compacted(&result),
             Report::Hashed(result) => self.engine.handle(now, Input::Hashed(result)),
-            Report::ThreadLost(name) => self.lost = Some(name),
+            Report::ThreadLost(name) => self.lose(name),
+            Report::Admin(Command::Compact, reply) => {
+                self.compacting.push(reply);
+                if self.threads.storage.send(Job::Compact).is_err() {
+                    self.lose("storage");
+                }
+            }
             Report::Admin(command, reply) => self.ask(command, Some(reply), now),
             Report::Reload => match self.reload() {
                 Ok(()) => {}
@@ -338,6 +355,26 @@ impl Shell {
                 self.shutdown_ms = Some(now.mono_ms + u64::from(seconds) * 1000);
                 self.engine.handle(now, Input::Shutdown);
             }
+        }
+    }
+
+    /// A thread ended; when an error of the store has ended it, that is what counts.
+    fn lose(&mut self, name: &'static str) {
+        self.lost.get_or_insert(Failure::Thread(name));
+    }
+
+    /// The store was made smaller, because somebody asked for it or because it was time.
+    fn compacted(&mut self, result: &Result<Stats, StoreError>) {
+        let reply = match result {
+            Ok(stats) => Reply::ok(stats.to_string()),
+            Err(error) => Reply::failed(error.to_string()),
+        };
+        match result {
+            Ok(_) => log::info!("the store was made smaller: {}", reply.text),
+            Err(_) => log::error!("the store was not made smaller: {}", reply.text),
+        }
+        for waiting in self.compacting.drain(..) {
+            let _ = waiting.try_send(reply.clone());
         }
     }
 
@@ -455,13 +492,13 @@ impl Shell {
             Output::PauseRead { conn: id } => self.pause(id, true),
             Output::ResumeRead { conn: id } => self.pause(id, false),
             Output::Commit(batch) => {
-                if self.threads.batches.send(batch).is_err() {
-                    self.lost = Some("storage");
+                if self.threads.storage.send(Job::Commit(batch)).is_err() {
+                    self.lose("storage");
                 }
             }
             Output::Hash(job) => {
                 if self.threads.jobs.send(job).is_err() {
-                    self.lost = Some("hashing");
+                    self.lose("hashing");
                 }
             }
             Output::AdminReply { id, reply } => self.answer(id, reply),

@@ -1,17 +1,23 @@
 //! The two threads beside the worker: one commits batches to the disk, one hashes passwords. Both end when the worker
-//! drops its end of their queue, and both tell it when they end for any other reason.
+//! drops its end of their queue, and both tell it when they end for any other reason. A third lives while a backup is
+//! sent.
 
+use std::cell::Cell;
 use std::io;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::clock::Now;
+use crate::net::admin::TakeOver;
 use crate::net::bell::Bell;
 use crate::net::clock::Clock;
 use crate::net::shell::Report;
-use crate::storage::{self, Batch, Job, Jobs, Next, Plan, Writer};
+use crate::storage::{self, Job, Jobs, Next, Plan, Reader, StoreError, Writer, backup};
 use crate::stream::sasl::keys::{self, HashJob};
 
 /// redb's commit needs 40 kB in a debug build; pages that are never touched cost nothing.
@@ -21,10 +27,10 @@ const HASH_STACK_BYTES: usize = 128 * 1024;
 /// Both threads and their queues. The engine bounds both: by `store_pending_bytes_max` and `hash_queue_max`.
 pub struct Threads {
     /// To the storage writer.
-    pub batches: Sender<Batch>,
+    pub storage: Sender<Job>,
     /// To the password hasher.
     pub jobs: Sender<HashJob>,
-    store: JoinHandle<()>,
+    store: JoinHandle<Option<StoreError>>,
     hash: JoinHandle<()>,
 }
 
@@ -33,16 +39,25 @@ impl Threads {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(writer: Box<dyn Writer>, bell: &Arc<Bell<Report>>) -> io::Result<Self> {
-        let (batches, waiting_batches) = mpsc::channel();
+    pub fn start(writer: Box<dyn Writer>, plan: Plan, bell: &Arc<Bell<Report>>) -> io::Result<Self> {
+        let (storage, waiting) = mpsc::channel();
         let watch = Watch { bell: bell.clone(), name: "storage" };
         let store = Builder::new().name("couplet-store".into()).stack_size(STORE_STACK_BYTES).spawn(move || {
-            let mut jobs = StoreJobs { waiting: waiting_batches, clock: Clock::start() };
-            storage::run(writer, Plan::default(), &mut jobs, |report| {
-                if let storage::Report::Stored(result) = report {
-                    watch.bell.report(Report::Stored(result));
+            let ended = Rc::new(Cell::new(false));
+            let mut jobs = StoreJobs { waiting, clock: Clock::start(), ended: ended.clone() };
+            let mut unsaved = None;
+            storage::run(writer, plan, &mut jobs, |report| match report {
+                storage::Report::Stored(Err(error)) | storage::Report::Flushed(Err(error)) if ended.get() => {
+                    unsaved = Some(error);
                 }
+                storage::Report::Flushed(Err(error)) => {
+                    log::error!("what is in memory cannot be written, which is tried again: {error}");
+                }
+                storage::Report::Flushed(Ok(())) => {}
+                storage::Report::Stored(result) => watch.bell.report(Report::Stored(result)),
+                storage::Report::Stats(result) => watch.bell.report(Report::Stats(result)),
             });
+            unsaved
         })?;
         let (jobs, waiting_jobs) = mpsc::channel();
         let watch = Watch { bell: bell.clone(), name: "hashing" };
@@ -51,23 +66,28 @@ impl Threads {
                 watch.bell.report(Report::Hashed(keys::run(job)));
             }
         })?;
-        Ok(Self { batches, jobs, store, hash })
+        Ok(Self { storage, jobs, store, hash })
     }
 
-    /// Lets the storage writer commit what it has and waits for it. A password being hashed is not waited for.
-    pub fn finish(self) {
+    /// Lets the storage writer make durable what it has and waits for it. A password being hashed is not waited for.
+    ///
+    /// # Errors
+    /// When that did not go well.
+    pub fn finish(self) -> Result<(), StoreError> {
         drop(self.jobs);
         drop(self.hash);
-        drop(self.batches);
+        drop(self.storage);
         // A panic there was logged when it happened.
-        let _ = self.store.join();
+        self.store.join().ok().flatten().map_or(Ok(()), Err)
     }
 }
 
 /// The storage thread's queue and clock.
 struct StoreJobs {
-    waiting: Receiver<Batch>,
+    waiting: Receiver<Job>,
     clock: Clock,
+    /// No job will ever come.
+    ended: Rc<Cell<bool>>,
 }
 
 impl Jobs for StoreJobs {
@@ -76,15 +96,66 @@ impl Jobs for StoreJobs {
     }
 
     fn next(&mut self, until_ms: Option<u64>) -> Next {
-        let Some(until_ms) = until_ms else {
-            return self.waiting.recv().map_or(Next::Ended, |batch| Next::Job(Job::Commit(batch)));
+        let next = match until_ms {
+            None => self.waiting.recv().map_or(Next::Ended, Next::Job),
+            Some(until_ms) => {
+                let wait = Duration::from_millis(until_ms.saturating_sub(self.clock.now().mono_ms));
+                match self.waiting.recv_timeout(wait) {
+                    Ok(job) => Next::Job(job),
+                    Err(RecvTimeoutError::Timeout) => Next::Due,
+                    Err(RecvTimeoutError::Disconnected) => Next::Ended,
+                }
+            }
         };
-        let wait = Duration::from_millis(until_ms.saturating_sub(self.clock.now().mono_ms));
-        match self.waiting.recv_timeout(wait) {
-            Ok(batch) => Next::Job(Job::Commit(batch)),
-            Err(RecvTimeoutError::Timeout) => Next::Due,
-            Err(RecvTimeoutError::Disconnected) => Next::Ended,
+        self.ended.set(matches!(next, Next::Ended));
+        next
+    }
+}
+
+/// Sends backups, one at a time.
+pub struct Backups {
+    reader: Box<dyn Reader>,
+    clock: Clock,
+    busy: Arc<AtomicBool>,
+}
+
+impl Backups {
+    /// Of the store that `reader` reads.
+    pub fn new(reader: Box<dyn Reader>, clock: Clock) -> Self {
+        Self { reader, clock, busy: Arc::default() }
+    }
+
+    /// What sends one.
+    ///
+    /// # Errors
+    /// When one is being sent.
+    pub fn one(&self) -> Result<TakeOver, String> {
+        if self.busy.swap(true, Ordering::Relaxed) {
+            return Err("a backup is being made already; try again when it is done".to_string());
         }
+        let (busy, reader, wall_ms) = (Busy(self.busy.clone()), self.reader.another(), self.clock.now().wall_ms);
+        Ok(Box::new(move |mut stream: UnixStream| {
+            let thread = Builder::new().name("couplet-backup".into()).stack_size(STORE_STACK_BYTES);
+            let started = thread.spawn(move || {
+                let _busy = busy;
+                match backup::create(&*reader, wall_ms, &mut stream) {
+                    Ok(summary) => log::info!("a backup of {} rows was made", summary.rows),
+                    Err(error) => log::error!("a backup was broken off: {error}"),
+                }
+            });
+            if let Err(error) = started {
+                log::error!("no backup is made: the system gives no thread: {error}");
+            }
+        }))
+    }
+}
+
+/// Dropped when the backup is sent, or was not begun.
+struct Busy(Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

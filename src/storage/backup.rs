@@ -100,6 +100,23 @@ pub fn create_file(
     wall_ms: i64,
     keep: Keep,
 ) -> Result<(PathBuf, Summary), StoreError> {
+    create_file_by(&mut |out| create(reader, wall_ms, out), folder, wall_ms, keep)
+}
+
+/// What writes a backup.
+pub type Fill<'a> = &'a mut dyn FnMut(&mut dyn Write) -> Result<Summary, StoreError>;
+
+/// As [`create_file`], with a backup that `fill` writes. It is called anew when the store or the server failed
+/// meanwhile.
+///
+/// # Errors
+/// As [`create_file`].
+pub fn create_file_by(
+    fill: Fill<'_>,
+    folder: &Path,
+    wall_ms: i64,
+    keep: Keep,
+) -> Result<(PathBuf, Summary), StoreError> {
     let stamp: String = clock::datetime(wall_ms).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let path = folder.join(format!("couplet-{stamp}.backup"));
     let name = path.display().to_string();
@@ -111,7 +128,7 @@ pub fn create_file(
     }
     let mut tries = 1;
     let summary = loop {
-        match write_file(reader, &path, wall_ms) {
+        match write_file_by(fill, &path) {
             Err(StoreError::Io(_)) if tries < TRIES => tries += 1,
             made => break made?,
         }
@@ -128,14 +145,22 @@ pub fn create_file(
     Ok((path, summary))
 }
 
-/// Writes a backup beside its place, reads it again, and moves it there.
+/// As [`write_file_by`], from a store.
 pub(super) fn write_file(reader: &dyn Reader, path: &Path, wall_ms: i64) -> Result<Summary, StoreError> {
+    write_file_by(&mut |out| create(reader, wall_ms, out), path)
+}
+
+/// Writes a backup beside its place, reads it again, and moves it there. What was there is replaced.
+///
+/// # Errors
+/// As [`create`]. What was there is still there then.
+pub fn write_file_by(fill: Fill<'_>, path: &Path) -> Result<Summary, StoreError> {
     let part = beside(path, ".part");
     let failed = |error| io_error(&path.display().to_string(), "cannot be written", error);
     let written = (|| {
         let mut options = OpenOptions::new();
         let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(failed)?;
-        let summary = create(reader, wall_ms, &mut out)?;
+        let summary = fill(&mut out)?;
         out.sync_all().map_err(failed)?;
         if verify(&mut File::open(&part).map_err(failed)?)? != summary {
             return Err(StoreError::BadBackup(format!("{} is not what was written to it", part.display())));
@@ -199,6 +224,51 @@ pub fn restore(input: &mut dyn Read, path: &Path, options: RedbOptions, replace:
         return Err(StoreError::Exists(name));
     }
     Home { place: Box::new(InFolder(path.to_path_buf())), name, options }.load(input)
+}
+
+/// Makes the snapshot of a [volatile](super::volatile) store from a backup, as [`restore`] makes a file.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_snapshot(input: &mut dyn Read, path: &Path, replace: bool) -> Result<Summary, StoreError> {
+    let _lock = file::lock(path)?;
+    if !replace && fs::symlink_metadata(path).is_ok() {
+        return Err(StoreError::Exists(path.display().to_string()));
+    }
+    write_file_by(&mut |out| copy(input, out), path)
+}
+
+/// Copies a backup and checks all of it meanwhile.
+///
+/// # Errors
+/// As [`verify`], and when `out` cannot be written; what was written is no backup then.
+pub fn copy(input: &mut dyn Read, out: &mut dyn Write) -> Result<Summary, StoreError> {
+    let mut copied = Copied { input, out: BufWriter::new(out), failed: None };
+    let verified = verify(&mut copied);
+    let Copied { mut out, failed, .. } = copied;
+    match failed.or_else(|| verified.is_ok().then(|| out.flush().err()).flatten()) {
+        Some(error) => Err(io_error("the backup", "cannot be written", error)),
+        None => verified,
+    }
+}
+
+/// Writes what is read from it.
+struct Copied<'a> {
+    input: &'a mut dyn Read,
+    out: BufWriter<&'a mut dyn Write>,
+    /// Why nothing more could be written.
+    failed: Option<io::Error>,
+}
+
+impl Read for Copied<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(bytes)?;
+        if let Err(error) = self.out.write_all(bytes.get(..read).unwrap_or_default()) {
+            self.failed = Some(error);
+            return Err(io::Error::other("what was read could not be written"));
+        }
+        Ok(read)
+    }
 }
 
 /// Writes and sums up what was written.

@@ -27,6 +27,8 @@ pub enum StoreError {
     BadBackup(String),
     /// Something is there that would be overwritten; the text is its path.
     Exists(String),
+    /// The folder has a store of the other form, see [`Kept`](super::Kept); the text is its path.
+    OtherForm(String),
 }
 
 impl StoreError {
@@ -51,8 +53,8 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Corrupt(what) => write!(
                 f,
-                "{what}: the file was left as it is; move it aside and put a backup in its place \
-                 (couplet backup restore)"
+                "{what}: the file was left as it is; `couplet backup restore FILE --replace` keeps it beside a store \
+                 made from a backup, `couplet set-aside` begins without one"
             ),
             StoreError::Newer { found, known } => write!(
                 f,
@@ -68,6 +70,11 @@ impl fmt::Display for StoreError {
             StoreError::Exists(path) => {
                 write!(f, "{path} exists and was left as it is: move it away, or say that it may be replaced")
             }
+            StoreError::OtherForm(path) => write!(
+                f,
+                "{path} was written with another storage.durability: set that again, or `couplet backup create` with \
+                 it and `couplet backup restore FILE --replace` with the new one"
+            ),
         }
     }
 }

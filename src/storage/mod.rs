@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod ground;
 pub mod memory;
+mod options;
 mod probe;
 pub mod redb;
 mod thread;
@@ -23,9 +24,11 @@ pub use codec::{Decoder, Encoder, Record};
 pub use error::StoreError;
 pub use file::set_aside;
 pub use ground::{HEADROOM, Medium, Place};
+pub use options::{Kept, StoreOptions};
 pub use thread::{Job, Jobs, Mode, Next, Plan, Promises, Report, WhenIdle, run};
 pub use view::View;
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -169,6 +172,14 @@ pub struct Stats {
     pub used_bytes: u64,
     /// Rows.
     pub rows: u64,
+}
+
+/// One line for people.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats { file_bytes, used_bytes, rows, .. } = self;
+        write!(f, "the data file has {file_bytes} bytes, of which {rows} rows take {used_bytes}")
+    }
 }
 
 /// Both sides of a back end.
