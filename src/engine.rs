@@ -10,6 +10,7 @@ mod client;
 use crate::budget::{Budget, Charge};
 use crate::clock::{Entropy, Now};
 use crate::core::Core;
+use crate::core::caps::Capabilities;
 use crate::core::disco::Disco;
 use crate::core::flight::{Item, OutQueue};
 use crate::core::session::{SessionId, Sessions};
@@ -111,6 +112,7 @@ impl Engine {
             settings: Rc::new(settings.core),
             view,
             sessions: Sessions::default(),
+            caps: Capabilities::default(),
             entropy,
             counters: Counters::default(),
             queue: VecDeque::new(),

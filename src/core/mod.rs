@@ -2,10 +2,12 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod caps;
 pub mod disco;
 pub mod flight;
 pub mod io;
 pub mod presence;
+pub mod pubsub;
 pub mod roster;
 pub mod route;
 pub mod session;
@@ -35,6 +37,8 @@ pub struct Core {
     pub view: View,
     /// Bound resources.
     pub sessions: Sessions,
+    /// What clients want to be told of.
+    pub caps: caps::Capabilities,
     /// Randomness.
     pub entropy: Box<dyn Entropy>,
     /// What has happened so far.
@@ -142,4 +146,6 @@ pub enum Answer {
     Result(Element),
     /// A result without child.
     Empty,
+    /// This module has nothing to say to it after all: the next one with the same route is asked.
+    NotMine,
 }

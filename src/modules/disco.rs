@@ -6,7 +6,7 @@ use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
 use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
-use crate::xml::{Builder, Element, ns};
+use crate::xml::{Builder, ns};
 
 section! {
     /// Service discovery (XEP-0030).
@@ -55,7 +55,7 @@ impl Module for ServiceDiscovery {
         }
         let node = request.child.attr("node");
         if request.child.ns() == ns::DISCO_ITEMS {
-            return if node.is_some() { Err(Condition::ItemNotFound.into()) } else { Ok(self.items(core, request)) };
+            return if node.is_some() { Err(Condition::ItemNotFound.into()) } else { self.items(core, request) };
         }
         let info = if is_host { &core.disco.host } else { &core.disco.account };
         let mut b = Builder::new(ns::DISCO_INFO, "query");
@@ -73,11 +73,9 @@ impl Module for ServiceDiscovery {
 }
 
 impl ServiceDiscovery {
-    /// A host's services; an account's available resources (section 4.1).
-    fn items(&self, core: &Core, request: &Request<'_>) -> Answer {
-        if request.owner.node().is_none() && self.items.is_empty() {
-            return Answer::Result(Element::empty(ns::DISCO_ITEMS, "query"));
-        }
+    /// A host's services; an account's available resources (section 4.1) and those of its nodes that the asker may read
+    /// (XEP-0163 section 6).
+    fn items(&self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let mut b = Builder::new(ns::DISCO_ITEMS, "query");
         if request.owner.node().is_none() {
             for item in &self.items {
@@ -89,7 +87,17 @@ impl ServiceDiscovery {
                     b.open(ns::DISCO_ITEMS, "item").attr("jid", session.jid.as_str()).close();
                 }
             }
+            if let Some(who) = request.stanza.from.as_ref().filter(|_| core.disco.account.features.contains(ns::PUBSUB))
+            {
+                let mut service = core.pubsub(request.owner);
+                for (name, node) in service.nodes()? {
+                    if service.reads(&name, &node, who)? {
+                        let jid = request.owner.bare_str();
+                        b.open(ns::DISCO_ITEMS, "item").attr("jid", jid).attr("node", &name).close();
+                    }
+                }
+            }
         }
-        Answer::Result(b.finish())
+        Ok(Answer::Result(b.finish()))
     }
 }
