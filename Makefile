@@ -16,11 +16,6 @@ help:
 #: make run      build, then serve localhost; says how to add users and connect
 run:
 	@$(CARGO) build --quiet --bin couplet
-	@echo "Serving localhost. In another terminal, from this folder:"
-	@echo "    target/debug/couplet user add romeo@localhost"
-	@echo "    target/debug/couplet user add juliet@localhost"
-	@echo "Then log in with an XMPP client: server 127.0.0.1, port 5222 (STARTTLS) or 5223 (direct TLS)."
-	@echo "The certificate is self-signed: tell the client to trust it. Everything is kept in couplet-data/. Ctrl-C ends."
 	@exec target/debug/couplet run
 
 #: make test     all tests: lints, cargo test, and other people's clients against the real binary
@@ -36,8 +31,10 @@ lint:
 	    echo "clippy: skipped: not installed; try \`rustup component add clippy\`"; \
 	fi
 
+# The second run shows that the simulation sees each fault that is planted in the server.
 unit:
 	$(CARGO) test
+	$(CARGO) test --features planted-faults --test sim every_planted_fault_is_noticed -- --nocapture
 
 smoke:
 	$(CARGO) build --quiet --bin couplet

@@ -16,14 +16,15 @@ use crate::core::flight::{Item, OutQueue};
 use crate::core::session::{SessionId, Sessions};
 use crate::core::settings;
 use crate::core::slab::Slab;
+use crate::fault::{Fault, armed};
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery};
-use crate::stanza::{Condition, Stanza};
+use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -75,15 +76,17 @@ pub struct Engine {
     /// Connections that have something to say.
     dirty: BTreeSet<ConnId>,
     timers: BTreeSet<(u64, ConnId)>,
-    hashing: BTreeMap<u64, HashOwner>,
+    /// By the number of the job; at most `limits.hash_queue_max`.
+    hashing: Vec<(u64, HashOwner)>,
     hash_ids: u64,
     /// Stanzas whose effect is not durable yet. When that fails, their senders are told.
     unproven: VecDeque<(Ticket, SessionId, Stanza)>,
+    /// Who got an answer of ours in the last step.
+    answered: Vec<SessionId>,
     /// Answers to operators that wait for the disk.
     replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
     /// For the salts of accounts that do not exist.
     secret: [u8; 32],
-    started: Now,
     shutting_down: bool,
     exited: bool,
     panics: VecDeque<u64>,
@@ -108,6 +111,7 @@ impl Engine {
         let budget = Budget::new(settings.core.memory_max_bytes);
         let core = Core {
             now,
+            started: now,
             disco: collect_disco(&modules, &settings.core),
             settings: Rc::new(settings.core),
             view,
@@ -126,12 +130,12 @@ impl Engine {
             outputs: VecDeque::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
-            hashing: BTreeMap::new(),
+            hashing: Vec::new(),
             hash_ids: 0,
             unproven: VecDeque::new(),
+            answered: Vec::new(),
             replies: Vec::new(),
             secret,
-            started: now,
             shutting_down: false,
             exited: false,
             panics: VecDeque::new(),
@@ -241,6 +245,7 @@ impl Engine {
     /// ours.
     fn step(&mut self, what: &str, step: impl FnOnce(&mut Core, &mut Modules)) -> Option<Ticket> {
         let mut deliveries = Vec::new();
+        self.answered.clear();
         self.core.view.begin();
         let (core, modules) = (&mut self.core, &mut self.modules);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -256,13 +261,16 @@ impl Engine {
         let ticket = self.core.view.ticket();
         self.core.view.join();
         for Delivery { session, mut parcel, promise } in deliveries {
-            if promise {
+            if promise && !armed(Fault::PromiseEarly) {
                 parcel.after = ticket;
+                if matches!(parcel.kind, Kind::Iq(IqType::Result | IqType::Error) | Kind::Message(MessageType::Error)) {
+                    self.answered.push(session);
+                }
             }
             if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
                 && let Some(c) = self.conns.get_mut(conn.0)
                 // Nothing follows the end of a stream, not even what its own session sends to itself on leaving.
-                && !c.ends
+                && (!c.ends || armed(Fault::EndOutlived))
             {
                 c.out.push(Item::Stanza(Box::new(parcel)));
                 self.dirty.insert(conn);
@@ -316,7 +324,7 @@ impl Engine {
                 Output::ResumeRead { conn: id }
             });
         }
-        let slow = c.out.held_bytes() > limits.out_bytes_max as usize;
+        let slow = c.out.held_bytes() > limits.out_bytes_max as usize && !armed(Fault::QueueUnbounded);
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Write { conn: id, bytes });
         }
@@ -373,7 +381,8 @@ impl Engine {
             }
         }
         for (_, session, stanza) in std::mem::take(&mut self.unproven) {
-            if let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
+            if !armed(Fault::FailureUntold)
+                && let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
                 && let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
                 && let Some(c) = self.conns.get_mut(conn.0)
             {
@@ -416,9 +425,14 @@ impl Engine {
 
     fn shutdown(&mut self) {
         self.shutting_down = true;
-        for key in self.conns.keys() {
+        for key in self.conns.keys().into_iter().skip(usize::from(armed(Fault::StreamForgotten))) {
             self.fail(ConnId(key), StreamError::SystemShutdown, None);
         }
+    }
+
+    /// For tests: bytes charged to the connection that holds most.
+    pub fn held_most_bytes(&self) -> usize {
+        self.conns.iter().map(|(_, c)| c.charge.bytes()).max().unwrap_or(0)
     }
 
     /// For tests: the sum of what all connections are charged is what the budget says.
@@ -433,6 +447,8 @@ const FAIR_BYTES: usize = 16_384;
 fn collect_disco(modules: &Modules, settings: &settings::Settings) -> Disco {
     let mut disco = Disco::new("Couplet");
     modules.disco(settings, &mut disco);
+    disco.host.sort();
+    disco.account.sort();
     disco.ver = disco.host.verification();
     disco
 }

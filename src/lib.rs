@@ -25,8 +25,9 @@
 //!   carries a [`Ticket`](storage::Ticket) and leaves when the batch is on disk. [`OutQueue`](core::flight::OutQueue)
 //!   lets other senders pass it meanwhile.
 //! * **No recursion on input, no tree of boxes.** A stanza is an [arena](xml::Element): one table, one text.
-//! * **No parser in an idle connection, no buffer either.** The [scanner](xml::Scanner) frames bytes where they are;
-//!   the [reader](xml::Reader) clones a template for one frame and drops it.
+//! * **No parser in an idle connection, no buffer either.** The [scanner](xml::Scanner) frames bytes where they are.
+//!   The [reader](xml::Reader) takes a plain frame in one pass; any other is read by a parser that is cloned from a
+//!   template and dropped. `tests/properties.rs` holds the one against the other.
 //! * **No hook registry.** [`modules`] is one list; the macro makes a struct of fields and straight-line calls from it.
 //! * **No hash maps where order could show.** Two runs with one seed are one run.
 //! * **No bound outside [`limits`]**, but what a protocol itself fixes.
@@ -69,6 +70,8 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod engine;
+#[doc(hidden)]
+pub mod fault;
 pub mod jid;
 pub mod limits;
 pub mod metrics;

@@ -9,6 +9,7 @@ use crate::core::presence::Change;
 use crate::core::route::{Addressee, Verdict, decide};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
 use crate::stanza::{Condition, IqType, Kind, PresenceType, Stanza, StanzaError, delay};
@@ -72,7 +73,7 @@ fn presence(core: &mut Core, modules: &mut Modules, id: SessionId, mut stanza: S
     let was_available = is_available(core);
     let change = core.presence_from_session(id, stanza)?;
     if is_broadcast && kind == Kind::Presence(PresenceType::Available) {
-        modules.session(core, id, SessionEvent::Available { initial: !was_available })?;
+        modules.session(core, id, SessionEvent::Available)?;
     } else if was_available && !is_available(core) {
         modules.session(core, id, SessionEvent::Unavailable)?;
     }
@@ -108,7 +109,9 @@ pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
 /// Whether a stanza that was stored would still be let in. Its sender hears of nothing: that would tell when the
 /// account was there. When storage cannot be read, what it has promised to keep is not lost.
 fn let_in(core: &mut Core, modules: &mut Modules, flight: &mut InFlight) -> bool {
-    flight.filters != Filters::In || !matches!(modules.filter_in(core, flight), Ok(Flow::Drop(_) | Flow::Bounce(_)))
+    flight.filters != Filters::In
+        || armed(Fault::StoredUnfiltered)
+        || !matches!(modules.filter_in(core, flight), Ok(Flow::Drop(_) | Flow::Bounce(_)))
 }
 
 fn phases(

@@ -261,12 +261,12 @@ fn a_message_costs_no_commit_and_one_write() {
     let mut bill = Bill::default();
     bill.exactly("commits of 100 messages", cost.commits, 0);
     bill.exactly("writes of 100 messages in 100 ticks", cost.writes, 100);
-    bill.at_most("allocations of 100 messages", cost.allocations, 9800);
-    bill.at_most("allocated bytes of 100 messages", cost.bytes, 775_000);
+    bill.at_most("allocations of 100 messages", cost.allocations, 3300);
+    bill.at_most("allocated bytes of 100 messages", cost.bytes, 243_800);
     let together = world.cost_of(|w| w.send(conns[0], &text.repeat(100)));
     bill.exactly("writes of 100 messages in one tick", together.writes, 1);
     bill.exactly("bytes written", together.written_bytes, cost.written_bytes);
-    bill.at_most("allocations of 100 messages in one tick", together.allocations, 9218);
+    bill.at_most("allocations of 100 messages in one tick", together.allocations, 2718);
     bill.settle();
 }
 
@@ -295,8 +295,8 @@ fn a_login_costs_no_commit() {
     let mut bill = Bill::default();
     bill.exactly("commits", cost.commits, 0);
     bill.exactly("writes: header and features, success, header and features, bind", cost.writes, 4);
-    bill.at_most("allocations of a login", cost.allocations, 379);
-    bill.at_most("allocated bytes of a login", cost.bytes, 32_810);
+    bill.at_most("allocations of a login", cost.allocations, 245);
+    bill.at_most("allocated bytes of a login", cost.bytes, 20_930);
     bill.settle();
 }
 
@@ -332,7 +332,7 @@ fn what_is_stored_costs_one_commit() {
     let cost = world.cost_of(|w| w.send(conns[0], &item(1)));
     bill.exactly("commits of a roster set", cost.commits, 1);
     bill.exactly("writes of a roster set, push and answer", cost.writes, 1);
-    bill.at_most("allocations of a roster set", cost.allocations, 168);
+    bill.at_most("allocations of a roster set", cost.allocations, 83);
     let many: String = (2..12).map(item).collect();
     let cost = world.cost_of(|w| w.send(conns[0], &many));
     bill.exactly("commits of ten roster sets in one tick", cost.commits, 1);
@@ -340,13 +340,13 @@ fn what_is_stored_costs_one_commit() {
     world.send(conns[1], "<presence type='unavailable'/>");
     let cost = world.cost_of(|w| w.send(conns[0], &message(1).replace("/r'", "'")));
     bill.exactly("commits of a message for somebody offline", cost.commits, 1);
-    bill.at_most("allocations of a message for somebody offline", cost.allocations, 118);
+    bill.at_most("allocations of a message for somebody offline", cost.allocations, 53);
     let cost = world.cost_of(|w| w.send(conns[1], "<presence/>"));
     bill.exactly("commits when it is delivered", cost.commits, 1);
     let cost = world.cost_of(|w| w.send(conns[0], "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>"));
     bill.exactly("commits of a ping", cost.commits, 0);
     bill.exactly("writes of a ping", cost.writes, 1);
-    bill.at_most("allocations of a ping", cost.allocations, 100);
+    bill.at_most("allocations of a ping", cost.allocations, 39);
     bill.settle();
 }
 

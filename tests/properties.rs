@@ -262,6 +262,31 @@ proptest! {
         }
     }
 
+    /// Whatever the quick reader accepts, the parser accepts and sees in the same way, scanned or not.
+    #[test]
+    fn the_quick_reader_and_the_parser_agree(bytes in any_stream(), server in any::<bool>()) {
+        let (mut reader, template) = reader_in(if server { ns::SERVER } else { ns::CLIENT });
+        let mut all = vec![bytes.clone()];
+        all.extend(frames(&bytes, &[usize::MAX]).0.into_iter().map(|(_, frame)| frame));
+        for frame in all {
+            if let Some(element) = reader.plain_element(&template, &frame) {
+                prop_assert_eq!(reader.parsed_element(&template, &frame), Ok(element));
+            }
+        }
+    }
+
+    /// And it does accept what the writer writes, but for what is not plain.
+    #[test]
+    fn the_quick_reader_reads_plain_text(text in "[ -~\u{A0}-\u{D7FF}]{0,40}", value in "[ -~]{0,20}") {
+        let mut b = Builder::new(ns::CLIENT, "message");
+        b.attr("to", &value).leaf(ns::CLIENT, "body", &text).open("u:x", "x").close();
+        let element = b.finish();
+        let (reader, template) = reader_in(ns::CLIENT);
+        let mut written = Vec::new();
+        element.root().write(ns::CLIENT, &mut written);
+        prop_assert_eq!(reader.plain_element(&template, &written), Some(element));
+    }
+
     #[test]
     fn no_bytes_make_anything_panic(bytes in vec(any::<u8>(), 0..200)) {
         frames(&bytes, &[3]);

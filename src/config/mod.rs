@@ -21,7 +21,6 @@ use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::modules;
 use crate::setting::Section;
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -61,8 +60,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// What deserves a line in the log but does not keep the server from starting.
     pub warnings: Vec<String>,
-    /// Where values that are not defaults come from, by full name of the key.
-    origins: BTreeMap<String, Origin>,
+    /// Where values that are not defaults come from, by full name of the key; of several, the last counts.
+    origins: Vec<(String, Origin)>,
 }
 
 /// Where a value comes from.
@@ -177,7 +176,9 @@ impl Config {
     }
 
     fn origin(&self, section: &str, key: &str) -> &Origin {
-        self.origins.get(&full_name(section, key)).unwrap_or(&Origin::Default)
+        let name = full_name(section, key);
+        let set = self.origins.iter().rev().find(|(of, _)| *of == name);
+        set.map_or(&Origin::Default, |(_, origin)| origin)
     }
 }
 

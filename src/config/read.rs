@@ -3,7 +3,6 @@
 use super::{Config, ConfigError, FILE_VARIABLE, Origin, SYSTEM_FILE, check, full_name, variable};
 use crate::modules::KNOWN;
 use crate::setting::{Value, nearest, quote};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
@@ -22,7 +21,7 @@ pub fn load(
 ) -> Result<Config, Vec<ConfigError>> {
     let mut reader = Reader { config: Config::default(), errors: Vec::new() };
     let env = reader.variables(env);
-    let named = env.get(FILE_VARIABLE).map(Path::new);
+    let named = value_of(&env, FILE_VARIABLE).map(Path::new);
     let system = Some(Path::new(SYSTEM_FILE)).filter(|file| file.exists());
     if let Some(file) = path.or(named).or(system) {
         reader.config.file = Some(file.to_path_buf());
@@ -113,7 +112,7 @@ impl Reader {
                         Err(text) => (source.start(value), Err(format!("{}: {text}", full_name(&section, &key.name)))),
                     };
                     if result.is_ok() {
-                        self.config.origins.insert(full_name(&section, &key.name), source.origin(at));
+                        self.config.origins.push((full_name(&section, &key.name), source.origin(at)));
                     }
                     found.push((at, result.map_err(|text| ConfigError { place: source.place(at), text })));
                 }
@@ -185,25 +184,24 @@ impl Reader {
     }
 
     /// The variables that are ours, as text and in order.
-    fn variables(&mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> BTreeMap<String, String> {
-        let mut ours = BTreeMap::new();
+    fn variables(&mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
+        let mut ours = Vec::new();
         for (name, value) in env {
             let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
             match value.into_string() {
-                Ok(value) => {
-                    ours.insert(name.to_string(), value);
-                }
+                Ok(value) => ours.push((name.to_string(), value)),
                 Err(_) => {
                     let text = "this is not UTF-8; write it in UTF-8".to_string();
                     self.errors.push(ConfigError { place: name.to_string(), text });
                 }
             }
         }
+        ours.sort();
         ours
     }
 
-    fn environment(&mut self, env: &BTreeMap<String, String>) {
-        let keys: BTreeMap<String, (&'static str, &'static str)> = self
+    fn environment(&mut self, env: &[(String, String)]) {
+        let keys: Vec<(String, (&'static str, &'static str))> = self
             .config
             .sections()
             .iter()
@@ -214,19 +212,19 @@ impl Reader {
                 continue;
             }
             // A key may itself end in "file", so the whole name goes first.
-            let (key, text) = match (keys.get(name), name.strip_suffix(FROM_FILE)) {
+            let (key, text) = match (value_of(&keys, name), name.strip_suffix(FROM_FILE)) {
                 (Some(key), _) => (key, Ok(value.clone())),
-                (None, Some(base)) if env.contains_key(base) && keys.contains_key(base) => {
+                (None, Some(base)) if value_of(env, base).is_some() && value_of(&keys, base).is_some() => {
                     let text = format!("{base} is set, too; remove one of them");
                     self.errors.push(ConfigError { place: name.clone(), text });
                     continue;
                 }
-                (None, base) => match base.and_then(|base| keys.get(base)) {
+                (None, base) => match base.and_then(|base| value_of(&keys, base)) {
                     Some(key) => {
                         (key, read_text(Path::new(value)).map(|t| t.trim_end_matches(['\r', '\n']).to_string()))
                     }
                     None => {
-                        self.config.warnings.push(unknown_variable(name, keys.keys()));
+                        self.config.warnings.push(unknown_variable(name, keys.iter().map(|(key, _)| key.as_str())));
                         continue;
                     }
                 },
@@ -235,7 +233,7 @@ impl Reader {
             let result = text.and_then(|text| self.set(section, key, &Value::Text(text)).map_err(|e| e.text));
             match result {
                 Ok(()) => {
-                    self.config.origins.insert(full_name(section, key), Origin::Environment(name.clone()));
+                    self.config.origins.push((full_name(section, key), Origin::Environment(name.clone())));
                 }
                 Err(text) => self.errors.push(ConfigError { place: name.clone(), text }),
             }
@@ -256,8 +254,12 @@ impl SetError {
     }
 }
 
-fn unknown_variable<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    match nearest(name, known.map(String::as_str)) {
+fn value_of<'a, T>(list: &'a [(String, T)], name: &str) -> Option<&'a T> {
+    list.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+fn unknown_variable<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    match nearest(name, known) {
         Some(near) => format!("{name}: no key has this name; did you mean {near}?"),
         None => format!("{name}: no key has this name; `couplet config example` lists all keys"),
     }

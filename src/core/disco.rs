@@ -4,7 +4,6 @@ use crate::xml::{Builder, ns};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use std::collections::BTreeSet;
 
 /// Names the software in entity capabilities, as XEP-0115 section 4 asks.
 pub const NODE: &str = "https://couplet.im/";
@@ -23,15 +22,22 @@ pub struct Identity {
 /// The answer to a disco#info request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info {
-    /// Who it is.
-    pub identities: BTreeSet<Identity>,
-    /// What it can do.
-    pub features: BTreeSet<&'static str>,
+    /// Who it is; in order once [`Info::sort`] was called.
+    pub identities: Vec<Identity>,
+    /// What it can do; in order and each once after [`Info::sort`].
+    pub features: Vec<&'static str>,
 }
 
 impl Info {
-    /// XEP-0115 section 5.1: the hash over sorted identities and features. Both are sorted by bytes here, as `i;octet`
-    /// asks.
+    /// Puts identities and features in the order of `i;octet`, each once.
+    pub fn sort(&mut self) {
+        self.identities.sort_unstable();
+        self.identities.dedup();
+        self.features.sort_unstable();
+        self.features.dedup();
+    }
+
+    /// XEP-0115 section 5.1: the hash over sorted identities and features.
     pub fn verification(&self) -> String {
         let mut s = String::new();
         for i in &self.identities {
@@ -74,8 +80,8 @@ impl Disco {
     /// The two identities that RFC 6121 and XEP-0030 give a server and an account.
     pub fn new(server_name: &str) -> Self {
         let mut disco = Self::default();
-        disco.host.identities.insert(Identity { category: "server", kind: "im", name: server_name.to_string() });
-        disco.account.identities.insert(Identity { category: "account", kind: "registered", name: String::new() });
+        disco.host.identities.push(Identity { category: "server", kind: "im", name: server_name.to_string() });
+        disco.account.identities.push(Identity { category: "account", kind: "registered", name: String::new() });
         disco
     }
 }
@@ -87,8 +93,9 @@ mod tests {
     #[test]
     fn the_example_of_xep_0115_section_5_2_has_its_hash() {
         let mut info = Info::default();
-        info.identities.insert(Identity { category: "client", kind: "pc", name: "Exodus 0.9.1".to_string() });
+        info.identities.push(Identity { category: "client", kind: "pc", name: "Exodus 0.9.1".to_string() });
         info.features.extend([ns::CAPS, ns::DISCO_INFO, ns::DISCO_ITEMS, "http://jabber.org/protocol/muc"]);
+        info.sort();
         assert_eq!(info.verification(), "QgayPKawpkPSDYmwT/WM94uAlu0=");
     }
 }

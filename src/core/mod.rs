@@ -14,6 +14,7 @@ pub mod session;
 pub mod settings;
 pub mod slab;
 pub mod subscription;
+pub mod vcard;
 
 use crate::clock::{Entropy, Now};
 use crate::jid::Jid;
@@ -31,6 +32,8 @@ use std::rc::Rc;
 pub struct Core {
     /// When the input that is being handled happened.
     pub now: Now,
+    /// When the server started.
+    pub started: Now,
     /// The configuration in force.
     pub settings: Rc<Settings>,
     /// Stored state.

@@ -3,6 +3,7 @@
 use super::Core;
 use super::flight::{Filters, InFlight};
 use super::session::{Available, SessionId};
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::{StoreError, Table};
@@ -132,7 +133,7 @@ impl Core {
     /// # Errors
     /// When storage cannot be read; the contacts then learn nothing.
     pub fn presence_end(&mut self, id: SessionId) -> Result<(), StanzaError> {
-        let Some(session) = self.sessions.get(id) else { return Ok(()) };
+        let Some(session) = self.sessions.get(id).filter(|_| !armed(Fault::EndUntold)) else { return Ok(()) };
         let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable)).addressed(Some(session.jid.clone()), None);
         self.presence_unavailable(id, stanza)
     }
@@ -145,7 +146,8 @@ impl Core {
                 let tail: &Rc<[u8]> = tail.get_or_insert_with(|| stanza.tail());
                 // That the contact may see it may not be durable yet.
                 let flight = InFlight::promising(Stanza { to: Some(contact), ..stanza.clone() });
-                self.send(InFlight { tail: Some(tail.clone()), ..flight });
+                let promise = !armed(Fault::PresenceEarly);
+                self.send(InFlight { tail: Some(tail.clone()), promise, ..flight });
             }
         }
         Ok(())
@@ -171,10 +173,11 @@ impl Core {
     ) -> Result<(), StanzaError> {
         let max = self.settings.limits.directed_presence_max as usize;
         let account = stanza.from.as_ref().map(Jid::bare);
+        // A subscription counts when it is sure to last, that is, durable.
         let subscribed = match &account {
             Some(account) => self.roster_item(account.bare_str(), to.bare_str())?.from,
             None => false,
-        };
+        } && self.view.ticket() <= self.view.durable();
         let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
         if kind == PresenceType::Unavailable {
             session.directed.remove(&to);
@@ -364,7 +367,8 @@ impl Core {
             let from = session.jid.clone();
             for to in session.directed.extract_if(.., |to| covers(to)).collect::<Vec<_>>() {
                 let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
-                let flight = InFlight::promising(stanza.addressed(Some(from.clone()), Some(to)));
+                // It leaves even if what it is taken back for fails in the end: it will not be said again.
+                let flight = InFlight::passing(stanza.addressed(Some(from.clone()), Some(to)));
                 self.send(InFlight { filters: Filters::In, ..flight });
             }
         }

@@ -4,6 +4,7 @@ use super::flight::{Filters, InFlight};
 use super::session::SessionId;
 use super::subscription::Subscription;
 use super::{Answer, Core, Request};
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Condition, IqType, Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::{StoreError, Table};
@@ -69,6 +70,9 @@ impl Item {
         (self.to, self.from, self.ask) = (s.to, s.from, s.ask);
         (self.pending_in, self.approved) = (s.pending_in, s.approved);
         self.listed |= !s.is_trace();
+        if armed(Fault::NameForgotten) {
+            self.name.clear();
+        }
     }
 
     fn new() -> Self {
@@ -135,7 +139,7 @@ impl Core {
         let number = self.view.get::<Versions>(owner, b"")?.map_or_else(first, |v| v.number) + 1;
         self.view.put::<Versions>(owner, b"", &Version { number });
         let interested = self.sessions.of_where(account, |s| s.interested);
-        if interested.is_empty() {
+        if interested.is_empty() || armed(Fault::PushForgotten) {
             return Ok(());
         }
         let push = Stanza::build(Kind::Iq(IqType::Set), |b| {
@@ -271,7 +275,7 @@ impl Core {
             let stanza = Stanza::new(Kind::Presence(kind)).addressed(Some(account.bare()), Some(contact.bare()));
             InFlight::promising(stanza)
         };
-        if item.to || item.ask {
+        if (item.to || item.ask) && !armed(Fault::SubscriptionHalf) {
             self.send(tell(PresenceType::Unsubscribe));
         }
         if item.from {

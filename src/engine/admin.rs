@@ -188,7 +188,7 @@ impl Engine {
     }
 
     fn status(&self) -> String {
-        let uptime_s = self.core.now.mono_ms.saturating_sub(self.started.mono_ms) / 1000;
+        let uptime_s = self.core.now.mono_ms.saturating_sub(self.core.started.mono_ms) / 1000;
         let mut text = format!("couplet {}, up {uptime_s} s\n", env!("CARGO_PKG_VERSION"));
         let _ = writeln!(text, "hosts: {}", self.core.settings.hosts.join(", "));
         let (conns, sessions) = (self.conns.len(), self.core.sessions.len());

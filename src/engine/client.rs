@@ -4,10 +4,11 @@ use super::{ConnId, Engine, HashOwner, LOG};
 use crate::core::flight::Item;
 use crate::core::io::Output;
 use crate::core::session::SessionId;
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
-use crate::stanza::{Condition, Kind, ReadError, Stanza};
+use crate::stanza::{Condition, ReadError, Stanza};
 use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork};
 use crate::stream::{Event, StreamCx, StreamError};
 use crate::xml::Element;
@@ -123,13 +124,15 @@ impl Engine {
             return false;
         }
         self.hash_ids += 1;
-        self.hashing.insert(self.hash_ids, owner);
+        self.hashing.push((self.hash_ids, owner));
         self.outputs.push_back(Output::Hash(HashJob { id: self.hash_ids, password, work }));
         true
     }
 
     pub(super) fn hashed(&mut self, result: HashResult) {
-        match (self.hashing.remove(&result.id), result.outcome) {
+        let at = self.hashing.iter().position(|(id, _)| *id == result.id);
+        let owner = at.map(|at| self.hashing.swap_remove(at).1);
+        match (owner, result.outcome) {
             (Some(HashOwner::Login(conn)), HashOutcome::Verified(right)) => {
                 let settings = self.core.settings.clone();
                 if let Some(c) = self.conns.get_mut(conn.0) {
@@ -201,10 +204,12 @@ impl Engine {
             Err(ReadError::InvalidFrom) => return self.fail(conn, StreamError::InvalidFrom, None),
         };
         // RFC 6120 section 8.1.2.1: the full or bare address of the session, or none.
-        if stanza.from.as_ref().is_some_and(|from| *from != jid && from.as_str() != jid.bare_str()) {
+        let forged = |from: &Jid| *from != jid && from.as_str() != jid.bare_str() && !armed(Fault::SenderBelieved);
+        if stanza.from.as_ref().is_some_and(forged) {
             return self.fail(conn, StreamError::InvalidFrom, None);
         }
         let lang = stanza.lang.clone().or(lang);
+        let jid = stanza.from.clone().filter(|_| armed(Fault::SenderBelieved)).unwrap_or(jid);
         let stanza = Stanza { from: Some(jid), lang, ..stanza };
         let (original, durable) = (stanza.clone(), self.core.view.durable());
         let sound = self.step("a stanza", |core, modules| match refused {
@@ -213,8 +218,8 @@ impl Engine {
         });
         match sound {
             None => self.fail(conn, StreamError::InternalServerError, None),
-            // A message that only passed has gone already; an answer waits for all that it has read.
-            Some(ticket) if ticket > durable && (self.core.view.wrote() || matches!(original.kind, Kind::Iq(_))) => {
+            // What only passed has gone already; an answer of ours waits for all that it has read.
+            Some(ticket) if ticket > durable && (self.core.view.wrote() || self.answered.contains(&session)) => {
                 self.unproven.push_back((ticket, session, original));
             }
             Some(_) => {}
@@ -252,7 +257,9 @@ impl Engine {
     /// The connection is no more.
     pub(super) fn end_conn(&mut self, conn: ConnId) {
         let Some(mut c) = self.conns.remove(conn.0) else { return };
-        self.budget.settle(&mut c.charge, 0);
+        if !armed(Fault::ChargeKept) {
+            self.budget.settle(&mut c.charge, 0);
+        }
         if let Some(at) = c.deadline_ms {
             self.timers.remove(&(at, conn));
         }

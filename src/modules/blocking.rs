@@ -4,6 +4,7 @@ use super::{IqRoute, Module, Scope, SessionEvent, TableInfo, Xep};
 use crate::core::flight::{Filters, Flow, InFlight};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::setting::section;
 use crate::stanza::{Condition, IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
@@ -93,7 +94,7 @@ impl Module for Blocking {
 
     fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
         let (Some(from), Some(to)) = (&flight.stanza.from, &flight.stanza.to) else { return Ok(Flow::Pass) };
-        if from.same_bare(to) {
+        if from.same_bare(to) || armed(Fault::BlockIgnored) {
             return Ok(Flow::Pass);
         }
         let list = listed(core, to)?;

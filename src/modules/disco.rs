@@ -87,8 +87,8 @@ impl ServiceDiscovery {
                     b.open(ns::DISCO_ITEMS, "item").attr("jid", session.jid.as_str()).close();
                 }
             }
-            if let Some(who) = request.stanza.from.as_ref().filter(|_| core.disco.account.features.contains(ns::PUBSUB))
-            {
+            let has_nodes = core.disco.account.features.contains(&ns::PUBSUB);
+            if let Some(who) = request.stanza.from.as_ref().filter(|_| has_nodes) {
                 let mut service = core.pubsub(request.owner);
                 for (name, node) in service.nodes()? {
                     if service.reads(&name, &node, who)? {

@@ -59,10 +59,7 @@ pub enum SessionEvent {
     /// It can take messages for the bare address, and could not before.
     Reachable,
     /// It has broadcast available presence, the first or a later one.
-    Available {
-        /// It was not available before.
-        initial: bool,
-    },
+    Available,
     /// It was available, and has said that it is not any more.
     Unavailable,
     /// It has ended; the key is still valid.
@@ -351,12 +348,15 @@ modules! {
     "blocking" => blocking::Blocking,
     "carbons" => carbons::Carbons,
     "offline" => offline::Offline,
+    "bookmarks" => bookmarks::Bookmarks,
+    "avatars" => avatars::Avatars,
     "pep" => pep::Pep,
     "disco" => disco::ServiceDiscovery,
     "caps" => caps::Caps,
     "ping" => ping::Ping,
     "version" => version::Version,
     "time" => time::Time,
+    "last" => last::Last,
     "private" => private::Private,
     "vcard" => vcard::VCard,
 }

@@ -4,6 +4,7 @@ use super::{Module, SessionEvent, TableInfo, Undelivered, Xep};
 use crate::core::Core;
 use crate::core::flight::{Filters, InFlight};
 use crate::core::session::SessionId;
+use crate::fault::{Fault, armed};
 use crate::setting::section;
 use crate::stanza::{Condition, Kind, MessageType, Stanza, StanzaError, delay};
 use crate::storage::Table;
@@ -96,7 +97,9 @@ impl Module for Offline {
                 let flight = InFlight { is_copy: true, filters: Filters::In, ..InFlight::passing(stanza) };
                 core.send(flight.to_session(id));
             }
-            core.view.delete::<Spool>(account.bare_str(), &sub);
+            if !armed(Fault::SpoolKept) {
+                core.view.delete::<Spool>(account.bare_str(), &sub);
+            }
         }
         Ok(())
     }

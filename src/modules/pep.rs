@@ -82,7 +82,7 @@ impl Module for Pep {
     }
 
     fn disco(&self, _: &Settings, disco: &mut Disco) {
-        disco.account.identities.insert(Identity { category: "pubsub", kind: "pep", name: String::new() });
+        disco.account.identities.push(Identity { category: "pubsub", kind: "pep", name: String::new() });
     }
 
     fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
@@ -103,7 +103,7 @@ impl Module for Pep {
 
     fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
         match event {
-            SessionEvent::Available { .. } => {
+            SessionEvent::Available => {
                 if core.caps_presence(id) {
                     core.pubsub_catch_up(id)?;
                 }

@@ -7,21 +7,19 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use memchr::memmem;
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType, date_time_ymd};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use super::idna;
 use super::x509::CertInfo;
-use crate::clock;
+use super::{idna, self_signed};
 
 /// A file that cannot be used, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +34,6 @@ pub struct CertError {
 
 /// Bytes of one file; a chain of ten RSA certificates with their texts has some 60 kB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Validity of a self-signed certificate. Clients pin it, so its end is an outage; nothing is gained by an early one.
-const SELF_SIGNED_YEARS: i32 = 10;
-
-/// 2026-01-01, in milliseconds since 1970: a machine whose clock says less has not been told the time yet.
-const CLOCK_UNSET_BEFORE_MS: i64 = 1_767_225_600_000;
 
 /// A certificate in the folder that may serve a host.
 pub(super) struct Candidate {
@@ -222,48 +214,18 @@ pub(super) fn create_self_signed(folder: &Path, host: &str, name: &str, wall_ms:
     let cert_path = folder.join(format!("{name}.crt"));
     let key_path = folder.join(format!("{name}.key"));
     let advice = "put a certificate for the host there yourself, or remove the key to have one made";
-    let failed = |e: rcgen::Error| error(&key_path, &format!("cannot make a certificate with this key ({e})"), advice);
-    let key = if key_path.exists() {
-        let pem = Zeroizing::new(String::from_utf8_lossy(&read(&key_path)?).into_owned());
-        KeyPair::from_pem(&pem).map_err(failed)?
-    } else {
-        let key = KeyPair::generate().map_err(failed)?;
-        write_new(&key_path, Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
-        key
+    let failed = |reason: &dyn fmt::Display| {
+        error(&key_path, &format!("cannot make a certificate with this key ({reason})"), advice)
     };
-    let cert = self_signed_params(host, name, wall_ms).and_then(|p| p.self_signed(&key)).map_err(failed)?;
-    write_new(&cert_path, cert.pem().as_bytes(), 0o644)?;
+    if !key_path.exists() {
+        let key = self_signed::generate_key().map_err(|e| failed(&e))?;
+        write_new(&key_path, self_signed::pem("PRIVATE KEY", &key).as_bytes(), 0o600)?;
+    }
+    let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?).map_err(|e| failed(&e))?;
+    let cert = any_supported_type(&key).and_then(|key| self_signed::certificate(&*key, host, name, wall_ms));
+    let cert = self_signed::pem("CERTIFICATE", &cert.map_err(|e| failed(&e))?);
+    write_new(&cert_path, cert.as_bytes(), 0o644)?;
     Ok(cert_path)
-}
-
-fn self_signed_params(host: &str, name: &str, wall_ms: i64) -> Result<CertificateParams, rcgen::Error> {
-    // DNS-ID or iPAddress for TLS, xmppAddr for XMPP (RFC 6120 section 13.7.1.2.1); rcgen cannot write an SRVName.
-    let server = match name.parse::<IpAddr>() {
-        Ok(address) => SanType::IpAddress(address),
-        Err(_) => SanType::DnsName(name.try_into()?),
-    };
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![server, SanType::OtherName((vec![1, 3, 6, 1, 5, 5, 7, 8, 5], host.into()))];
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    // RFC 5280 appendix A.1, ub-common-name.
-    let common_name = if name.len() <= 64 { name } else { "couplet" };
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // From a day ago, for clients whose clock is behind ours; years of four digits, as X.509 has them.
-    let (year, month, day) = date(wall_ms.max(CLOCK_UNSET_BEFORE_MS) - 86_400_000).unwrap_or((2026, 1, 1));
-    params.not_before = date_time_ymd(year, month, day);
-    params.not_after = date_time_ymd(year + SELF_SIGNED_YEARS, month, day.min(28));
-    Ok(params)
-}
-
-fn date(wall_ms: i64) -> Option<(i32, u8, u8)> {
-    let text = clock::datetime(wall_ms);
-    let mut parts = text.split('T').next()?.split('-');
-    let year: i32 = parts.next()?.parse().ok()?;
-    let month = parts.next()?.parse().ok()?;
-    let day = parts.next()?.parse().ok()?;
-    (year <= 9999 - SELF_SIGNED_YEARS).then_some((year, month, day))
 }
 
 /// Makes the folder if there is none, open to nobody else.

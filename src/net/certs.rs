@@ -5,7 +5,6 @@
 //! file with the host's name, then one that names it without a wildcard, then the one that lasts longest. One in a file
 //! with the host's name is taken even if it does not name the host. A host that has none gets a self-signed one.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -185,7 +184,8 @@ impl ResolvesServerCert for Resolver {
 struct Table {
     /// As configured, in that order.
     hosts: Vec<(String, Arc<Loaded>)>,
-    by_name: BTreeMap<String, Arc<Loaded>>,
+    /// By A-label.
+    by_name: Vec<(String, Arc<Loaded>)>,
     watched: Vec<Watched>,
 }
 
@@ -206,7 +206,7 @@ impl Table {
             if choose(&scan.candidates, &name)?.is_some() {
                 continue;
             }
-            if old.is_some_and(|old| old.by_name.contains_key(&name)) {
+            if old.is_some_and(|old| old.of_host(&name).is_some()) {
                 let advice = "put it back; the one that was read before stays in use until the server stops";
                 return Err(cert_folder::error(folder, &format!("the certificate of {host} is gone"), advice));
             }
@@ -218,7 +218,7 @@ impl Table {
             scan = cert_folder::scan(folder)?;
         }
         let mut loader = Loader::new(&scan);
-        let mut table = Table { hosts: Vec::new(), by_name: BTreeMap::new(), watched: Vec::new() };
+        let mut table = Table { hosts: Vec::new(), by_name: Vec::new(), watched: Vec::new() };
         for host in hosts {
             let name = a_label(folder, host)?;
             let Some(loaded) = loader.load(host, &name, &mut notices)? else {
@@ -233,18 +233,22 @@ impl Table {
                 }
             }
             table.hosts.push((host.clone(), loaded.clone()));
-            table.by_name.insert(name, loaded);
+            table.by_name.push((name, loaded));
         }
         loader.skipped(&mut notices);
         table.watched = scan.watched;
         Ok((table, notices))
     }
 
+    fn of_host(&self, name: &str) -> Option<&Arc<Loaded>> {
+        self.by_name.iter().find(|(host, _)| host == name).map(|(_, loaded)| loaded)
+    }
+
     /// The certificate for a server name: the host's of that name, else any that covers it, else the first host's.
     fn choose(&self, name: Option<&str>) -> Option<&Arc<Loaded>> {
         let named = name.and_then(|name| {
             let covering = || self.hosts.iter().map(|(_, loaded)| loaded).find(|loaded| loaded.info.covers(name));
-            self.by_name.get(name).or_else(covering)
+            self.of_host(name).or_else(covering)
         });
         named.or_else(|| self.hosts.first().map(|(_, loaded)| loaded))
     }
@@ -254,12 +258,12 @@ impl Table {
 struct Loader<'a> {
     scan: &'a Scan,
     provider: CryptoProvider,
-    loaded: BTreeMap<&'a Path, Arc<Loaded>>,
+    loaded: Vec<(&'a Path, Arc<Loaded>)>,
 }
 
 impl<'a> Loader<'a> {
     fn new(scan: &'a Scan) -> Self {
-        Self { scan, provider: rustls::crypto::ring::default_provider(), loaded: BTreeMap::new() }
+        Self { scan, provider: rustls::crypto::ring::default_provider(), loaded: Vec::new() }
     }
 
     fn load(&mut self, host: &str, name: &str, notices: &mut Vec<Notice>) -> Result<Option<Arc<Loaded>>, CertError> {
@@ -268,7 +272,7 @@ impl<'a> Loader<'a> {
         if !info.covers(name) {
             notices.push(Notice::NotNamed { host: host.to_owned(), path: path() });
         }
-        if let Some(loaded) = self.loaded.get(candidate.cert.as_path()) {
+        if let Some((_, loaded)) = self.loaded.iter().find(|(path, _)| *path == candidate.cert) {
             return Ok(Some(loaded.clone()));
         }
         let key = cert_folder::certified_key(candidate, &self.provider)?;
@@ -283,7 +287,7 @@ impl<'a> Loader<'a> {
         }
         let end_point = key.end_entity_cert().ok().and_then(|der| x509::server_end_point(der)).map(Arc::from);
         let loaded = Arc::new(Loaded { key: Arc::new(key), end_point, info: info.clone() });
-        self.loaded.insert(&candidate.cert, loaded.clone());
+        self.loaded.push((&candidate.cert, loaded.clone()));
         Ok(Some(loaded))
     }
 

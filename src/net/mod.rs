@@ -13,6 +13,7 @@ pub mod conn;
 pub mod idna;
 pub mod listen;
 pub mod log;
+mod self_signed;
 mod serve;
 pub mod shell;
 pub mod signals;

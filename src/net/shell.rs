@@ -16,7 +16,7 @@
 
 mod sockets;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::{self, Future};
 use std::mem;
 use std::pin::Pin;
@@ -129,7 +129,7 @@ pub struct Shell {
     /// When to give up on which connection that is being closed.
     closing_end: BTreeSet<(u64, ConnId)>,
     /// Administrators that wait for a reply.
-    asked: BTreeMap<u32, Option<Sender<Reply>>>,
+    asked: Vec<(u32, Option<Sender<Reply>>)>,
     last_asked: u32,
     certificates_check_ms: u64,
     /// What was last said about certificates that cannot be used.
@@ -187,7 +187,7 @@ impl Shell {
             dirty: Vec::new(),
             handshakes_end: BTreeSet::new(),
             closing_end: BTreeSet::new(),
-            asked: BTreeMap::new(),
+            asked: Vec::new(),
             last_asked: 0,
             certificates_check_ms,
             certificates_error: String::new(),
@@ -343,12 +343,13 @@ impl Shell {
 
     fn ask(&mut self, command: Command, reply: Option<Sender<Reply>>, now: Now) {
         self.last_asked = self.last_asked.wrapping_add(1);
-        self.asked.insert(self.last_asked, reply);
+        self.asked.push((self.last_asked, reply));
         self.engine.handle(now, Input::Admin { id: self.last_asked, command });
     }
 
     fn answer(&mut self, id: u32, reply: Reply) {
-        match self.asked.remove(&id) {
+        let at = self.asked.iter().position(|(asked, _)| *asked == id);
+        match at.map(|at| self.asked.swap_remove(at).1) {
             Some(Some(waiting)) => {
                 let _ = waiting.try_send(reply);
             }

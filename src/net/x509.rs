@@ -27,9 +27,9 @@ pub struct CertInfo {
 /// Names read of one certificate; more are left out.
 const NAMES_MAX: usize = 1_000;
 
-const OID_SAN: &[u8] = &[0x55, 0x1d, 0x11];
-const OID_XMPP_ADDR: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 5];
-const OID_SRV_NAME: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 7];
+pub(super) const OID_SAN: &[u8] = &[0x55, 0x1d, 0x11];
+pub(super) const OID_XMPP_ADDR: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 5];
+pub(super) const OID_SRV_NAME: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 7];
 /// 1.2.840.113549.1.1, the RSA signatures of PKCS #1 (RFC 8017).
 const OID_PKCS1: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1];
 /// 1.2.840.10045.4, the ECDSA signatures (RFC 5758).
@@ -39,9 +39,10 @@ const OID_SHA2: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
 /// 1.3.14.3.2.26, SHA-1.
 const OID_SHA1: &[u8] = &[0x2b, 0x0e, 3, 2, 0x1a];
 
-const SEQUENCE: u8 = 0x30;
-const OID: u8 = 0x06;
-const OCTETS: u8 = 0x04;
+pub(super) const BOOLEAN: u8 = 0x01;
+pub(super) const OCTETS: u8 = 0x04;
+pub(super) const OID: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
 
 impl CertInfo {
     /// Reads a certificate in DER. None when it is not one.
@@ -64,7 +65,7 @@ impl CertInfo {
             while let Some((tag, extension)) = extensions.next() {
                 let mut extension = Der(extension);
                 if tag == SEQUENCE && extension.expect(OID)? == OID_SAN {
-                    extension.optional(0x01); // critical
+                    extension.optional(BOOLEAN); // critical
                     names = alternative_names(Der(extension.expect(OCTETS)?).expect(SEQUENCE)?);
                 }
             }

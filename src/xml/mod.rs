@@ -3,6 +3,7 @@
 mod element;
 mod markup;
 pub mod ns;
+mod plain;
 mod read;
 mod scan;
 mod write;

@@ -13,6 +13,7 @@ use xml::reader::{EventReader, ParserConfig, XmlEvent};
 
 use super::element::{Builder, Element};
 use super::ns;
+use super::plain::{self, Bounds};
 use super::scan::{FrameKind, ScanError, ScanLimits, Scanner};
 use super::write::escape_attribute;
 use crate::limits::Limits;
@@ -113,14 +114,6 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// Bounds of one element in the arena. Depth is the scanner's business.
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    nodes_max: usize,
-    /// Prefixes are spelled out in the arena, so that an element may become larger than its frame.
-    text_bytes_max: usize,
-}
-
 impl Reader {
     /// A reader with an empty cache.
     pub fn new(limits: &Limits) -> Self {
@@ -168,7 +161,12 @@ impl Reader {
         let content_ns = declared.content_ns.clone();
         let template = match self.cache.iter().find(|(cached, _)| **cached == declared) {
             Some((cached, _)) => Template(cached.clone()),
-            None => Template(Rc::new(declared)),
+            None => {
+                // Into the cache at once, so that the next stream that declares the same shares it.
+                let template = Template(Rc::new(declared));
+                self.parser_for(&template)?;
+                template
+            }
         };
         let (ns, name) = checked_name(name)?;
         let mut header =
@@ -194,7 +192,23 @@ impl Reader {
     /// # Errors
     /// When it is not well-formed or becomes too large.
     pub fn element(&mut self, template: &Template, frame: &[u8]) -> Result<Element, ReadError> {
-        let content_ns = Some(template.content_ns()).filter(|ns| matches!(*ns, ns::CLIENT | ns::SERVER));
+        match self.plain_element(template, frame) {
+            Some(element) => Ok(element),
+            None => self.parsed_element(template, frame),
+        }
+    }
+
+    /// What [`Reader::element`] tries first: `None` when the frame is not plain, or not well-formed.
+    pub fn plain_element(&self, template: &Template, frame: &[u8]) -> Option<Element> {
+        plain::read(frame, template.content_ns(), mapped_ns(template), &self.bounds)
+    }
+
+    /// What [`Reader::element`] does with all other frames.
+    ///
+    /// # Errors
+    /// As [`Reader::element`].
+    pub fn parsed_element(&mut self, template: &Template, frame: &[u8]) -> Result<Element, ReadError> {
+        let content_ns = mapped_ns(template);
         let bounds = self.bounds;
         let mut parser: Parser<'_> = self.parser_for(template)?.clone();
         *parser.source_mut() = Source::Borrowed(frame);
@@ -217,6 +231,11 @@ impl Reader {
     }
 }
 
+/// The content namespace, when it is one whose elements become [`ns::CLIENT`].
+fn mapped_ns(template: &Template) -> Option<&str> {
+    Some(template.content_ns()).filter(|ns| matches!(*ns, ns::CLIENT | ns::SERVER))
+}
+
 /// Reads one element that stands alone: configuration, stored data, tests. White space may surround it.
 ///
 /// What is read here was bounded when it came in, and may have been wrapped since: only depth has a bound of its own.
@@ -237,9 +256,13 @@ pub fn parse(text: &str) -> Result<Element, ReadError> {
         Some(frame) if frame.kind == FrameKind::Element && frame.len == bytes.len() => {}
         _ => return Err(ReadError::NotWellFormed),
     }
+    let bounds = Bounds { nodes_max: usize::MAX, text_bytes_max: 1 << 30 };
+    if let Some(element) = plain::read(bytes, "", None, &bounds) {
+        return Ok(element);
+    }
     let mut parser = new_parser(Source::Borrowed(bytes));
     let first = next_in_document(&mut parser)?;
-    build(&mut parser, first, None, Bounds { nodes_max: usize::MAX, text_bytes_max: 1 << 30 })
+    build(&mut parser, first, None, bounds)
 }
 
 type Parser<'a> = EventReader<Source<'a>>;
@@ -559,18 +582,17 @@ mod tests {
         let mut reader = Reader::new(&Limits { templates_max: 2, ..Limits::default() });
         let cached = |reader: &Reader| reader.cache.iter().map(|(d, _)| d.content_ns.clone()).collect::<Vec<_>>();
         let first = reader.stream_header(CLIENT_HEADER.as_bytes()).unwrap().template;
-        reader.element(&first, b"<a/>").unwrap();
         let second = reader.stream_header(CLIENT_HEADER.as_bytes()).unwrap().template;
         assert!(Rc::ptr_eq(&first.0, &second.0));
         for (used, left) in
             [("u:1", ["u:1", ns::CLIENT]), (ns::CLIENT, [ns::CLIENT, "u:1"]), ("u:2", ["u:2", ns::CLIENT])]
         {
             let used = if used == ns::CLIENT { first.clone() } else { template(used) };
-            assert_eq!(reader.element(&used, b"<a/>").unwrap().root().ns(), used.content_ns());
+            assert_eq!(reader.parsed_element(&used, b"<a/>").unwrap().root().ns(), used.content_ns());
             assert_eq!(cached(&reader), left);
         }
         // One that was forgotten is made again.
-        assert_eq!(reader.element(&template("u:1"), b"<a/>").unwrap().root().ns(), "u:1");
+        assert_eq!(reader.parsed_element(&template("u:1"), b"<a/>").unwrap().root().ns(), "u:1");
         reader.set_limits(&Limits { templates_max: 1, ..Limits::default() });
         assert_eq!(cached(&reader), ["u:1"]);
     }

@@ -108,8 +108,10 @@ class Couplet(Server):
         self.binary = str(Path(binary).resolve())
 
     def environment(self):
+        # What the caller's shell configures is for another server.
+        ours = {key: value for key, value in os.environ.items() if not key.startswith("COUPLET_")}
         return dict(
-            os.environ,
+            ours,
             COUPLET_C2S__LISTEN=f"127.0.0.1:{self.starttls_port}",
             COUPLET_C2S__DIRECT_TLS_LISTEN=f"127.0.0.1:{self.tls_port}",
             COUPLET_STORAGE__PATH=str(self.folder / "data"),

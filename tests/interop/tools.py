@@ -1,6 +1,6 @@
 """The programs of others that the checks need, installed below a work folder where the machine lacks them.
 
-With root rights missing Debian packages are installed; else `Missing` says what to install. COUPLET_INSTALL=0 keeps
+With root rights missing Debian packages are installed; else `Missing` says what to install. AUTO_INSTALL=0 keeps
 apt-get out of it.
 """
 
@@ -36,7 +36,7 @@ def run(command, **how):
 def debian(*packages):
     """Installs Debian packages, if this user may."""
     advice = f"apt-get install {' '.join(packages)}"
-    if shutil.which("apt-get") is None or os.geteuid() != 0 or os.environ.get("COUPLET_INSTALL") == "0":
+    if shutil.which("apt-get") is None or os.geteuid() != 0 or os.environ.get("AUTO_INSTALL") == "0":
         raise Missing(f"not installed; try `{advice}`")
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     subprocess.run(["apt-get", "update", "-q"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

@@ -60,14 +60,13 @@ impl World {
             client,
             account,
             jid: jid.to_string(),
-            began: self.step,
             alive: true,
             priority: None,
-            returned: false,
+            heard: false,
+            unsure: false,
             roster: None,
             seen: BTreeMap::new(),
             blocked: BTreeMap::new(),
-            hidden: Vec::new(),
             directed: Vec::new(),
             messages: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -168,8 +167,11 @@ impl World {
             }
         }
         let s = &mut self.model.sessions[session];
+        // What nobody could take is kept and copied at once (XEP-0280 section 7).
+        let kept = |before| matches!((before, way), ("received copy", "spool") | ("spool", "received copy"));
         if let Some(before) = s.messages.insert(number, way)
             && !again
+            && !kept(before)
         {
             return broken(Invariant::NotTwice, format!("{own} got x{number} as {before} and as {way}"));
         }
@@ -188,16 +190,19 @@ impl World {
         if let Some((number, sent)) = stanza.attr("id").and_then(|id| self.model.by_id(id)) {
             let sender = &self.model.sessions[sent.session];
             let right = match sent.what {
-                What::Subscription(_) => &sender.account,
+                What::Subscription => &sender.account,
                 _ => &sender.jid,
             };
             if right != from {
                 return broken(Invariant::TrueSender, format!("{own} got x{number} from {from}, and {right} sent it"));
             }
             if kind.is_empty() {
-                let sender = sent.session;
+                let (sender, directed) = (sent.session, matches!(sent.what, What::Directed));
                 self.count("presences that arrived");
-                self.model.sessions[session].seen.insert(from.to_string(), sender);
+                let s = &mut self.model.sessions[session];
+                s.heard |= from == own;
+                s.unsure |= directed && !s.heard;
+                s.seen.insert(from.to_string(), sender);
                 return Ok(());
             }
         }
@@ -257,7 +262,6 @@ impl World {
         for jid in jids {
             if on {
                 s.blocked.insert(jid.clone(), left);
-                s.hidden.push(bare(jid).to_string());
                 s.seen.retain(|seen, _| seen != jid && bare(seen) != jid);
             } else {
                 s.blocked.remove(jid);

@@ -154,10 +154,13 @@ impl World {
                     "unsubscribed",
                 ]);
                 if kind == "subscribed" {
-                    self.model.granted.insert((account, to.clone()), self.step);
+                    self.model.granted.entry((account, to.clone())).or_insert(self.step);
                 }
                 let attributes = format!(" type='{kind}'");
-                self.send(session, What::Subscription(kind), Some(to), "presence", &attributes, "", vec![]);
+                self.send(session, What::Subscription, Some(to), "presence", &attributes, "", vec![]);
+                if kind == "subscribed" && self.rng.percent(40) {
+                    self.send_presence(session, true);
+                }
             }
             Act::RosterSet | Act::RosterRemove => {
                 let contact = bare(&self.somebody()).to_string();
@@ -230,7 +233,7 @@ impl World {
             Act::Forge => {
                 let (from, to) = (self.somebody(), self.somebody());
                 let attributes = format!(" from='{from}' type='chat'");
-                let what = What::Message { to_bare: true };
+                let what = What::Message;
                 self.send(session, what, Some(to), "message", &attributes, "<body>hm</body>", vec![]);
             }
             Act::Close => self.close_stream(client),
@@ -240,7 +243,7 @@ impl World {
     /// What every client does first.
     pub fn greet(&mut self, session: usize) {
         self.ask_blocklist(session);
-        if self.rng.percent(85) {
+        if self.rng.percent(75) {
             self.ask_roster(session);
         }
         if self.rng.percent(50) {
@@ -267,14 +270,14 @@ impl World {
             _ => self.somebody(),
         };
         let kind = self.rng.pick(&["chat", "chat", "chat", "chat", "normal", "headline"]);
-        let words = if self.rng.percent(5) { 400 } else { 1 + self.rng.below(6) };
+        let words = if self.rng.percent(self.plan.long_percent) { 700 } else { 1 + self.rng.below(6) };
         let body = format!("<body>{}</body>", "ha &amp; ".repeat(words));
         let from = match self.rng.below(10) {
             0 => format!(" from='{}'", self.model.sessions[session].jid),
             1 => format!(" from='{}'", self.model.sessions[session].account),
             _ => String::new(),
         };
-        let what = What::Message { to_bare: bare(&to) == to };
+        let what = What::Message;
         self.send(session, what, Some(to), "message", &format!("{from} type='{kind}'"), &body, vec![]);
     }
 
@@ -284,13 +287,13 @@ impl World {
         if available {
             s.priority = Some(priority);
         } else {
-            s.returned |= s.priority.take().is_some();
+            s.unsure |= s.priority.take().is_some();
             s.seen.clear();
             s.directed.clear();
         }
         let body = if available { format!("<priority>{priority}</priority>") } else { String::new() };
         let kind = if available { "" } else { " type='unavailable'" };
-        self.send(session, What::Presence { available }, None, "presence", kind, &body, vec![]);
+        self.send(session, What::Presence, None, "presence", kind, &body, vec![]);
     }
 
     fn send_block(&mut self, session: usize, on: bool) {

@@ -13,6 +13,10 @@ mod rng;
 mod rules;
 mod world;
 
+#[cfg(feature = "planted-faults")]
+use couplet::fault::{Fault, arm};
+#[cfg(feature = "planted-faults")]
+use model::Invariant;
 use model::{Check, Violation};
 use std::collections::BTreeMap;
 use world::World;
@@ -68,4 +72,41 @@ fn every_rule_holds_for_every_seed() {
         }
     }
     println!("{stats:#?}");
+}
+
+/// Each fault and the rule that it breaks. Every rule is here, so that none only seems to be checked.
+#[cfg(feature = "planted-faults")]
+const FAULTS: [(Fault, Invariant); 16] = [
+    (Fault::NameForgotten, Invariant::NothingLost),
+    (Fault::QueueJumped, Invariant::OrderKept),
+    (Fault::SenderBelieved, Invariant::TrueSender),
+    (Fault::BlockIgnored, Invariant::BlockedUnseen),
+    (Fault::StoredUnfiltered, Invariant::BlockedUnseen),
+    (Fault::FailureUntold, Invariant::AnsweredOnce),
+    (Fault::SpoolKept, Invariant::NotTwice),
+    (Fault::ChargeKept, Invariant::Bounded),
+    (Fault::QueueUnbounded, Invariant::Bounded),
+    (Fault::PromiseEarly, Invariant::NothingEarly),
+    (Fault::PresenceEarly, Invariant::NothingEarly),
+    (Fault::SubscriptionHalf, Invariant::RosterAgrees),
+    (Fault::PushForgotten, Invariant::RosterAgrees),
+    (Fault::EndUntold, Invariant::PresenceAgrees),
+    (Fault::StreamForgotten, Invariant::EndsWell),
+    (Fault::EndOutlived, Invariant::NoBug),
+];
+
+#[cfg(feature = "planted-faults")]
+#[test]
+fn every_planted_fault_is_noticed() {
+    let mut unseen = Vec::new();
+    for (fault, rule) in FAULTS {
+        arm(Some(fault));
+        let caught = |seed: &u64| run(*seed, false).0.is_err_and(|violation| violation.invariant == rule);
+        match (0..SEEDS).find(caught) {
+            Some(seed) => println!("{fault:?}: seed {seed} shows that {rule:?} is broken"),
+            None => unseen.push(fault),
+        }
+    }
+    arm(None);
+    assert!(unseen.is_empty(), "no seed below {SEEDS} notices {unseen:?}");
 }

@@ -145,16 +145,11 @@ impl Registers {
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub enum What {
-    Message {
-        to_bare: bool,
-    },
+    Message,
     /// Of the types available and unavailable, without addressee.
-    Presence {
-        available: bool,
-    },
+    Presence,
     Directed,
-    /// The type.
-    Subscription(&'static str),
+    Subscription,
     RosterGet,
     BlockGet,
     PrivateGet(u8),
@@ -184,7 +179,7 @@ impl Sent {
     /// True when the server owes an answer.
     pub fn is_owed(&self) -> bool {
         match self.what {
-            What::Message { .. } | What::Presence { .. } | What::Directed | What::Subscription(_) | What::Peer => false,
+            What::Message | What::Presence | What::Directed | What::Subscription | What::Peer => false,
             What::RosterGet | What::BlockGet | What::PrivateGet(_) | What::VCardGet(_) => true,
             What::Request | What::Block { .. } => true,
         }
@@ -200,21 +195,20 @@ pub struct Session {
     pub client: usize,
     pub account: String,
     pub jid: String,
-    pub began: u64,
     /// Its client is there and its stream open.
     pub alive: bool,
     /// The last presence that it sent; none at first and after the unavailable one.
     pub priority: Option<i8>,
-    /// It has been available before and gone, so that what it has seen may be old.
-    pub returned: bool,
+    /// It has heard itself being available.
+    pub heard: bool,
+    /// What it has seen may be old: it has been available before and gone, or got presence before it was available.
+    pub unsure: bool,
     /// Result and pushes.
     pub roster: Option<BTreeMap<String, ItemView>>,
     /// Full addresses it sees as available.
     pub seen: BTreeMap<String, usize>,
     /// Blocked addresses, each with the step at which the server said so.
     pub blocked: BTreeMap<String, u64>,
-    /// Contacts whose presence it could not see for a while, because it blocked them.
-    pub hidden: Vec<String>,
     /// Addresses that got directed presence.
     pub directed: Vec<String>,
     /// Messages that arrived by whichever way.
@@ -232,7 +226,7 @@ pub struct Model {
     pub trouble: u64,
     /// Account and message that came out of the spool, and to which session.
     pub spooled: BTreeMap<(String, usize), usize>,
-    /// Who has sent `subscribed` to whom, and when last.
+    /// Who has sent `subscribed` to whom, and when first.
     pub granted: BTreeMap<(String, String), u64>,
 }
 
@@ -258,8 +252,8 @@ impl Model {
         [jid, bare(jid)].into_iter().find_map(|jid| {
             let writes = self.registers.of(account, &Key::Block(jid.to_string()));
             let blocks = |w: &&Write| w.fate == Fate::Acknowledged && w.value == "yes";
-            let lifted =
-                |b: &Write| writes.iter().any(|w| w.value.is_empty() && w.fate != Fate::Refused && !w.before(b));
+            // One that the disk refused in the end had its effect until then.
+            let lifted = |b: &Write| writes.iter().any(|w| w.value.is_empty() && !w.before(b));
             writes.iter().filter(blocks).find(|b| !lifted(b))
         })
     }

@@ -27,6 +27,8 @@ pub struct Plan {
     pub crash_permille: usize,
     /// How often clients block each other, in a thousand actions.
     pub block_weight: u32,
+    /// How often a message is long.
+    pub long_percent: usize,
     pub limits: Limits,
 }
 
@@ -37,11 +39,9 @@ impl Plan {
         let accounts: Vec<String> = NAMES[..2 + rng.below(3)].iter().map(|n| format!("{n}@{HOST}")).collect();
         let resources = accounts.iter().map(|_| resources(rng)).collect();
         let mut limits = Limits::default();
-        if rng.percent(30) {
+        if rng.percent(50) {
             limits.out_window_bytes = 600;
-        }
-        if rng.percent(25) {
-            limits.out_bytes_max = 12_000;
+            limits.out_bytes_max = rng.pick(&[8_000, 30_000, limits.out_bytes_max]);
         }
         if rng.percent(30) {
             limits.offline_messages_max = 3;
@@ -55,10 +55,11 @@ impl Plan {
             tick_percent: rng.pick(&[20, 60, 100]),
             disk_weight: rng.pick(&[1, 4, 20]),
             commit_fails_percent: rng.pick(&[0, 0, 5, 15]),
-            stall_permille: rng.pick(&[0, 5, 15]),
+            stall_permille: rng.pick(&[0, 10, 30]),
             drop_permille: rng.pick(&[0, 3, 10]),
             crash_permille: rng.pick(&[0, 0, 2, 5]),
             block_weight: rng.pick(&[0, 0, 4, 10]),
+            long_percent: rng.pick(&[5, 5, 30]),
             limits,
         }
     }
@@ -78,9 +79,15 @@ impl Plan {
         pairs.flat_map(|(account, resources)| resources.iter().map(|r| Client::new(account, r))).collect()
     }
 
-    /// Bytes of the longest thing that the server ever says at once in this world.
+    /// Bytes of the longest thing that the server ever says at once in this world, and more than a client ever does.
     pub fn stanza_bytes_max(&self) -> usize {
-        16_000
+        8_000
+    }
+
+    /// What the server may hold for one client: its queue, what the socket has not taken and the stanza that was the
+    /// last to go there, and one that is coming in, in a buffer that grows by doubling.
+    pub fn held_max_bytes(&self) -> usize {
+        (self.limits.out_bytes_max + self.limits.out_window_bytes) as usize + 3 * self.stanza_bytes_max()
     }
 }
 

@@ -152,8 +152,8 @@ impl World {
         }
         match next {
             Move::Act(client) => self.act(client)?,
-            Move::ToServer(conn) => self.to_server(conn)?,
-            Move::ToClient(conn) => self.to_client(conn, None)?,
+            Move::ToServer(conn) => self.carry_in(conn)?,
+            Move::ToClient(conn) => self.carry_out(conn, None)?,
             Move::Handshake(conn) => self.handshake(conn)?,
             Move::End(conn) => self.end_link(conn),
             Move::Gone(conn) => {
@@ -299,6 +299,10 @@ impl World {
         if !self.engine.budget_is_sound() {
             return broken(Invariant::Bounded, "the sum of all charges is not what the budget says");
         }
+        let (held, most) = (self.engine.held_most_bytes(), self.plan.held_max_bytes());
+        if held > most {
+            return broken(Invariant::Bounded, format!("{held} bytes are held for one client"));
+        }
         Ok(())
     }
 
@@ -387,7 +391,7 @@ impl World {
         self.input(Input::TlsReady { conn, facts })
     }
 
-    fn to_server(&mut self, conn: ConnId) -> Check {
+    fn carry_in(&mut self, conn: ConnId) -> Check {
         let Some(link) = self.links.get_mut(&conn) else { return Ok(()) };
         let len = link.to_server.len();
         let n = match self.rng.below(10) {
@@ -401,7 +405,7 @@ impl World {
     }
 
     /// The client reads some of what waits for it, or that much.
-    fn to_client(&mut self, conn: ConnId, bytes: Option<usize>) -> Check {
+    fn carry_out(&mut self, conn: ConnId, bytes: Option<usize>) -> Check {
         let Some(link) = self.links.get_mut(&conn) else { return Ok(()) };
         let some = if self.rng.percent(70) { link.waiting } else { 1 + self.rng.below(link.waiting) };
         let frames = link.take(bytes.unwrap_or(some));
@@ -457,7 +461,7 @@ impl World {
                 link.closed = true;
                 link.to_server.clear();
                 if link.client.is_some() {
-                    self.to_client(conn, Some(bytes))?;
+                    self.carry_out(conn, Some(bytes))?;
                 }
             }
             self.end_link(conn);
@@ -504,7 +508,7 @@ impl World {
         // What was written before the end still arrives.
         while let Some(conn) = self.links.keys().next().copied() {
             let waiting = self.links.get(&conn).map_or(0, |l| l.waiting);
-            self.to_client(conn, Some(waiting))?;
+            self.carry_out(conn, Some(waiting))?;
             self.end_link(conn);
         }
         self.hashing.clear();
@@ -529,8 +533,11 @@ impl World {
 
     /// What the server says of itself.
     pub fn status(&mut self) -> Check<String> {
-        self.input(Input::Admin { id: 1, command: Command::Status })?;
         self.tick()?;
+        self.engine.handle(self.now, Input::Admin { id: 1, command: Command::Status });
+        while let Some(output) = self.engine.poll_output() {
+            self.output(output)?;
+        }
         match self.replies.pop() {
             Some(reply) => Ok(reply.text),
             None => broken(Invariant::NoBug, "no answer to an operator"),

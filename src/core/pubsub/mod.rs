@@ -134,6 +134,16 @@ impl Service<'_> {
         Ok(())
     }
 
+    /// Tells whoever wants it of an item that is not kept here, as the account's own.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn announce(&mut self, name: &str, config: &Config, id: &str, payload: &Element) -> Result<(), StoreError> {
+        let publisher = self.owner.bare_str().to_string();
+        let item = Item { id: id.to_string(), publisher, payload: String::new() };
+        self.notify(name, config, &Event::Published(&item, Some(payload)))
+    }
+
     /// Stores an item, in the place of one of the same id, and lets the oldest go when there are too many.
     fn keep(&mut self, name: &str, node: &Node, item: &Item) -> Result<(), StanzaError> {
         let owner = self.owner.bare_str().to_string();

@@ -1,0 +1,63 @@
+//! Planted faults, for tests alone: each breaks one rule of the server, so that the simulation can show that it would
+//! be seen. Without the feature `planted-faults`, which no tier contains, [`armed`] is a constant and nothing is built.
+
+/// A line of the server that can be made wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A change of a subscription loses the contact's name.
+    NameForgotten,
+    /// Messages jump the queue of their connection.
+    QueueJumped,
+    /// A client is believed when it says who it is.
+    SenderBelieved,
+    /// Messages and questions from blocked addresses pass.
+    BlockIgnored,
+    /// What was stored is delivered whoever is blocked by now.
+    StoredUnfiltered,
+    /// Whoever waits for a write that fails is not told.
+    FailureUntold,
+    /// What was delivered from the spool stays there.
+    SpoolKept,
+    /// A connection goes and what it was charged stays.
+    ChargeKept,
+    /// A peer that does not read may let any number of bytes wait.
+    QueueUnbounded,
+    /// What shows a write does not wait for it.
+    PromiseEarly,
+    /// Presence does not wait for the subscription that lets it be seen.
+    PresenceEarly,
+    /// Only one side of a subscription hears of its end.
+    SubscriptionHalf,
+    /// A roster changes and its owner's clients are not told.
+    PushForgotten,
+    /// A session ends and nobody is told.
+    EndUntold,
+    /// The first connection is forgotten at shutdown.
+    StreamForgotten,
+    /// Stanzas follow the end of a stream.
+    EndOutlived,
+}
+
+#[cfg(feature = "planted-faults")]
+thread_local! {
+    static ARMED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Arms a fault in this thread, or none.
+#[cfg(feature = "planted-faults")]
+pub fn arm(fault: Option<Fault>) {
+    ARMED.set(fault);
+}
+
+/// True when this line is to be wrong.
+#[cfg(feature = "planted-faults")]
+pub fn armed(fault: Fault) -> bool {
+    ARMED.get() == Some(fault)
+}
+
+/// Nothing is wrong in a server that is built to serve.
+#[cfg(not(feature = "planted-faults"))]
+#[inline(always)]
+pub const fn armed(_: Fault) -> bool {
+    false
+}

@@ -1,0 +1,271 @@
+//! The quick reader for what clients send nearly always: no prefixes but `xml:`, no CDATA, no character references, no
+//! names beyond ASCII. It reads a frame into the arena in one pass, and gives up at the first thing that is not plain;
+//! the parser then reads the frame from its start and decides. What it accepts, the parser accepts too and reads in
+//! the same way: `tests/properties.rs` compares the two.
+
+use memchr::{memchr, memchr2, memmem};
+
+use super::element::{Builder, Element};
+use super::markup::is_space;
+use super::ns;
+
+/// Bounds of one element in the arena. Depth is the scanner's business.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub nodes_max: usize,
+    /// Prefixes are spelled out in the arena, so that an element may become larger than its frame.
+    pub text_bytes_max: usize,
+}
+
+/// Reads a frame that is one element. `default_ns` holds where it stands; elements of `content_ns` become
+/// [`ns::CLIENT`].
+pub(super) fn read(frame: &[u8], default_ns: &str, content_ns: Option<&str>, bounds: &Bounds) -> Option<Element> {
+    if !is_plain(frame) {
+        return None;
+    }
+    let text = std::str::from_utf8(frame).ok()?;
+    let mut reader = Reader { text, at: 0, default_ns, content_ns, open: Vec::new(), attributes: Vec::new() };
+    let mut builder = reader.start_tag(None)?;
+    while !reader.open.is_empty() {
+        builder = reader.content(builder)?;
+        if builder.nodes_len() > bounds.nodes_max || builder.text_bytes() > bounds.text_bytes_max {
+            return None;
+        }
+    }
+    (reader.at == text.len()).then(|| builder.finish())
+}
+
+/// Leaves to the parser what XML forbids or normalises: control characters but line feed and tab, carriage returns,
+/// the two non-characters, the end of a CDATA section where there is none.
+fn is_plain(frame: &[u8]) -> bool {
+    !frame.iter().any(|&b| b < b' ' && b != b'\n' && b != b'\t')
+        && !memchr::memchr_iter(0xEF, frame).any(|at| matches!(frame.get(at + 1..at + 3), Some([0xBF, 0xBE | 0xBF])))
+        && memmem::find(frame, b"]]>").is_none()
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    default_ns: &'a str,
+    content_ns: Option<&'a str>,
+    /// Name and default namespace of each open element.
+    open: Vec<(&'a str, &'a str)>,
+    /// Of the tag at hand: is it `xml:`, name, raw value.
+    attributes: Vec<(bool, &'a str, &'a str)>,
+}
+
+impl<'a> Reader<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> Option<()> {
+        (self.peek() == Some(byte)).then(|| self.at += 1)
+    }
+
+    /// Skips white space; true when there was some.
+    fn skip_space(&mut self) -> bool {
+        let start = self.at;
+        while self.peek().is_some_and(is_space) {
+            self.at += 1;
+        }
+        self.at > start
+    }
+
+    fn name(&mut self) -> Option<&'a str> {
+        let bytes = self.text.as_bytes().get(self.at..)?;
+        let is_first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+        bytes.first().copied().filter(|b| is_first(*b))?;
+        let is_later = |b: &u8| is_first(*b) || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+        let len = bytes.iter().position(|b| !is_later(b)).unwrap_or(bytes.len());
+        let name = self.text.get(self.at..self.at + len)?;
+        self.at += len;
+        Some(name)
+    }
+
+    /// Reads a start tag, with its end when it is empty.
+    fn start_tag(&mut self, builder: Option<Builder>) -> Option<Builder> {
+        self.take(b'<')?;
+        let name = self.name()?;
+        let mut default_ns = self.open.last().map_or(self.default_ns, |open| open.1);
+        let mut declared = false;
+        self.attributes.clear();
+        let is_empty = loop {
+            let spaced = self.skip_space();
+            match self.peek()? {
+                b'>' => break false,
+                b'/' => {
+                    self.at += 1;
+                    break true;
+                }
+                _ if spaced => {}
+                _ => return None,
+            }
+            let mut key = self.name()?;
+            let is_xml = key == "xml" && self.peek() == Some(b':');
+            if is_xml {
+                self.at += 1;
+                key = self.name()?;
+            }
+            let value = self.value()?;
+            if key == "xmlns" && !is_xml {
+                if declared || value.contains(['&', '\n', '\t']) || matches!(value, ns::XML | ns::XMLNS) {
+                    return None;
+                }
+                (declared, default_ns) = (true, value);
+            } else if self.attributes.iter().any(|a| (a.0, a.1) == (is_xml, key)) {
+                return None;
+            } else {
+                self.attributes.push((is_xml, key, value));
+            }
+        };
+        self.take(b'>')?;
+        let ns = if self.content_ns == Some(default_ns) { ns::CLIENT } else { default_ns };
+        let mut builder = match builder {
+            Some(mut builder) => {
+                builder.open(ns, name);
+                builder
+            }
+            None => Builder::new(ns, name),
+        };
+        for (is_xml, key, value) in &self.attributes {
+            let ns = if *is_xml { ns::XML } else { "" };
+            match value.contains('&') {
+                false => builder.attr_ns(ns, key, value),
+                true => builder.attr_ns(ns, key, &unescaped(value)?),
+            };
+        }
+        if is_empty {
+            builder.close();
+            // The root stays open in the builder and is closed by its end.
+        } else {
+            self.open.push((name, default_ns));
+        }
+        Some(builder)
+    }
+
+    /// ` = 'value'`, raw. Line feeds and tabs would be normalised.
+    fn value(&mut self) -> Option<&'a str> {
+        self.skip_space();
+        self.take(b'=')?;
+        self.skip_space();
+        let quote = self.peek().filter(|q| matches!(q, b'\'' | b'"'))?;
+        let start = self.at + 1;
+        let len = memchr(quote, self.text.as_bytes().get(start..)?)?;
+        self.at = start + len + 1;
+        self.text.get(start..start + len).filter(|value| !value.contains(['<', '\n', '\t']))
+    }
+
+    /// Reads text, a start tag or an end tag inside an element.
+    fn content(&mut self, mut builder: Builder) -> Option<Builder> {
+        let bytes = self.text.as_bytes().get(self.at..)?;
+        match bytes {
+            [b'<', b'/', ..] => {
+                self.at += 2;
+                let name = self.name()?;
+                self.skip_space();
+                self.take(b'>')?;
+                self.open.pop().filter(|open| open.0 == name)?;
+                builder.close();
+                Some(builder)
+            }
+            [b'<', ..] => self.start_tag(Some(builder)),
+            [b'&', ..] => {
+                let (character, len) = entity(self.text.get(self.at..)?)?;
+                builder.text(character);
+                self.at += len;
+                Some(builder)
+            }
+            _ => {
+                let len = memchr2(b'<', b'&', bytes)?;
+                builder.text(self.text.get(self.at..self.at + len)?);
+                self.at += len;
+                Some(builder)
+            }
+        }
+    }
+}
+
+/// The predefined entity at the start of `text`, and its length. References to characters are the parser's.
+fn entity(text: &str) -> Option<(&'static str, usize)> {
+    [("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"), ("&apos;", "'"), ("&quot;", "\"")]
+        .into_iter()
+        .find(|(name, _)| text.starts_with(name))
+        .map(|(name, character)| (character, name.len()))
+}
+
+fn unescaped(value: &str) -> Option<String> {
+    let mut out = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = memchr(b'&', rest.as_bytes()) {
+        out.push_str(rest.get(..at)?);
+        let (character, len) = entity(rest.get(at..)?)?;
+        out.push_str(character);
+        rest = rest.get(at + len..)?;
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(frame: &str) -> Option<String> {
+        let bounds = Bounds { nodes_max: 100, text_bytes_max: 10_000 };
+        let element = super::read(frame.as_bytes(), ns::SERVER, Some(ns::SERVER), &bounds)?;
+        Some(element.root().to_xml())
+    }
+
+    #[test]
+    fn plain_frames_are_read() {
+        for (frame, written) in [
+            ("<a/>", "<a xmlns='jabber:client'/>"),
+            ("<a b = \"c&lt;\" xml:lang='de' ></a >", "<a xmlns='jabber:client' b='c&lt;' xml:lang='de'/>"),
+            (
+                "<a>x&amp;y<b xmlns='u:b'><c/></b>\n<b xmlns=''/></a>",
+                "<a xmlns='jabber:client'>x&amp;y<b xmlns='u:b'><c/></b>\n<b xmlns=''/></a>",
+            ),
+        ] {
+            assert_eq!(read(frame).as_deref(), Some(written), "{frame}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_the_parser() {
+        for frame in [
+            "",
+            "a",
+            "<a",
+            "<a>",
+            "<a></b>",
+            "<a/>x",
+            "<a/><b/>",
+            "<a:b/>",
+            "<a b:c='d'/>",
+            "<a b='c' b='d'/>",
+            "<a b='c'd='e'/>",
+            "<a b=c/>",
+            "<a b='<'/>",
+            "<a b='\n'/>",
+            "<a b='&#65;'/>",
+            "<a>&#65;</a>",
+            "<a>&nbsp;</a>",
+            "<a>\r</a>",
+            "<a>\u{1}</a>",
+            "<a>\u{FFFE}</a>",
+            "<a>]]></a>",
+            "<a><![CDATA[]]></a>",
+            "<a><!-- --></a>",
+            "<\u{E9}/>",
+            "<a xmlns:p='u'/>",
+            "<a xmlns='u' xmlns='v'/>",
+            "<a xmlns='&amp;'/>",
+            "< a/>",
+            "<a / >",
+            "<a xmlns='http://www.w3.org/2000/xmlns/'/>",
+        ] {
+            assert_eq!(read(frame), None, "{frame}");
+        }
+    }
+}
