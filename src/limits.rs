@@ -78,6 +78,8 @@ limits! {
     pubsub_item_bytes_max = 131072 Bytes "the payload of one item; an avatar must fit";
     pubsub_bytes_max = 8388608 Bytes "items of all nodes of one account";
     pubsub_answer_bytes_max = 524288 Bytes "items in one answer; older ones are left out";
+    pubsub_catch_up_bytes_max = 524288 Bytes "last items that a client gets when it comes online, a sixteenth of it of \
+        one account; it can ask for more";
     pubsub_name_bytes_max = 1024 Bytes "the name of a node, or the id of an item";
     pubsub_subscriptions_max = 500 Count "subscriptions that were asked for, and affiliations, of one node";
     caps_cache_max = 256 Count "hashes of client capabilities whose meaning is remembered (XEP-0115)";

@@ -4,6 +4,7 @@
 //! has the hash counts for every client that names it, any other for this client alone.
 
 use super::Core;
+use super::flight::InFlight;
 use super::session::SessionId;
 use crate::stanza::{IqType, Kind, Stanza};
 use crate::xml::{ElementRef, ns};
@@ -114,7 +115,8 @@ impl Core {
             b.open(ns::DISCO_INFO, "query").attr("node", &format!("{}#{}", name.node, name.ver)).close();
         });
         self.caps.clients.insert(id, Client { name, asked: Some(token.clone()), wants: Rc::from([]) });
-        self.push(&[id], &request.addressed(Some(jid.bare()), None).with_id(&token));
+        let request = request.addressed(Some(jid.bare()), Some(jid)).with_id(&token);
+        self.send(InFlight::passing(request).to_session(id));
         false
     }
 

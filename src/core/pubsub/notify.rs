@@ -10,6 +10,11 @@ use crate::storage::StoreError;
 use crate::xml::{Element, ns};
 use std::collections::BTreeSet;
 
+/// One account may take this part of what a client that comes online gets.
+const ACCOUNTS_IN_CATCH_UP: usize = 16;
+/// Bytes of a notification beside its item, roughly.
+const MESSAGE_BYTES: usize = 300;
+
 /// What has happened to a node.
 pub(super) enum Event<'e> {
     /// With its payload, already read.
@@ -128,10 +133,11 @@ impl Core {
         if !self.caps.wants_any(id) {
             return Ok(());
         }
-        self.pubsub_last_items(&jid.bare(), id)?;
+        let mut room_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize;
+        self.pubsub_last_items(&jid.bare(), id, &mut room_bytes)?;
         for (contact, item) in self.roster(jid.bare_str())? {
             if item.to && self.is_local(&contact) && self.is_seen_by(&contact, &jid)? {
-                self.pubsub_last_items(&contact, id)?;
+                self.pubsub_last_items(&contact, id, &mut room_bytes)?;
             }
         }
         Ok(())
@@ -142,24 +148,33 @@ impl Core {
     /// # Errors
     /// When storage cannot be read.
     pub fn pubsub_show(&mut self, account: &Jid, contact: &Jid) -> Result<(), StanzaError> {
+        let mut room_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize;
         for id in self.sessions.of(contact).to_vec() {
             let is_it = contact.is_bare() || self.sessions.get(id).is_some_and(|s| s.jid == *contact);
             if is_it && self.caps.wants_any(id) {
-                self.pubsub_last_items(account, id)?;
+                self.pubsub_last_items(account, id, &mut room_bytes)?;
             }
         }
         Ok(())
     }
 
-    fn pubsub_last_items(&mut self, account: &Jid, id: SessionId) -> Result<(), StanzaError> {
+    /// Sends as much as there is room for, and as one account may take of it: nobody's items fill the queue of another.
+    fn pubsub_last_items(&mut self, account: &Jid, id: SessionId, room_bytes: &mut usize) -> Result<(), StanzaError> {
+        let mut share_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize / ACCOUNTS_IN_CATCH_UP;
         let Some(to) = self.sessions.get(id).map(|s| s.jid.clone()) else { return Ok(()) };
         for (key, node) in self.view.list::<Nodes>(account.bare_str(), usize::MAX)? {
             let Ok(name) = String::from_utf8(key) else { continue };
             let sends = node.config.send_last == SendLast::OnSubAndPresence && node.config.deliver_notifications;
             if sends && node.items > 0 && self.caps.wants(id, &name) {
                 let mut service = self.pubsub(account);
-                if service.reads(&name, &node, &to)? {
-                    service.tell_last(&name, &node.config, &to)?;
+                if service.reads(&name, &node, &to)?
+                    && let Some(item) = service.items(&name, 1)?.pop()
+                {
+                    let bytes = super::bytes(&item) as usize + MESSAGE_BYTES;
+                    if bytes <= *room_bytes && bytes <= share_bytes {
+                        (*room_bytes, share_bytes) = (*room_bytes - bytes, share_bytes - bytes);
+                        service.tell(&name, &node.config, &Event::Published(&item, item.read().as_ref()), [to.clone()]);
+                    }
                 }
             }
         }

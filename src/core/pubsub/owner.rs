@@ -99,6 +99,11 @@ impl Service<'_> {
             }
         }
         let owner = self.owner.bare_str().to_string();
+        let max = self.core.settings.limits.pubsub_subscriptions_max as usize;
+        let before = self.core.view.list_from::<Subscriptions>(&owner, &sub(name, b""), max)?.len();
+        if before + changes.iter().filter(|(_, subscribe)| *subscribe).count() > max {
+            return Err(Condition::NotAcceptable.because("The node has too many subscriptions."));
+        }
         for (jid, subscribe) in changes {
             if subscribe {
                 self.subscribe(name, &jid)?;
