@@ -333,7 +333,7 @@ impl Engine {
             self.outputs.push_back(Output::Close { conn: id });
         } else if slow || (!fits && held > FAIR_BYTES) {
             // A peer that does not read, or holds more than its share when memory is short.
-            log::info!(target: LOG, "closing {id:?}: {held} bytes wait for a peer that does not read");
+            log::info!(target: LOG, "closing {}: {held} bytes wait for a peer that does not read", c.peer);
             self.end_conn(id);
             self.outputs.push_back(Output::Close { conn: id });
         }

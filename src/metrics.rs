@@ -18,7 +18,6 @@ macro_rules! counters {
 counters! {
     connections "Connections accepted.";
     logins "Successful logins.";
-    logins_failed "Failed logins.";
     messages "Messages routed.";
     presences "Presence stanzas routed.";
     iqs "IQ stanzas routed.";

@@ -187,7 +187,7 @@ fn storage(config: &Config, report: &mut Report) {
             Err(error) => report.fail("storage", &error),
         };
     }
-    match redb::open(&file, RedbOptions { cache_bytes: config.storage.cache.0 as usize }) {
+    match redb::open(&file, RedbOptions { cache_bytes: config.storage.cache.0 as usize, ..RedbOptions::default() }) {
         Ok(_) => report.ok("storage", &file.display().to_string()),
         Err(error) => report.fail("storage", &error.to_string()),
     }

@@ -20,7 +20,7 @@ pub fn offline(config: &Config, command: Command) -> Result<Reply, String> {
     let (folder, file) = (config.data_folder(), config.store_file());
     let (reader, mut writer) = if file.exists() || matches!(command, Command::UserAdd { .. }) {
         make_folder(&folder)?;
-        let options = RedbOptions { cache_bytes: config.storage.cache.0 as usize };
+        let options = RedbOptions { cache_bytes: config.storage.cache.0 as usize, ..RedbOptions::default() };
         let store = redb::open(&file, options).map_err(|e| e.to_string())?;
         give_to_owner(&folder, &file);
         store

@@ -85,8 +85,7 @@ impl Engine {
             Event::Element(element) => self.element(conn, element),
             Event::Closed { error } => {
                 if let Some(error) = error {
-                    self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
-                    log::info!(target: LOG, "{conn:?} closed with {}", error.condition());
+                    self.count_error(conn, error);
                 }
                 self.begin_end(conn);
             }
@@ -232,12 +231,20 @@ impl Engine {
         if c.ends {
             return;
         }
-        log::info!(target: LOG, "{conn:?} closed with {}", error.condition());
-        self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
         c.stream.fail(error, text, &mut *self.core.entropy);
         let output = c.stream.take_output();
         c.out.push(Item::Raw(output));
+        self.count_error(conn, error);
         self.begin_end(conn);
+    }
+
+    fn count_error(&mut self, conn: ConnId, error: StreamError) {
+        self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
+        if let Some(c) = self.conns.get(conn.0) {
+            let session = c.session.and_then(|id| self.core.sessions.get(id));
+            let who = session.map_or_else(|| "a stranger".to_string(), |s| s.jid.to_string());
+            log::info!(target: LOG, "stream of {who} from {} closed with {}", c.peer, error.condition());
+        }
     }
 
     /// Nothing more is read; the session ends now, the connection when its queue is written.

@@ -161,7 +161,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     };
     let (reader, writer) = match &options.store {
         Some(path) => {
-            let redb_options = RedbOptions { cache_bytes: options.store_cache_bytes };
+            let redb_options = RedbOptions { cache_bytes: options.store_cache_bytes, ..RedbOptions::default() };
             redb::open(path, redb_options).map_err(ServeError::Store)?
         }
         None => memory::open(),

@@ -3,12 +3,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
+use crate::clock::Now;
 use crate::net::bell::Bell;
+use crate::net::clock::Clock;
 use crate::net::shell::Report;
-use crate::storage::{self, Batch, Writer};
+use crate::storage::{self, Batch, Job, Jobs, Next, Plan, Writer};
 use crate::stream::sasl::keys::{self, HashJob};
 
 /// redb's commit needs 40 kB in a debug build; pages that are never touched cost nothing.
@@ -34,7 +37,12 @@ impl Threads {
         let (batches, waiting_batches) = mpsc::channel();
         let watch = Watch { bell: bell.clone(), name: "storage" };
         let store = Builder::new().name("couplet-store".into()).stack_size(STORE_STACK_BYTES).spawn(move || {
-            storage::run(writer, waiting_batches, |result| watch.bell.report(Report::Stored(result)));
+            let mut jobs = StoreJobs { waiting: waiting_batches, clock: Clock::start() };
+            storage::run(writer, Plan::default(), &mut jobs, |report| {
+                if let storage::Report::Stored(result) = report {
+                    watch.bell.report(Report::Stored(result));
+                }
+            });
         })?;
         let (jobs, waiting_jobs) = mpsc::channel();
         let watch = Watch { bell: bell.clone(), name: "hashing" };
@@ -53,6 +61,30 @@ impl Threads {
         drop(self.batches);
         // A panic there was logged when it happened.
         let _ = self.store.join();
+    }
+}
+
+/// The storage thread's queue and clock.
+struct StoreJobs {
+    waiting: Receiver<Batch>,
+    clock: Clock,
+}
+
+impl Jobs for StoreJobs {
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    fn next(&mut self, until_ms: Option<u64>) -> Next {
+        let Some(until_ms) = until_ms else {
+            return self.waiting.recv().map_or(Next::Ended, |batch| Next::Job(Job::Commit(batch)));
+        };
+        let wait = Duration::from_millis(until_ms.saturating_sub(self.clock.now().mono_ms));
+        match self.waiting.recv_timeout(wait) {
+            Ok(batch) => Next::Job(Job::Commit(batch)),
+            Err(RecvTimeoutError::Timeout) => Next::Due,
+            Err(RecvTimeoutError::Disconnected) => Next::Ended,
+        }
     }
 }
 

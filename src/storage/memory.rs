@@ -24,7 +24,9 @@ struct State {
     /// Shared with the snapshots; copied by the first commit after one was taken.
     rows: Arc<Rows>,
     commits: u32,
-    fail: Option<(u32, StoreError)>,
+    flushes: u32,
+    fail: Vec<(u32, StoreError)>,
+    fail_flush: Option<StoreError>,
     unreadable: Option<StoreError>,
 }
 
@@ -42,7 +44,13 @@ impl Memory {
     /// Makes the `n`th commit from now fail, 1 being the next one. Commits behind it succeed again.
     pub fn fail_commit(&self, n: u32, error: StoreError) {
         let mut state = self.state();
-        state.fail = Some((state.commits.saturating_add(n), error));
+        let nth = state.commits.saturating_add(n);
+        state.fail.push((nth, error));
+    }
+
+    /// Makes the next flush fail.
+    pub fn fail_flush(&self, error: StoreError) {
+        self.state().fail_flush = Some(error);
     }
 
     /// Makes every new snapshot fail, until told `None`.
@@ -53,6 +61,11 @@ impl Memory {
     /// Commits so far, the failed ones too.
     pub fn commits(&self) -> u32 {
         self.state().commits
+    }
+
+    /// Flushes so far, the failed ones too.
+    pub fn flushes(&self) -> u32 {
+        self.state().flushes
     }
 
     /// Rows that are stored.
@@ -73,6 +86,10 @@ impl Reader for Memory {
             None => Ok(Box::new(Frozen(state.rows.clone()))),
         }
     }
+
+    fn another(&self) -> Box<dyn Reader> {
+        Box::new(self.clone())
+    }
 }
 
 impl Writer for Memory {
@@ -80,8 +97,8 @@ impl Writer for Memory {
         let mut state = self.state();
         let now = state.commits.saturating_add(1);
         state.commits = now;
-        if let Some((_, error)) = state.fail.take_if(|(n, _)| *n == now) {
-            return Err(error);
+        if let Some(i) = state.fail.iter().position(|(n, _)| *n == now) {
+            return Err(state.fail.swap_remove(i).1);
         }
         let rows = Arc::make_mut(&mut state.rows);
         for (key, value) in batches.iter().flat_map(|batch| &batch.writes) {
@@ -91,6 +108,12 @@ impl Writer for Memory {
             };
         }
         Ok(())
+    }
+
+    fn flush(&mut self, _wall_ms: i64) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.flushes = state.flushes.saturating_add(1);
+        state.fail_flush.take().map_or(Ok(()), Err)
     }
 }
 

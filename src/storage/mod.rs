@@ -7,19 +7,27 @@
 //! A key is `owner ++ 0x00 ++ table ++ sub key`. The owner is a text (a bare JID, a host), the table a byte, the sub
 //! key whatever the table says; numbers in it are big-endian so that they sort.
 
+pub mod backup;
 pub mod codec;
+mod error;
+mod file;
+mod ground;
 pub mod memory;
 mod probe;
 pub mod redb;
+mod thread;
 mod view;
+pub mod volatile;
 
 pub use codec::{Decoder, Encoder, Record};
+pub use error::StoreError;
+pub use file::set_aside;
+pub use ground::{HEADROOM, Medium, Place};
+pub use thread::{Job, Jobs, Mode, Next, Plan, Promises, Report, WhenIdle, run};
 pub use view::View;
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 /// Number of a batch; what waits for it may leave once a commit reached it. 0 waits for nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +46,16 @@ pub struct Batch {
     /// Each key at most once.
     pub writes: Vec<Write>,
 }
+
+impl Batch {
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        self.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.len())).sum()
+    }
+}
+
+/// Behind every key: none starts with two bytes that no text has.
+const BEHIND_ALL: &[u8] = &[0xff, 0xff];
 
 /// What is done with the rows of a range: key and value, until it breaks.
 pub type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
@@ -86,13 +104,16 @@ pub trait Snapshot {
     }
 }
 
-/// The side of a back end that the engine reads from.
-pub trait Reader {
+/// The side of a back end that the engine reads from. Threads have one each, see [`Reader::another`].
+pub trait Reader: Send {
     /// What is committed now.
     ///
     /// # Errors
     /// When the back end fails.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+
+    /// A reader of the same store, for another thread.
+    fn another(&self) -> Box<dyn Reader>;
 }
 
 /// The side of a back end that the storage thread writes to.
@@ -102,142 +123,53 @@ pub trait Writer: Send {
     /// # Errors
     /// When that cannot be promised. Then all of it is stored or nothing is, and the next commit starts afresh.
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError>;
+
+    /// Makes all writes of all batches visible to readers, in one transaction. They are durable behind the next
+    /// [`Writer::flush`] or [`Writer::commit`] that goes well, and when that fails they may never be.
+    ///
+    /// # Errors
+    /// As [`Writer::commit`]; also when something that was applied before is known to be lost.
+    fn apply(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        self.commit(batches)
+    }
+
+    /// Makes durable what was applied. `wall_ms` is the time, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When that cannot be promised.
+    fn flush(&mut self, _wall_ms: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// How large the file is and how much of it is used. Reads all of it.
+    ///
+    /// # Errors
+    /// When the back end fails.
+    fn stats(&mut self) -> Result<Stats, StoreError> {
+        Ok(Stats::default())
+    }
+
+    /// Makes the file as small as it can be, and gives what it is then. Readers go on meanwhile.
+    ///
+    /// # Errors
+    /// When the back end fails. The file is as it was then.
+    fn compact(&mut self) -> Result<Stats, StoreError> {
+        self.stats()
+    }
+}
+
+/// What a back end takes, in bytes. All is 0 where there is no file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// What is behind its end for when the disk is full.
+    pub headroom_bytes: u64,
+    /// Keys and values.
+    pub used_bytes: u64,
+    /// Rows.
+    pub rows: u64,
 }
 
 /// Both sides of a back end.
 pub type Store = (Box<dyn Reader>, Box<dyn Writer>);
-
-/// What the storage thread does until the last sender of `batches` is gone: it takes all batches that wait, commits
-/// them in one transaction and reports the newest ticket that is durable now.
-///
-/// When a commit fails, that is reported once, and every batch of the same epoch or an older one is dropped: it was
-/// made by an engine that did not know of the failure and so built on writes that never happened.
-pub fn run(mut writer: Box<dyn Writer>, batches: Receiver<Batch>, mut report: impl FnMut(Result<Ticket, StoreError>)) {
-    let mut epoch = 0;
-    let mut waiting = Vec::new();
-    while let Ok(first) = batches.recv() {
-        waiting.push(first);
-        waiting.extend(batches.try_iter());
-        waiting.retain(|batch| batch.epoch >= epoch);
-        let Some(last) = waiting.last() else { continue };
-        let (ticket, next_epoch) = (last.ticket, last.epoch.saturating_add(1));
-        match writer.commit(&waiting) {
-            Ok(()) => report(Ok(ticket)),
-            Err(error) => {
-                epoch = next_epoch;
-                report(Err(error));
-            }
-        }
-        waiting.clear();
-    }
-}
-
-/// Why the store cannot do what was asked. Its text is one line that says what happened and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreError {
-    /// No space is left on the disk.
-    Full,
-    /// The file or the disk under it failed, or may not be used.
-    Io(String),
-    /// The file is none of ours, or is damaged.
-    Corrupt(String),
-    /// The file was written by a version that this one does not know.
-    Newer {
-        /// Schema of the file.
-        found: u32,
-        /// Newest schema that this version knows.
-        known: u32,
-    },
-    /// Another process uses the file; the text is its path.
-    Locked(String),
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreError::Full => {
-                f.write_str("the disk of the store is full: free some space; nothing that was acknowledged is lost")
-            }
-            StoreError::Io(what) => write!(f, "{what}: check that the disk is well and that couplet may write there"),
-            StoreError::Corrupt(what) => {
-                write!(f, "{what}: the file was left as it is; move it aside and put a backup in its place")
-            }
-            StoreError::Newer { found, known } => write!(
-                f,
-                "the store has schema {found} and this couplet knows {known} at most: the file was left as it is; \
-                 run a newer couplet, or put a backup of this version in its place"
-            ),
-            StoreError::Locked(path) => {
-                write!(f, "another couplet is using {path}: stop that one, or give this one a data folder of its own")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-
-    fn batch(ticket: u64, epoch: u32) -> Batch {
-        let key: Arc<[u8]> = ticket.to_be_bytes().to_vec().into();
-        Batch { ticket: Ticket(ticket), epoch, writes: vec![(key.clone(), Some(key))] }
-    }
-
-    /// Runs the thread's body over what is sent at once, then over what each report makes the engine send.
-    fn reports(
-        memory: &memory::Memory,
-        first: &[Batch],
-        answer: impl Fn(&Result<Ticket, StoreError>) -> Vec<Batch>,
-    ) -> Vec<Result<Ticket, StoreError>> {
-        let (sender, receiver) = mpsc::channel();
-        first.iter().for_each(|batch| sender.send(batch.clone()).unwrap());
-        let mut sender = Some(sender);
-        let mut seen = Vec::new();
-        run(memory.open().1, receiver, |report| {
-            let more = answer(&report);
-            // The engine ends when it has nothing more to send, and the thread with it.
-            if more.is_empty() {
-                sender = None;
-            }
-            for batch in more {
-                sender.as_ref().unwrap().send(batch).unwrap();
-            }
-            seen.push(report);
-        });
-        seen
-    }
-
-    #[test]
-    fn all_batches_that_wait_are_one_commit() {
-        let memory = memory::Memory::new();
-        let seen = reports(&memory, &[batch(1, 0), batch(2, 0), batch(3, 0)], |_| vec![]);
-        assert_eq!(seen, [Ok(Ticket(3))]);
-        assert_eq!((memory.commits(), memory.rows()), (1, 3));
-    }
-
-    #[test]
-    fn a_failure_takes_with_it_what_was_made_before_it_was_known() {
-        let memory = memory::Memory::new();
-        memory.fail_commit(1, StoreError::Full);
-        let seen = reports(&memory, &[batch(1, 0), batch(2, 0)], |report| match report {
-            Err(_) => vec![batch(3, 0), batch(4, 0), batch(6, 1)],
-            Ok(_) => vec![],
-        });
-        assert_eq!(seen, [Err(StoreError::Full), Ok(Ticket(6))]);
-        assert_eq!(memory.rows(), 1);
-    }
-
-    #[test]
-    fn every_error_says_what_to_do() {
-        let text = |error: StoreError| error.to_string();
-        assert!(text(StoreError::Locked("/x/y".into())).starts_with("another couplet is using /x/y: stop"));
-        let newer = text(StoreError::Newer { found: 9, known: 1 });
-        assert!(newer.contains("schema 9") && newer.contains("knows 1") && newer.contains("left as it is"));
-        for error in [StoreError::Full, StoreError::Io("a".into()), StoreError::Corrupt("a".into())] {
-            assert!(text(error.clone()).contains(": ") && !text(error).contains('\n'));
-        }
-    }
-}

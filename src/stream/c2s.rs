@@ -383,6 +383,11 @@ impl C2s {
         match &self.phase {
             Phase::Closed | Phase::Ended(_) => return,
             Phase::Closing => return self.finish(),
+            // Whoever listens expects TLS by now, and the connection just closes (section 5.4.3.2).
+            Phase::Negotiating(n) if n.awaits_tls() => {
+                self.phase = Phase::Ended(Some(error));
+                return;
+            }
             Phase::Negotiating(n) if !n.header_sent => {
                 header::write(n.host.as_deref(), None, entropy, &mut self.output);
             }

@@ -91,6 +91,11 @@ impl Negotiation {
         }
     }
 
+    /// True between `<proceed/>` and the word that TLS stands.
+    pub(super) fn awaits_tls(&self) -> bool {
+        matches!(self.state, State::Tls)
+    }
+
     /// Looks at how much input waits for an answer to a question.
     pub(super) fn may_wait(&self, bytes: usize, limits: &Limits) -> Result<(), Stop> {
         let bytes_max = if self.user.is_some() { limits.stanza_bytes_max } else { limits.stanza_bytes_max_before_auth };

@@ -316,8 +316,7 @@ impl World {
                     return broken(Invariant::NoBug, format!("written to {conn:?}, which is closed"));
                 }
                 if link.handshake {
-                    // Last words to a client that never began with TLS: there is no way to say them.
-                    return Ok(());
+                    return broken(Invariant::NoBug, format!("written to {conn:?}, which waits for TLS"));
                 }
                 let frames = match link.write(&bytes, step, &mut self.reader) {
                     Ok(frames) => frames,

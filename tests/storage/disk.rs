@@ -1,7 +1,11 @@
-//! A disk for tests: it knows what a power cut would leave, and fails one call when told to.
+//! A disk for tests: it knows what a power cut would leave, has as much place as it is told, and fails one call when
+//! told to. A sync that fails loses what was to be synced, for good, and goes on showing it, as the page cache of a
+//! system does.
 
+use couplet::storage::{Medium, Place};
 use redb::StorageBackend;
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 const PAGE: usize = 4096;
@@ -49,6 +53,18 @@ impl Image {
 enum Change {
     Len(u64),
     Write(u64, Vec<u8>),
+    /// Another file took the place of this one.
+    Replace(Image),
+}
+
+impl Change {
+    fn make(&self, image: &mut Image) {
+        match self {
+            Change::Len(len) => image.set_len(*len),
+            Change::Write(offset, data) => image.write(*offset, data),
+            Change::Replace(other) => *image = other.clone(),
+        }
+    }
 }
 
 /// What a power cut at one sync finds: what was synced before, and what was not yet.
@@ -72,9 +88,9 @@ impl Cut {
         let mut image = self.synced.clone();
         for change in &self.changes {
             match change {
-                Change::Len(len) => {
+                Change::Len(_) | Change::Replace(_) => {
                     if keep() {
-                        image.set_len(*len);
+                        change.make(&mut image);
                     }
                 }
                 Change::Write(offset, data) => {
@@ -91,40 +107,104 @@ impl Cut {
     }
 }
 
-/// A file on a disk. Clones are the same one.
+/// A disk with the store's file and perhaps a second one. Clones are the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Disk(Arc<Mutex<Inner>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
-    now: Image,
-    synced: Image,
-    changes: Vec<Change>,
+    /// By number; a file without a name lives as long as the disk does and takes no place.
+    files: BTreeMap<u32, FileOnDisk>,
+    main: u32,
+    beside: Option<u32>,
     cuts: Option<Vec<Cut>>,
     mark: u64,
     calls: u32,
-    fail: Option<(u32, io::ErrorKind)>,
-    full: bool,
+    fail: Option<(u32, ErrorKind)>,
+    place: u64,
+    closes: u32,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let files = BTreeMap::from([(0, FileOnDisk::default())]);
+        let (cuts, mark, calls, fail, place, closes) = (None, 0, 0, None, u64::MAX, 0);
+        Self { files, main: 0, beside: None, cuts, mark, calls, fail, place, closes }
+    }
+}
+
+#[derive(Debug, Default)]
+struct FileOnDisk {
+    now: Image,
+    synced: Image,
+    changes: Vec<Change>,
+    held: u64,
+}
+
+impl FileOnDisk {
+    fn of(image: Image) -> Self {
+        Self { now: image.clone(), synced: image, ..Self::default() }
+    }
+
+    fn change(&mut self, change: Change) {
+        change.make(&mut self.now);
+        self.changes.push(change);
+    }
+
+    fn sync(&mut self) {
+        for change in self.changes.drain(..) {
+            change.make(&mut self.synced);
+        }
+    }
+}
+
+impl Inner {
+    fn main(&mut self) -> &mut FileOnDisk {
+        self.files.get_mut(&self.main).unwrap()
+    }
+
+    fn cut(&mut self) {
+        let mark = self.mark;
+        let FileOnDisk { synced, changes, .. } = self.main();
+        let cut = Cut { synced: synced.clone(), changes: changes.clone(), mark };
+        if let Some(cuts) = &mut self.cuts {
+            cuts.push(cut);
+        }
+    }
+
+    /// Whether the disk has place for that file to take so many bytes.
+    fn has_place(&self, file: u32, bytes: u64) -> io::Result<()> {
+        let named = self.files.iter().filter(|(n, _)| **n == self.main || Some(**n) == self.beside);
+        let others: u64 = named.filter(|(n, _)| **n != file).map(|(_, other)| other.now.len + other.held).sum();
+        if others + bytes > self.place { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
 }
 
 impl Disk {
     fn of(image: Image) -> Self {
-        Self(Arc::new(Mutex::new(Inner { now: image.clone(), synced: image, ..Inner::default() })))
-    }
-
-    /// A new handle, as if the file were opened.
-    pub fn backend(&self) -> Backend {
-        Backend(self.clone())
+        let disk = Disk::default();
+        *disk.inner().main() = FileOnDisk::of(image);
+        disk
     }
 
     /// Another disk with the same content, all of it synced.
     pub fn copy(&self) -> Disk {
-        Disk::of(self.inner().now.clone())
+        Disk::of(self.inner().main().now.clone())
     }
 
     /// Another disk with what a power cut now would leave of this one.
     pub fn after_power_cut(&self) -> Disk {
-        Disk::of(self.inner().synced.clone())
+        Disk::of(self.inner().main().synced.clone())
+    }
+
+    /// Shows what is on the disk from now on, where a sync has lost what was to be there.
+    pub fn drop_page_cache(&self) {
+        let mut inner = self.inner();
+        let main = inner.main();
+        main.now = main.synced.clone();
+        for change in &main.changes {
+            change.make(&mut main.now);
+        }
     }
 
     /// Keeps what a power cut would find at each sync from now on.
@@ -141,7 +221,7 @@ impl Disk {
     }
 
     /// Makes the `n`th call from now fail, and only that one.
-    pub fn fail(&self, n: u32, kind: io::ErrorKind) {
+    pub fn fail(&self, n: u32, kind: ErrorKind) {
         let mut inner = self.inner();
         inner.calls = 0;
         inner.fail = Some((n, kind));
@@ -157,9 +237,26 @@ impl Disk {
         self.inner().fail.is_some()
     }
 
-    /// Refuses to grow, or no longer.
-    pub fn set_full(&self, full: bool) {
-        self.inner().full = full;
+    /// Has place for so many bytes from now on, or for as many as are taken when those are more.
+    pub fn set_place(&self, bytes: u64) {
+        self.inner().place = bytes;
+    }
+
+    /// Bytes that are taken, those held without being part of a file among them.
+    pub fn taken(&self) -> u64 {
+        let inner = self.inner();
+        let named = inner.files.iter().filter(|(n, _)| **n == inner.main || Some(**n) == inner.beside);
+        named.map(|(_, file)| file.now.len + file.held).sum()
+    }
+
+    /// Length of the store's file.
+    pub fn len(&self) -> u64 {
+        self.inner().main().now.len
+    }
+
+    /// How often a file was closed.
+    pub fn closes(&self) -> u32 {
+        self.inner().closes
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -177,47 +274,118 @@ impl Disk {
     }
 }
 
+impl Place for Disk {
+    fn open(&self) -> io::Result<Box<dyn Medium>> {
+        let main = self.call()?.main;
+        Ok(Box::new(Backend(self.clone(), main)))
+    }
+
+    fn create_beside(&self) -> io::Result<Box<dyn Medium>> {
+        let mut inner = self.call()?;
+        let n = inner.files.keys().max().unwrap() + 1;
+        inner.files.insert(n, FileOnDisk::default());
+        inner.beside = Some(n);
+        Ok(Box::new(Backend(self.clone(), n)))
+    }
+
+    fn discard_beside(&self) {
+        let mut inner = self.inner();
+        if let Some(n) = inner.beside.take() {
+            inner.files.remove(&n);
+        }
+    }
+
+    fn replace(&self) -> io::Result<()> {
+        let mut inner = self.call()?;
+        let beside = inner.beside.take().ok_or(ErrorKind::NotFound)?;
+        // What of the file was not synced does not come along.
+        let image = inner.files[&beside].synced.clone();
+        inner.main().changes.push(Change::Replace(image));
+        inner.cut();
+        inner.main = beside;
+        Ok(())
+    }
+}
+
+/// A file that is open.
 #[derive(Debug)]
-pub struct Backend(Disk);
+struct Backend(Disk, u32);
+
+impl Backend {
+    fn on<T>(&self, call: impl FnOnce(&mut FileOnDisk) -> io::Result<T>) -> io::Result<T> {
+        call(self.0.call()?.files.get_mut(&self.1).unwrap())
+    }
+}
+
+impl Medium for Backend {
+    fn grow(&self, len: u64) -> io::Result<()> {
+        let mut inner = self.0.call()?;
+        inner.has_place(self.1, len)?;
+        let file = inner.files.get_mut(&self.1).unwrap();
+        assert!(len > file.now.len);
+        file.held = file.held.saturating_sub(len - file.now.len);
+        file.change(Change::Len(len));
+        Ok(())
+    }
+
+    fn hold(&self, bytes: u64) -> io::Result<()> {
+        let mut inner = self.0.call()?;
+        let len = inner.files[&self.1].now.len;
+        inner.has_place(self.1, len + bytes)?;
+        let file = inner.files.get_mut(&self.1).unwrap();
+        file.held = file.held.max(bytes);
+        Ok(())
+    }
+}
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.call()?.now.len)
+        self.on(|file| Ok(file.now.len))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let inner = self.0.call()?;
-        if offset + out.len() as u64 > inner.now.len {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        inner.now.read(offset, out);
-        Ok(())
+        self.on(|file| {
+            if offset + out.len() as u64 > file.now.len {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            file.now.read(offset, out);
+            Ok(())
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut inner = self.0.call()?;
-        if inner.full && len > inner.now.len {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        inner.now.set_len(len);
-        inner.changes.push(Change::Len(len));
-        Ok(())
+        self.on(|file| {
+            assert!(len <= file.now.len, "growth is allocated");
+            file.held = 0;
+            file.change(Change::Len(len));
+            Ok(())
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.0.call()?;
-        let cut = Cut { synced: inner.synced.clone(), changes: std::mem::take(&mut inner.changes), mark: inner.mark };
-        if let Some(cuts) = &mut inner.cuts {
-            cuts.push(cut);
+        let call = self.0.call().map(drop);
+        let mut inner = self.0.inner();
+        if inner.main == self.1 {
+            inner.cut();
         }
-        inner.synced = inner.now.clone();
-        Ok(())
+        let file = inner.files.get_mut(&self.1).unwrap();
+        match call {
+            Ok(()) => file.sync(),
+            Err(_) => file.changes.clear(),
+        }
+        call
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut inner = self.0.call()?;
-        inner.now.write(offset, data);
-        inner.changes.push(Change::Write(offset, data.to_vec()));
+        self.on(|file| {
+            assert!(offset + data.len() as u64 <= file.now.len, "nothing is written where no place is");
+            file.change(Change::Write(offset, data.to_vec()));
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.inner().closes += 1;
         Ok(())
     }
 }

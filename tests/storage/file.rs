@@ -3,24 +3,24 @@
 use super::*;
 use couplet::storage::redb as store_file;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 /// A folder that is gone with the test.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("couplet-storage-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.0.join("couplet.redb")
     }
 
-    fn open(&self) -> Result<Store, StoreError> {
+    pub fn open(&self) -> Result<Store, StoreError> {
         store_file::open(&self.file(), OPTIONS)
     }
 
@@ -68,6 +68,41 @@ fn a_start_that_was_cut_short_is_made_again() {
     fs::write(folder.0.join("couplet.redb.new"), "half a file").unwrap();
     fs::write(folder.file(), "").unwrap();
     folder.open().unwrap();
+}
+
+#[test]
+fn the_room_of_a_file_is_really_there() {
+    let folder = Folder::new("room");
+    let mut running = Running::start(folder.open().unwrap());
+    running.view.begin();
+    (0..200u8).for_each(|n| running.view.put::<Notes>("romeo", &[n], &"x".repeat(20_000)));
+    running.view.join();
+    running.writer.commit(&[running.view.close_batch().unwrap()]).unwrap();
+    let file = fs::metadata(folder.file()).unwrap();
+    // A file system that cannot allocate has the headroom in a file of its own.
+    let beside = fs::metadata(folder.0.join("couplet.redb.room")).map_or(0, |room| room.len());
+    let taken = file.blocks() * 512 + beside;
+    assert!(file.len() > 4_000_000);
+    assert!(taken >= file.len() + couplet::storage::HEADROOM, "{taken} bytes taken by {}", file.len());
+}
+
+#[test]
+fn a_damaged_file_is_set_aside_when_asked_and_never_over_another() {
+    let folder = Folder::new("aside");
+    let aside = |n: u32| folder.0.join(format!("couplet.redb.damaged-{n}"));
+    for n in 1..4 {
+        fs::write(folder.file(), format!("damage {n}")).unwrap();
+        folder.refused();
+        assert_eq!(couplet::storage::set_aside(&folder.file()), Ok(aside(n)));
+        assert!(!folder.file().exists());
+    }
+    for n in 1..4 {
+        assert_eq!(fs::read_to_string(aside(n)).unwrap(), format!("damage {n}"));
+    }
+    assert!(matches!(couplet::storage::set_aside(&folder.file()), Err(StoreError::Io(_))), "nothing is there");
+    let store = folder.open().unwrap();
+    assert!(matches!(couplet::storage::set_aside(&folder.file()), Err(StoreError::Locked(_))), "in use");
+    drop(store);
 }
 
 #[test]

@@ -1,18 +1,22 @@
 //! The store from outside: the view against a model, and the file against crashes, failing disks and strange content.
 
+mod backup;
+mod compaction;
 mod disk;
 mod faults;
 mod file;
+mod full;
 mod model;
+mod modes;
 mod tickets;
+mod versions;
 
 use couplet::storage::memory::Memory;
 use couplet::storage::redb::RedbOptions;
-use couplet::storage::{Batch, Reader, Record, Snapshot, Store, StoreError, Table, Ticket, View, Writer};
+use couplet::storage::{Batch, Reader, Record, Store, StoreError, Table, Ticket, View, Writer};
 use disk::Disk;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::rc::Rc;
 
 struct Notes;
 impl Table for Notes {
@@ -29,23 +33,26 @@ impl Table for Numbers {
 }
 
 /// What a server uses.
-const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 256 * 1024 };
+const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 256 * 1024, size_max: 0 };
 
 /// Opens the store on that disk.
 fn open(disk: &Disk) -> Result<Store, StoreError> {
-    let disk = disk.clone();
-    couplet::storage::redb::open_with_backend(move || Ok(disk.backend()), OPTIONS)
+    couplet::storage::redb::open_in(disk.clone(), OPTIONS)
 }
 
 /// All that is stored.
 fn rows(reader: &dyn Reader) -> Rows {
+    try_rows(reader).unwrap()
+}
+
+fn try_rows(reader: &dyn Reader) -> Result<Rows, StoreError> {
     let mut rows = Rows::new();
     let keep = &mut |key: &[u8], value: &[u8]| {
         rows.insert(key.to_vec(), value.to_vec());
         ControlFlow::Continue(())
     };
-    reader.snapshot().unwrap().scan(b"", b"\xff", keep).unwrap();
-    rows
+    reader.snapshot()?.scan(b"", b"\xff", keep)?;
+    Ok(rows)
 }
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -57,25 +64,14 @@ fn key(owner: &str, table: u8, sub: &[u8]) -> Vec<u8> {
 
 /// A server's store in use.
 struct Running {
-    reader: SharedReader,
+    reader: Box<dyn Reader>,
     writer: Box<dyn Writer>,
     view: View,
 }
 
-/// A reader that the test may use beside the view.
-#[derive(Clone)]
-struct SharedReader(Rc<dyn Reader>);
-
-impl Reader for SharedReader {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.0.snapshot()
-    }
-}
-
 impl Running {
     fn start((reader, writer): Store) -> Self {
-        let reader = SharedReader(reader.into());
-        let view = View::new(Box::new(reader.clone())).unwrap();
+        let view = View::new(reader.another()).unwrap();
         Self { reader, writer, view }
     }
 }
@@ -95,9 +91,8 @@ fn script(view: &mut View, k: u64) {
 /// What is stored after `k` commits of the script.
 fn scripted(k: u64) -> Rows {
     let (reader, mut writer) = Memory::new().open();
-    let reader = SharedReader(reader.into());
-    let mut view = View::new(Box::new(reader.clone())).unwrap();
+    let mut view = View::new(reader.another()).unwrap();
     (1..=k).for_each(|k| script(&mut view, k));
     writer.commit(&view.close_batch().into_iter().collect::<Vec<_>>()).unwrap();
-    rows(&reader)
+    rows(&*reader)
 }

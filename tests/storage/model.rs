@@ -82,13 +82,13 @@ fn compare<T: Table<Value: PartialEq + std::fmt::Debug>>(view: &mut View, model:
     }
 }
 
-/// Runs the steps on a back end. `fail` makes the next commit fail, perhaps.
-fn play(steps: Vec<Step>, open: impl Fn() -> Store, fail: impl Fn(u32), heal: impl Fn()) {
+/// Runs the steps on a back end. `fail` makes the next commit fail, perhaps; `restart` is called between two processes.
+fn play(steps: Vec<Step>, open: impl Fn() -> Store, fail: impl Fn(u32), heal: impl Fn(), restart: impl Fn()) {
     let mut running = Some(Running::start(open()));
     let mut model = Model::default();
     let mut queue: Vec<Batch> = Vec::new();
     for step in steps {
-        let Some(Running { reader, writer, view }) = &mut running else { unreachable!() };
+        let Some(Running { writer, view, .. }) = &mut running else { unreachable!() };
         match step {
             Step::Note(owner, sub, value) => {
                 let owner = OWNERS[owner];
@@ -131,10 +131,16 @@ fn play(steps: Vec<Step>, open: impl Fn() -> Store, fail: impl Fn(u32), heal: im
                         assert_eq!(view.durable(), last);
                         model.durable = model.sent.clone();
                     }
-                    Err(_) => {
+                    Err(error) => {
+                        if error.is_fatal() {
+                            drop(running.take());
+                            restart();
+                            running = Some(Running::start(open()));
+                        }
+                        let Some(Running { reader, view, .. }) = &mut running else { unreachable!() };
                         view.failed().unwrap();
                         // All of a failed commit may have reached the disk or nothing of it, never a part.
-                        let stored = rows(reader);
+                        let stored = rows(&**reader);
                         assert!(stored == model.durable || stored == model.sent);
                         model.durable = stored;
                         model.forget();
@@ -179,7 +185,7 @@ proptest! {
     #[test]
     fn the_view_on_memory_is_the_model(steps in prop::collection::vec(step(), 0..60)) {
         let memory = Memory::new();
-        play(steps, || memory.open(), |_| memory.fail_commit(1, StoreError::Full), || ());
+        play(steps, || memory.open(), |_| memory.fail_commit(1, StoreError::Full), || (), || ());
     }
 }
 
@@ -189,6 +195,7 @@ proptest! {
     #[test]
     fn the_view_on_a_file_is_the_model(steps in prop::collection::vec(step(), 0..60)) {
         let disk = Disk::default();
-        play(steps, || open(&disk).unwrap(), |n| disk.fail(n, ErrorKind::Other), || disk.heal());
+        let fail = |n| disk.fail(n, ErrorKind::Other);
+        play(steps, || open(&disk).unwrap(), fail, || disk.heal(), || disk.drop_page_cache());
     }
 }

@@ -1,0 +1,251 @@
+//! The store's file in a folder: its lock, its place on the disk, and how another file takes its place.
+
+use super::StoreError;
+use super::ground::{Medium, Place, is_full};
+use super::redb::io_error;
+use redb::StorageBackend;
+use redb::backends::FileBackend;
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fstatvfs};
+use rustix::io::Errno;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::Bound;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes of zeros that are written at once where the file system cannot allocate.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// A file in a folder. The second file has `.new` at the end of its name.
+#[derive(Clone, Debug)]
+pub(super) struct InFolder(pub(super) PathBuf);
+
+impl Place for InFolder {
+    fn open(&self) -> io::Result<Box<dyn Medium>> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.0)?;
+        Ok(Box::new(OnDisk::new(file, beside(&self.0, ".room"))?))
+    }
+
+    fn create_beside(&self) -> io::Result<Box<dyn Medium>> {
+        let new = beside(&self.0, ".new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
+        Ok(Box::new(OnDisk::new(file, beside(&new, ".room"))?))
+    }
+
+    fn discard_beside(&self) {
+        // An error here tells nothing new: the next one is made in its place.
+        let _ = fs::remove_file(beside(&self.0, ".new"));
+        let _ = fs::remove_file(beside(&self.0, ".new.room"));
+    }
+
+    fn replace(&self) -> io::Result<()> {
+        fs::rename(beside(&self.0, ".new"), &self.0)?;
+        sync_folder_of(&self.0)
+    }
+}
+
+/// Forgets what the system has of the file in memory and what the disk has too. Behind a sync that failed these may
+/// differ: what was not written counts as if it had been, until it is read again.
+pub(super) fn forget_cached(path: &Path) {
+    // Where that is not possible nothing is lost but this.
+    if let Ok(file) = File::open(path) {
+        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    }
+}
+
+/// Makes what was created, renamed or removed in the folder of `path` durable.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// Keeps other processes from the file for as long as what it gives lives.
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+    let path = beside(path, ".lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(|error| io_error(&path.display().to_string(), "cannot be made", error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(path.with_extension("").display().to_string())),
+        // A file system without locks; redb's own then guards as well as it can.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) => Err(io_error(&path.display().to_string(), "cannot be locked", error)),
+    }
+}
+
+/// Moves a file that is not to be used to the first free name with `.damaged-1` and so on at its end, and gives that.
+///
+/// Only ever done because somebody asked for it: a start refuses a damaged file and leaves it where it is.
+///
+/// # Errors
+/// When there is no such file, or a server uses it, or it cannot be moved.
+pub fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let failed = |error| io_error(&path.display().to_string(), "cannot be set aside", error);
+    let _lock = lock(path)?;
+    for n in 1..1000 {
+        let aside = beside(path, &format!(".damaged-{n}"));
+        // Linking fails where there is a file, which renaming would replace; file systems without links have to do with
+        // a look.
+        match fs::hard_link(path, &aside) {
+            Ok(()) => fs::remove_file(path).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(failed(error)),
+            Err(_) if fs::symlink_metadata(&aside).is_ok() => continue,
+            Err(_) => fs::rename(path, &aside).map_err(failed)?,
+        }
+        sync_folder_of(path).map_err(failed)?;
+        return Ok(aside);
+    }
+    Err(StoreError::Exists(beside(path, ".damaged-999").display().to_string()))
+}
+
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(ending);
+    name.into()
+}
+
+/// A file on a disk. Where the file system cannot allocate, growth is written as zeros and headroom is kept in a second
+/// file that is removed when it is needed.
+#[derive(Debug)]
+struct OnDisk {
+    /// redb's own way to read and write, with its locks.
+    backend: FileBackend,
+    /// The same file.
+    file: File,
+    room: PathBuf,
+    /// Bytes held behind the end of the file.
+    held: Mutex<u64>,
+}
+
+impl OnDisk {
+    fn new(file: File, room: PathBuf) -> io::Result<Self> {
+        let backend = FileBackend::new(file.try_clone()?).map_err(io::Error::other)?;
+        Ok(Self { backend, file, room, held: Mutex::new(0) })
+    }
+
+    /// Allocates `from..to`. False when the file system cannot do that.
+    fn allocate(&self, flags: FallocateFlags, from: u64, to: u64, held: u64) -> io::Result<bool> {
+        // Looked at first, because a disk may be filled to its end before the call fails.
+        if let Ok(disk) = fstatvfs(&self.file)
+            && disk.f_blocks > 0
+            && disk.f_bavail.saturating_mul(disk.f_frsize) < (to - from).saturating_sub(held)
+        {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        loop {
+            return match fallocate(&self.file, flags, from, to - from) {
+                Ok(()) => Ok(true),
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+}
+
+impl Medium for OnDisk {
+    fn grow(&self, len: u64) -> io::Result<()> {
+        let old = self.file.metadata()?.len();
+        let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let grown = match self.allocate(FallocateFlags::empty(), old, len, held) {
+            Ok(false) => write_zeros(&self.file, old, len),
+            allocated => allocated.map(drop),
+        };
+        if grown.is_err() {
+            // Gives back what there was of it; an error here tells nothing new.
+            let _ = self.file.set_len(old);
+        }
+        grown
+    }
+
+    fn hold(&self, bytes: u64) -> io::Result<()> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes == 0 {
+            remove(&self.room)?;
+            // What lies behind the end of the file itself stays.
+            return Ok(());
+        }
+        let len = self.file.metadata()?.len();
+        match self.allocate(FallocateFlags::KEEP_SIZE, len, len.saturating_add(bytes), *held) {
+            Ok(true) => {
+                *held = bytes;
+                remove(&self.room)
+            }
+            Ok(false) => {
+                let room = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.room)?;
+                let old = room.metadata()?.len();
+                if old > bytes {
+                    room.set_len(bytes)
+                } else {
+                    write_zeros(&room, old, bytes).inspect_err(|_| drop(room.set_len(old)))
+                }
+            }
+            Err(error) => {
+                if is_full(&error) {
+                    // What there was of it goes back, with what was held before; that is asked for again.
+                    *held = 0;
+                    let _ = self.file.set_len(len);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let n = (to - at).min(ZEROS.len() as u64);
+        file.write_all_at(ZEROS.get(..n as usize).unwrap_or_default(), at)?;
+        at += n;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl StorageBackend for OnDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.backend.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.backend.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        self.backend.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.backend.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.backend.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.backend.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
+        self.backend.try_lock_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), redb::BackendError> {
+        self.backend.unlock_range(start, end)
+    }
+}
