@@ -1,10 +1,10 @@
 //! vcard-temp (XEP-0054): one's own to write, everybody's to read.
 
 use super::{IqRoute, Module, Scope, Xep};
+use crate::core::vcard::{Stored, VCards};
 use crate::core::{Answer, Core, Request};
 use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
-use crate::core::vcard::{Stored, VCards};
 use crate::xml::{Element, ns};
 
 section! {
