@@ -76,7 +76,7 @@ impl Module for Avatars {
         Ok(())
     }
 
-    /// Section 5.
+    /// Section 4.
     fn presence(&mut self, core: &mut Core, stanza: &mut Stanza) -> Result<(), StanzaError> {
         let Some(account) = stanza.from.as_ref().map(Jid::bare) else { return Ok(()) };
         if let Some(avatar) = stored(core, &account)?.filter(|a| !a.hash.is_empty()) {
@@ -117,7 +117,7 @@ fn shown(core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> 
     Ok(Answer::Result(b.finish()))
 }
 
-/// Section 4.2: what a vCard says of the avatar is published. A vCard without photo takes the avatar away.
+/// Section 3.2: what a vCard says of the avatar is published. A vCard without photo takes the avatar away.
 fn publish(core: &mut Core, owner: &Jid, vcard: ElementRef<'_>) -> Result<(), StanzaError> {
     let before = stored(core, owner)?.map(|a| a.hash).unwrap_or_default();
     // A vCard is for everybody, so what is made for it is, too.
@@ -141,7 +141,7 @@ fn publish(core: &mut Core, owner: &Jid, vcard: ElementRef<'_>) -> Result<(), St
         }
         None if before.is_empty() => Ok(()),
         None => {
-            // XEP-0084 section 4.2.1.
+            // XEP-0084 section 3.5.
             let none = Element::empty(ns::AVATAR_METADATA, "metadata");
             core.pubsub(owner).publish_own(ns::AVATAR_METADATA, &open, "none", none.root())
         }
@@ -177,7 +177,7 @@ fn in_force(core: &mut Core, owner: &Jid) -> Result<(), StanzaError> {
     Ok(())
 }
 
-/// Section 4.1: the first image of the metadata that is here and is what its id says.
+/// Section 3.1: the first image of the metadata that is here and is what its id says.
 fn published(core: &mut Core, owner: &Jid) -> Result<Option<Avatar>, StanzaError> {
     let mut service = core.pubsub(owner);
     let metadata = service.items(ns::AVATAR_METADATA, 1)?.pop().and_then(|item| item.read());
@@ -193,7 +193,7 @@ fn published(core: &mut Core, owner: &Jid) -> Result<Option<Avatar>, StanzaError
     Ok(None)
 }
 
-/// Puts a hash into presence, as section 5 says where; an empty one is for no avatar. True when it has changed it.
+/// Puts a hash into presence, as section 4 says where; an empty one is for no avatar. True when it has changed it.
 fn put_hash(stanza: &mut Stanza, hash: &str) -> bool {
     let x = stanza.child(ns::VCARD_UPDATE, "x");
     let photo = x.and_then(|x| x.child(ns::VCARD_UPDATE, "photo")).map(ElementRef::text);

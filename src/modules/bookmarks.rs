@@ -121,7 +121,7 @@ fn item(core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
     }
 }
 
-/// XEP-0402 section 5.2.1: all bookmarks as one element.
+/// XEP-0402 section 5.3.1: all bookmarks as one element.
 fn collate(core: &mut Core, owner: &Jid) -> Result<Element, StanzaError> {
     let links = core.view.get::<BookmarkLinks>(owner.bare_str(), b"")?;
     let mut b = Builder::new(ns::BOOKMARKS_OLD, "storage");
@@ -147,7 +147,7 @@ fn collate(core: &mut Core, owner: &Jid) -> Result<Element, StanzaError> {
     Ok(b.finish())
 }
 
-/// XEP-0402 section 5.2.2: bookmarks that are new or different are published, those that are missing retracted.
+/// XEP-0402 section 5.3.2: bookmarks that are new or different are published, those that are missing retracted.
 fn take_apart(core: &mut Core, owner: &Jid, storage: ElementRef<'_>) -> Result<(), StanzaError> {
     let mut wanted = BTreeMap::new();
     for conference in storage.children().filter(|c| c.is(ns::BOOKMARKS_OLD, "conference")) {

@@ -18,7 +18,7 @@ section! {
     pub struct Config in "modules.pep" {}
 }
 
-/// What of XEP-0060 there is (its section 10), behind the namespace and `#`.
+/// What of XEP-0060 there is (its section 11), behind the namespace and `#`.
 const FEATURES: &[&str] = &[
     "http://jabber.org/protocol/pubsub",
     "http://jabber.org/protocol/pubsub#access-open",

@@ -92,7 +92,7 @@ pub const PUBSUB_OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
 pub const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 /// XEP-0060: conditions beside those of stanza errors.
 pub const PUBSUB_ERRORS: &str = "http://jabber.org/protocol/pubsub#errors";
-/// XEP-0060 section 16.4.4: FORM_TYPE of a node's configuration.
+/// XEP-0060 section 17.4.4: FORM_TYPE of a node's configuration.
 pub const PUBSUB_NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
 /// XEP-0060 section 7.1.5: FORM_TYPE of publish options.
 pub const PUBSUB_PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
@@ -110,9 +110,9 @@ pub const AVATAR_CONVERSION: &str = "urn:xmpp:pep-vcard-conversion:0";
 pub const BOOKMARKS_OLD: &str = "storage:bookmarks";
 /// XEP-0402.
 pub const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
-/// XEP-0402 section 5: private XML storage shows the same bookmarks.
+/// XEP-0402 section 6: private XML storage shows the same bookmarks.
 pub const BOOKMARKS_COMPAT: &str = "urn:xmpp:bookmarks:1#compat";
-/// XEP-0402 section 5: the node of XEP-0048 shows the same bookmarks.
+/// XEP-0402 section 6: the node of XEP-0048 shows the same bookmarks.
 pub const BOOKMARKS_COMPAT_PEP: &str = "urn:xmpp:bookmarks:1#compat-pep";
 /// XEP-0411 section 2.
 pub const BOOKMARKS_CONVERSION: &str = "urn:xmpp:bookmarks-conversion:0";

@@ -1,4 +1,4 @@
-//! Configuration of a node (XEP-0060 section 16.4.4), as record and as form.
+//! Configuration of a node (XEP-0060 section 17.4.4), as record and as form.
 
 use crate::stanza::form::{self, Values};
 use crate::stanza::{Condition, StanzaError};
@@ -25,7 +25,7 @@ crate::record! {
         /// Everybody.
         Open = 2,
     }
-    /// When the last item is sent (section 16.4.4, `pubsub#send_last_published_item`).
+    /// When the last item is sent (section 17.4.4, `pubsub#send_last_published_item`).
     pub enum SendLast {
         /// Never.
         Never = 0,

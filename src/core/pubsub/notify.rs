@@ -56,7 +56,7 @@ impl Service<'_> {
     }
 
     /// Addresses that a notification goes to, each once (XEP-0163 section 4.3.2). A subscription of somebody who may
-    /// not read any more ends here (section 7.2).
+    /// not read any more ends here (XEP-0163 section 7.1).
     fn recipients(&mut self, name: &str, config: &Config) -> Result<BTreeSet<Jid>, StoreError> {
         let node = super::Node { config: config.clone(), next: 0, items: 0 };
         let mut to = BTreeSet::new();

@@ -137,7 +137,7 @@ impl Service<'_> {
         for child in what.children().filter(|c| c.is(NS, "affiliation")) {
             let jid = entity(child)?.bare();
             if jid == self.owner {
-                // Somebody must own it (section 8.9.2.4).
+                // Somebody must own it (section 8.9.2).
                 return Err(Condition::NotAcceptable.because("The account owns its nodes."));
             }
             match child.attr("affiliation").and_then(Affiliation::parse) {

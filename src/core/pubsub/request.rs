@@ -239,7 +239,7 @@ impl Service<'_> {
             for id in ids {
                 found.extend(self.item(name, id)?);
             }
-            // Section 6.5.9.11.
+            // Section 6.5.9.12.
             if found.is_empty() {
                 return Err(Condition::ItemNotFound.into());
             }
