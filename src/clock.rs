@@ -31,6 +31,46 @@ pub fn datetime(wall_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
+/// Milliseconds since 1970 of an XEP-0082 DateTime, whatever its time zone and fraction; none when it is none.
+pub fn datetime_ms(text: &str) -> Option<i64> {
+    let (date, rest) = text.trim().split_once('T')?;
+    let number = |text: &str, len: usize| -> Option<i64> {
+        (text.len() == len && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+    };
+    let fields = |text: &str, separator: char, lens: [usize; 3]| -> Option<[i64; 3]> {
+        let mut parts = text.split(separator);
+        let fields =
+            [number(parts.next()?, lens[0])?, number(parts.next()?, lens[1])?, number(parts.next()?, lens[2])?];
+        parts.next().is_none().then_some(fields)
+    };
+    let [year, month, day] = fields(date, '-', [4, 2, 2])?;
+    let zone_at = rest.find(['Z', '+', '-'])?;
+    let (time, zone) = rest.split_at_checked(zone_at)?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let [hour, minute, second] = fields(time, ':', [2, 2, 2])?;
+    let is_time = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
+    if !is_time || fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let ms: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    let offset_minutes = match zone.split_at_checked(1)? {
+        ("Z", "") => 0,
+        (sign, zone) => {
+            let (hours, minutes) = zone.split_once(':')?;
+            let minutes = number(hours, 2)? * 60 + number(minutes, 2)?;
+            if sign == "-" { -minutes } else { minutes }
+        }
+    };
+    // Days since 1970 of a calendar whose years start in March, so that the leap day comes last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
+        + (153 * month + 2) / 5
+        + (day - 1)
+        - 719_468;
+    Some((((days * 24 + hour) * 60 + minute - offset_minutes) * 60 + second) * 1000 + ms)
+}
+
 /// Year, month, day of the proleptic Gregorian calendar, from days since 1970-01-01.
 fn civil(days: i64) -> (i64, i64, i64) {
     // Eras of 400 years that start in March, so that the leap day comes last.
@@ -54,6 +94,18 @@ mod tests {
         assert_eq!(datetime(951_782_400_000), "2000-02-29T00:00:00Z");
         assert_eq!(datetime(1_795_305_599_999), "2026-11-21T23:59:59Z");
         assert_eq!(datetime(-1), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn what_datetime_writes_is_read_back_and_zones_count() {
+        for ms in [0, 951_782_400_000, 1_795_305_599_000, -1000, 4_102_444_800_000] {
+            assert_eq!(datetime_ms(&datetime(ms)), Some(ms));
+        }
+        assert_eq!(datetime_ms("1969-07-20T21:56:15-05:00"), datetime_ms("1969-07-21T02:56:15Z"));
+        assert_eq!(datetime_ms("1970-01-01T00:00:00.5Z"), Some(500));
+        for wrong in ["", "1970-01-01", "1970-01-01T00:00:00", "1970-13-01T00:00:00Z", "1970-01-01T00:00:00.Z", "x"] {
+            assert_eq!(datetime_ms(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

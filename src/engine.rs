@@ -389,7 +389,8 @@ impl Engine {
                 c.out.push(Item::of(&refusal));
             }
         }
-        self.step("presence after a failed write", |core, _| {
+        self.step("presence after a failed write", |core, modules| {
+            modules.withdrawn(core);
             for (account, contact) in &unsure {
                 if let Err(error) = core.presence_again(account, contact) {
                     log::error!(target: LOG, "{contact} is not told of {account}: {error}");

@@ -85,6 +85,15 @@ limits! {
     caps_cache_max = 256 Count "hashes of client capabilities whose meaning is remembered (XEP-0115)";
     caps_bytes_max = 4096 Bytes "names of nodes that one client wants notifications of";
     blocklist_max = 1000 Count "blocked addresses of one account";
+    muc_rooms_max = 10000 Count "rooms of one group chat service";
+    muc_rooms_per_account_max = 100 Count "rooms that one account has created and that are still there";
+    muc_occupants_max = 1000 Count "nicknames in one room at a time";
+    muc_affiliations_max = 5000 Count "owners, admins, members and outcasts of one room";
+    muc_nick_bytes_max = 256 Bytes "one nickname in a room";
+    muc_subject_bytes_max = 4096 Bytes "the subject of a room, and any text of its configuration";
+    muc_presence_bytes_max = 8192 Bytes "presence of one session in a room, kept for those who join";
+    muc_history_max = 100 Count "messages that the history of a room can be configured to keep";
+    muc_history_bytes_max = 262144 Bytes "all messages in the history of one room";
     sasl_tries_max = 3 Count "failed logins on one stream before it is closed";
     tls_timeout_s = 10 Seconds "from the start of a TLS handshake to its end";
     auth_timeout_s = 30 Seconds "from accepting a connection to the end of authentication";

@@ -34,7 +34,7 @@ pub fn from_session(core: &mut Core, modules: &mut Modules, id: SessionId, mut s
     match stanza.kind {
         Kind::Presence(_) => {
             core.counters.presences = core.counters.presences.wrapping_add(1);
-            delay::strip_forged(&mut stanza, |host| core.serves(host));
+            delay::strip_forged(&mut stanza, |from| core.stamps_for(from));
             let copy = stanza.clone();
             if let Err(error) = presence(core, modules, id, stanza) {
                 bounce(core, &copy, &error);
@@ -45,7 +45,7 @@ pub fn from_session(core: &mut Core, modules: &mut Modules, id: SessionId, mut s
                 Kind::Iq(_) => core.counters.iqs = core.counters.iqs.wrapping_add(1),
                 _ => {
                     core.counters.messages = core.counters.messages.wrapping_add(1);
-                    delay::strip_forged(&mut stanza, |host| core.serves(host));
+                    delay::strip_forged(&mut stanza, |from| core.stamps_for(from));
                 }
             }
             // RFC 6120 section 10.3: without addressee it is for the sender's own account.
@@ -130,6 +130,9 @@ fn phases(
         if flight.origin.is_some() {
             modules.copy(core, Dir::Sent, flight, &[]);
         }
+    }
+    if core.is_service(to.domain()) {
+        return modules.service(core, flight, &to).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()));
     }
     if !core.is_local(&to) {
         return to_remote(core, flight);

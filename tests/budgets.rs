@@ -287,6 +287,46 @@ fn presence_costs_the_same_for_each_contact() {
     bill.settle();
 }
 
+/// A room of so many, with everything said that entering says.
+fn in_a_room(occupants: usize) -> (World, Vec<ConnId>) {
+    let (mut world, conns) = World::online(occupants);
+    for (n, conn) in conns.iter().enumerate() {
+        let x = "<x xmlns='http://jabber.org/protocol/muc'/>";
+        world.send(*conn, &format!("<presence to='r@conference.localhost/u{n}'>{x}</presence>"));
+        if n == 0 {
+            let form = "<x xmlns='jabber:x:data' type='submit'/>";
+            let query = format!("<query xmlns='http://jabber.org/protocol/muc#owner'>{form}</query>");
+            world.send(*conn, &format!("<iq type='set' id='c' to='r@conference.localhost'>{query}</iq>"));
+        }
+    }
+    (world, conns)
+}
+
+#[test]
+fn a_message_in_a_room_is_written_once() {
+    let said = |n: usize| {
+        let body = "x".repeat(n);
+        let hint = "<no-store xmlns='urn:xmpp:hints'/>";
+        format!("<message type='groupchat' id='m' to='r@conference.localhost'><body>{body}</body>{hint}</message>")
+    };
+    let costs = |occupants: usize, bytes: usize| {
+        let (mut world, conns) = in_a_room(occupants);
+        world.send(conns[0], &said(bytes));
+        let cost = world.cost_of(|w| w.send(conns[0], &said(bytes)));
+        assert_eq!((cost.commits, cost.writes), (0, occupants as u64));
+        cost
+    };
+    let mut bill = Bill::default();
+    let small = costs(100, 100);
+    bill.at_most("allocations of a message for 100", small.allocations, 689);
+    bill.at_most("allocated bytes of a message for 100", small.bytes, 89_590);
+    // What a longer message allocates beside what each of the 100 connections is handed is the same for few and many.
+    let more = |n: usize| costs(n, 10_100).bytes - costs(n, 100).bytes - n as u64 * 10_000;
+    bill.at_most("more bytes for 10 000 characters in a room of 2", more(2), 100_152);
+    bill.at_most("more bytes for 10 000 characters in a room of 100", more(100), 100_152);
+    bill.settle();
+}
+
 #[test]
 fn a_login_costs_no_commit() {
     let mut world = World::new(2);

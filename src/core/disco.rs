@@ -65,6 +65,15 @@ impl Info {
     }
 }
 
+/// A service that a module runs under a domain beside the hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Prepared domain.
+    pub domain: String,
+    /// For people.
+    pub name: &'static str,
+}
+
 /// What is said of each kind of address.
 #[derive(Clone, Debug, Default)]
 pub struct Disco {
@@ -72,6 +81,8 @@ pub struct Disco {
     pub host: Info,
     /// Of the bare address of an account.
     pub account: Info,
+    /// Services of modules, each with a domain of its own.
+    pub services: Vec<Service>,
     /// Hash of `host` for entity capabilities, once everything is collected.
     pub ver: String,
 }

@@ -63,6 +63,17 @@ impl Core {
         self.serves(jid.domain())
     }
 
+    /// True for a domain under which a module runs a service.
+    pub fn is_service(&self, domain: &str) -> bool {
+        !self.serves(domain) && self.disco.services.iter().any(|s| s.domain == domain)
+    }
+
+    /// True for an address whose stamps only this server may set (XEP-0203 section 5): a host itself, and all of a
+    /// service.
+    pub fn stamps_for(&self, jid: &Jid) -> bool {
+        (jid.node().is_none() && self.serves(jid.domain())) || self.is_service(jid.domain())
+    }
+
     /// Sets a stanza on its way.
     pub fn send(&mut self, flight: InFlight) {
         self.queue.push_back(flight);

@@ -78,6 +78,14 @@ impl ServiceDiscovery {
     fn items(&self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let mut b = Builder::new(ns::DISCO_ITEMS, "query");
         if request.owner.node().is_none() {
+            let is_of = |service: &str, host: &str| service.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'));
+            for service in &core.disco.services {
+                // A service below one of the hosts is that host's alone.
+                let below_another = core.settings.hosts.iter().any(|host| is_of(&service.domain, host));
+                if is_of(&service.domain, request.owner.domain()) || !below_another {
+                    b.open(ns::DISCO_ITEMS, "item").attr("jid", &service.domain).attr("name", service.name).close();
+                }
+            }
             for item in &self.items {
                 b.open(ns::DISCO_ITEMS, "item").attr("jid", item).close();
             }

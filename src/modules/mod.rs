@@ -159,6 +159,23 @@ pub trait Module: Sized {
         Ok(Undelivered::NotMine)
     }
 
+    /// True for a domain of a service of this module, one that [`Module::disco`] has named.
+    fn owns(&self, core: &Core, domain: &str) -> bool {
+        let _ = (core, domain);
+        false
+    }
+
+    /// A stanza of whatever kind for a service of this module.
+    fn service(&mut self, core: &mut Core, flight: &InFlight, to: &Jid) -> Result<(), StanzaError> {
+        let _ = (core, flight, to);
+        Err(Condition::ServiceUnavailable.into())
+    }
+
+    /// A write failed, and with it all behind the last that is durable: what the module remembers of them is void.
+    fn withdrawn(&mut self, core: &mut Core) {
+        let _ = core;
+    }
+
     /// A session changes.
     fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
         let _ = (core, id, event);
@@ -327,6 +344,21 @@ macro_rules! modules {
                 Ok(Undelivered::NotMine)
             }
 
+            /// Hands a stanza for a service to the module that runs it; none when no module does.
+            pub fn service(&mut self, core: &mut Core, flight: &InFlight, to: &Jid)
+                -> Option<Result<(), StanzaError>>
+            {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && m.owns(core, to.domain()) {
+                    return Some(m.service(core, flight, to));
+                } )*
+                None
+            }
+
+            /// Every module hears of it.
+            pub fn withdrawn(&mut self, core: &mut Core) {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.withdrawn(core); } )*
+            }
+
             /// Every module hears of it.
             pub fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
                 $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.session(core, id, event)?; } )*
@@ -359,4 +391,5 @@ modules! {
     "last" => last::Last,
     "private" => private::Private,
     "vcard" => vcard::VCard,
+    "muc" => muc::Muc,
 }

@@ -17,6 +17,9 @@ pub fn read(x: ElementRef<'_>, form_type: &str) -> Result<Vec<Values>, StanzaErr
     let mut fields: Vec<Values> = Vec::new();
     for field in x.children().filter(|c| c.is(ns::DATA, "field")) {
         let Some(var) = field.attr("var") else {
+            if field.attr("type") == Some("fixed") {
+                continue;
+            }
             return Err(Condition::BadRequest.because("A field of the form has no name."));
         };
         if fields.iter().any(|(known, _)| known == var) {

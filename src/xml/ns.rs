@@ -58,6 +58,20 @@ pub const PING: &str = "urn:xmpp:ping";
 pub const TIME: &str = "urn:xmpp:time";
 /// XEP-0203.
 pub const DELAY: &str = "urn:xmpp:delay";
+/// XEP-0045: joining a room, and the feature.
+pub const MUC: &str = "http://jabber.org/protocol/muc";
+/// XEP-0045: what moderators and admins ask of a room.
+pub const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
+/// XEP-0045: what owners ask of a room.
+pub const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
+/// XEP-0307.
+pub const MUC_UNIQUE: &str = "http://jabber.org/protocol/muc#unique";
+/// XEP-0077.
+pub const REGISTER: &str = "jabber:iq:register";
+/// XEP-0317.
+pub const HATS: &str = "urn:xmpp:hats:0";
+/// XEP-0421.
+pub const OCCUPANT_ID: &str = "urn:xmpp:occupant-id:0";
 /// XEP-0045: what a room adds for its users.
 pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// XEP-0085.

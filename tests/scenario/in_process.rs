@@ -11,6 +11,7 @@ use couplet::clock::{Entropy, Now};
 use couplet::core::admin::Command;
 use couplet::core::io::{ConnId, Input, Output, Transport};
 use couplet::engine::{Engine, Settings};
+use couplet::jid::Jid;
 use couplet::setting::Value;
 use couplet::storage::memory::Memory;
 use couplet::storage::{StoreError, Writer};
@@ -297,6 +298,11 @@ fn start(settings: &Settings, memory: &Memory, seed: u64, now: Now) -> Result<(E
 /// Sets `limits.x = 1` or a key of a module's section.
 fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
     let (key, value) = line.split_once('=').ok_or("expected key = value")?;
+    if key.trim() == "admins" {
+        let jids = value.trim().trim_matches('"').split(',').map(Jid::parse).collect::<Result<_, _>>();
+        settings.core.admins = jids.map_err(|e| format!("{e:?}"))?;
+        return Ok(());
+    }
     let (section, key) = key.trim().rsplit_once('.').ok_or("expected section.key = value")?;
     let value = value.trim().trim_matches('"');
     if section == "limits" {

@@ -263,7 +263,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn however_full_the_disk_is_deletes_and_updates_pass_and_nothing_is_lost(
