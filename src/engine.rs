@@ -6,25 +6,31 @@
 
 mod admin;
 mod client;
+mod managed;
+mod parking;
 
 use crate::budget::{Budget, Charge};
 use crate::clock::{Entropy, Now};
 use crate::core::Core;
 use crate::core::caps::Capabilities;
 use crate::core::disco::Disco;
-use crate::core::flight::{Item, OutQueue};
+use crate::core::flight::{Item, OutQueue, Parcel, Receipt};
 use crate::core::session::{SessionId, Sessions};
 use crate::core::settings;
 use crate::core::slab::Slab;
+use crate::core::spool::Spool;
 use crate::fault::{Fault, armed};
+use crate::jid::Jid;
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery};
 use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
+use crate::stream::management;
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
-use std::collections::{BTreeSet, VecDeque};
+use managed::Managed;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -57,7 +63,25 @@ struct Conn {
     ends: bool,
     /// The shell has been told not to read.
     paused: bool,
+    /// The session that it is to go on with.
+    resuming: Option<SessionId>,
 }
+
+/// What a point in time is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A connection must be done with what it is doing.
+    Conn(ConnId),
+    /// What waits for this session is to be on disk.
+    Spool(SessionId),
+    /// This session was not resumed.
+    Parked(SessionId),
+    /// What could not be written is written once more.
+    Retry,
+}
+
+/// How long what could not be written waits for another attempt.
+const RETRY_MS: u64 = 1000;
 
 /// Who waits for the hashing thread.
 enum HashOwner {
@@ -75,7 +99,17 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     /// Connections that have something to say.
     dirty: BTreeSet<ConnId>,
-    timers: BTreeSet<(u64, ConnId)>,
+    timers: BTreeSet<(u64, Timer)>,
+    /// Sessions with stream management.
+    managed: BTreeMap<SessionId, Box<Managed>>,
+    /// Receipts that wait for a batch.
+    spooling: Vec<(Ticket, Receipt)>,
+    /// Names of sessions that are over, whose they were, and how many stanzas of theirs were safe.
+    ended: VecDeque<(Rc<str>, Jid, u64)>,
+    /// Parked sessions that hold too much.
+    overfull: Vec<SessionId>,
+    /// Connections whose question is answered: they have more to say.
+    again: Vec<ConnId>,
     /// By the number of the job; at most `limits.hash_queue_max`.
     hashing: Vec<(u64, HashOwner)>,
     hash_ids: u64,
@@ -119,9 +153,10 @@ impl Engine {
             caps: Capabilities::default(),
             entropy,
             counters: Counters::default(),
+            spool: Spool::default(),
             queue: VecDeque::new(),
         };
-        Ok(Self {
+        let mut engine = Self {
             core,
             modules,
             reader,
@@ -130,6 +165,11 @@ impl Engine {
             outputs: VecDeque::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
+            managed: BTreeMap::new(),
+            spooling: Vec::new(),
+            ended: VecDeque::new(),
+            overfull: Vec::new(),
+            again: Vec::new(),
             hashing: Vec::new(),
             hash_ids: 0,
             unproven: VecDeque::new(),
@@ -139,7 +179,9 @@ impl Engine {
             shutting_down: false,
             exited: false,
             panics: VecDeque::new(),
-        })
+        };
+        engine.restore()?;
+        Ok(engine)
     }
 
     /// Takes over new settings at a reload. Connections that are open keep theirs until they are opened again.
@@ -183,9 +225,10 @@ impl Engine {
             deadline_ms: Some(deadline_ms),
             ends: false,
             paused: false,
+            resuming: None,
         };
         let id = ConnId(self.conns.insert(conn));
-        self.timers.insert((deadline_ms, id));
+        self.timers.insert((deadline_ms, Timer::Conn(id)));
         self.core.counters.connections = self.core.counters.connections.wrapping_add(1);
         Some(id)
     }
@@ -201,11 +244,18 @@ impl Engine {
                 }
                 self.drive(conn);
             }
-            Input::Closed { conn } => self.end_conn(conn),
+            Input::Closed { conn } => {
+                self.park(conn);
+                self.end_conn(conn);
+            }
             Input::Wrote { conn, waiting_bytes } => {
                 if let Some(c) = self.conns.get_mut(conn.0) {
                     c.waiting_bytes = waiting_bytes;
                     self.dirty.insert(conn);
+                    let arrived = c.out.taken(waiting_bytes);
+                    if !arrived.is_empty() {
+                        self.arrived(arrived);
+                    }
                 }
             }
             Input::Committed(upto) => self.committed(upto),
@@ -215,19 +265,35 @@ impl Engine {
             Input::Admin { id, command } => self.admin(id, command),
             Input::Shutdown => self.shutdown(),
         }
+        self.drive_again();
     }
 
     /// Closes the tick: its writes become one batch, and every connection that has something to say says it.
     pub fn end_tick(&mut self, now: Now) {
         self.core.now = now;
+        while let Some(session) = self.overfull.pop() {
+            log::info!(target: LOG, "a session without connection ends: too much waits for it");
+            self.end_session(session);
+        }
+        self.drive_again();
         if let Some(batch) = self.core.view.close_batch() {
             self.outputs.push_back(Output::Commit(batch));
         }
         while let Some(conn) = self.dirty.pop_first() {
             self.flush(conn);
         }
+        // What connections leave that are closed by that.
+        if let Some(batch) = self.core.view.close_batch() {
+            self.outputs.push_back(Output::Commit(batch));
+        }
         if self.shutting_down && self.conns.is_empty() && self.core.view.pending_bytes() == 0 {
             self.exit();
+        }
+    }
+
+    fn drive_again(&mut self) {
+        while let Some(conn) = self.again.pop() {
+            self.drive(conn);
         }
     }
 
@@ -267,14 +333,11 @@ impl Engine {
                     self.answered.push(session);
                 }
             }
-            if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
-                && let Some(c) = self.conns.get_mut(conn.0)
-                // Nothing follows the end of a stream, not even what its own session sends to itself on leaving.
-                && (!c.ends || armed(Fault::EndOutlived))
-            {
-                c.out.push(Item::Stanza(Box::new(parcel)));
-                self.dirty.insert(conn);
+            // What was written for it in this step is there then, too.
+            if let Some(keep) = parcel.keep.as_mut().filter(|keep| keep.row.is_some() && promise) {
+                keep.row_after = ticket;
             }
+            self.hand_over(session, parcel);
         }
         Some(ticket)
     }
@@ -307,11 +370,21 @@ impl Engine {
         let limits = self.core.settings.limits.clone();
         let Some(c) = self.conns.get_mut(id.0) else { return };
         let window = (limits.out_window_bytes as usize).saturating_sub(c.waiting_bytes);
-        let mut bytes = Vec::new();
+        let (mut bytes, mut managed_bytes) = (Vec::new(), 0);
         if window > 0 {
-            c.out.flush(durable, window, &mut bytes);
+            c.out.flush(durable, window, limits.sm_unacked_max as usize, &mut bytes);
+            let managed = c.session.and_then(|session| self.managed.get_mut(&session));
+            if let Some(managed) = managed.filter(|_| c.out.counts().is_some()) {
+                managed_bytes = size_of::<Managed>() + managed.inbound.heap_bytes();
+                if managed.inbound.progress(durable) {
+                    management::write_ack(managed.inbound.answer(), &mut bytes);
+                }
+                if c.out.ask() {
+                    management::write_ask(&mut bytes);
+                }
+            }
         }
-        let held = c.stream.heap_bytes() + c.out.held_bytes() + c.waiting_bytes + bytes.len();
+        let held = managed_bytes + c.stream.heap_bytes() + c.out.held_bytes() + c.waiting_bytes + bytes.len();
         c.waiting_bytes += bytes.len();
         let fits = self.budget.settle(&mut c.charge, size_of::<Conn>() + held);
         let done = c.ends && c.out.is_empty();
@@ -325,15 +398,20 @@ impl Engine {
             });
         }
         let slow = c.out.held_bytes() > limits.out_bytes_max as usize && !armed(Fault::QueueUnbounded);
+        let sheds = slow || (!fits && held > FAIR_BYTES);
+        // What the shell has got, it writes before it closes.
+        let arrived = if done || sheds { c.out.taken(0) } else { Vec::new() };
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Write { conn: id, bytes });
         }
         if done {
+            self.arrived(arrived);
             self.end_conn(id);
             self.outputs.push_back(Output::Close { conn: id });
-        } else if slow || (!fits && held > FAIR_BYTES) {
+        } else if sheds {
             // A peer that does not read, or holds more than its share when memory is short.
             log::info!(target: LOG, "closing {}: {held} bytes wait for a peer that does not read", c.peer);
+            self.arrived(arrived);
             self.end_conn(id);
             self.outputs.push_back(Output::Close { conn: id });
         }
@@ -352,6 +430,7 @@ impl Engine {
         for (_, id, reply) in ready {
             self.outputs.push_back(Output::AdminReply { id, reply });
         }
+        self.managed_committed();
         for (key, conn) in self.conns.iter() {
             if !conn.out.is_empty() {
                 self.dirty.insert(ConnId(key));
@@ -372,21 +451,41 @@ impl Engine {
             log::error!(target: LOG, "{error}");
         }
         let durable = self.core.view.durable();
+        self.spooling.retain(|(after, _)| *after <= durable);
+        let mut withdrawn = Vec::new();
         for key in self.conns.keys() {
             if let Some(c) = self.conns.get_mut(key) {
-                let senders = c.out.withdraw(durable);
+                let back = c.out.withdraw(durable);
+                withdrawn.extend(back.parcels);
+                back.rows.iter().for_each(|(account, row)| self.core.spool_release(account, *row));
                 let to = c.session.and_then(|id| self.core.sessions.get(id)).map(|s| s.jid.clone());
-                unsure.extend(senders.into_iter().zip(to.into_iter().cycle()));
+                unsure.extend(back.presence_of.into_iter().zip(to.into_iter().cycle()));
                 self.dirty.insert(ConnId(key));
             }
+        }
+        for (id, lot) in self.managed.iter_mut().filter_map(|(id, m)| Some((id, m.lot.as_mut()?))) {
+            let back = lot.out.withdraw(durable);
+            withdrawn.extend(back.parcels);
+            back.rows.iter().for_each(|(account, row)| self.core.spool_release(account, *row));
+            let to = self.core.sessions.get(*id).map(|s| s.jid.clone());
+            unsure.extend(back.presence_of.into_iter().zip(to.into_iter().cycle()));
+        }
+        for keep in withdrawn.iter().filter_map(|parcel| parcel.keep.as_ref()) {
+            self.settle(keep, durable);
         }
         for (_, session, stanza) in std::mem::take(&mut self.unproven) {
             if !armed(Fault::FailureUntold)
                 && let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
-                && let Some(conn) = self.core.sessions.get(session).map(|s| s.conn)
-                && let Some(c) = self.conns.get_mut(conn.0)
+                && let Some(out) = self.queue_of(session)
             {
-                c.out.push(Item::of(&refusal));
+                out.push(Item::of(&refusal));
+            }
+        }
+        self.parked_failed();
+        for session in self.core.sessions.ids() {
+            let waits = |p: &Parcel| p.row().is_none() && p.owed(durable).is_some();
+            if self.queue_of(session).is_some_and(|out| out.parcels().any(waits)) {
+                self.spool_in(session, RETRY_MS);
             }
         }
         self.step("presence after a failed write", |core, modules| {
@@ -405,28 +504,36 @@ impl Engine {
     }
 
     fn wake(&mut self) {
-        while let Some(&(at, conn)) = self.timers.first() {
+        while let Some(&(at, timer)) = self.timers.first() {
             if at > self.core.now.mono_ms {
                 return;
             }
             self.timers.pop_first();
-            // A timer whose connection has gone, or has another deadline by now, means nothing.
-            if let Some(c) = self.conns.get(conn.0)
-                && c.deadline_ms == Some(at)
-            {
-                if c.ends {
-                    self.end_conn(conn);
-                    self.outputs.push_back(Output::Close { conn });
-                } else {
-                    self.fail(conn, StreamError::ConnectionTimeout, Some("Logging in took too long."));
-                }
+            match timer {
+                Timer::Conn(conn) => self.conn_due(conn, at),
+                Timer::Spool(session) => self.spool_due(session),
+                Timer::Parked(session) => self.parked_due(session),
+                Timer::Retry => self.retry(),
             }
         }
     }
 
+    /// A timer whose connection has gone, or has another deadline by now, means nothing.
+    fn conn_due(&mut self, conn: ConnId, at: u64) {
+        let Some(c) = self.conns.get(conn.0).filter(|c| c.deadline_ms == Some(at)) else { return };
+        if c.ends {
+            self.end_conn(conn);
+            self.outputs.push_back(Output::Close { conn });
+        } else {
+            self.fail(conn, StreamError::ConnectionTimeout, Some("Logging in took too long."));
+        }
+    }
+
+    /// Sessions that can be resumed wait for that, also beyond the end of this process; the others end.
     fn shutdown(&mut self) {
         self.shutting_down = true;
         for key in self.conns.keys().into_iter().skip(usize::from(armed(Fault::StreamForgotten))) {
+            self.park(ConnId(key));
             self.fail(ConnId(key), StreamError::SystemShutdown, None);
         }
     }
@@ -438,7 +545,9 @@ impl Engine {
 
     /// For tests: the sum of what all connections are charged is what the budget says.
     pub fn budget_is_sound(&self) -> bool {
-        self.budget.used_bytes() == self.conns.iter().map(|(_, c)| c.charge.bytes()).sum::<usize>()
+        self.budget.used_bytes()
+            == self.conns.iter().map(|(_, c)| c.charge.bytes()).sum::<usize>()
+                + self.managed.values().filter_map(|m| m.lot.as_ref()).map(|lot| lot.charge.bytes()).sum::<usize>()
     }
 }
 

@@ -107,6 +107,13 @@ limits! {
     tick_handshakes_max = 8 Count "TLS handshake steps in one tick, so that strangers cannot starve clients";
     store_pending_bytes_max = 4194304 Bytes "writes on their way to the disk; more are refused \
         with resource-constraint";
+    sm_unacked_max = 500 Count "stanzas that a client with stream management (XEP-0198) may leave unacknowledged: more \
+        wait until it acknowledges some, and end a session without connection, whose messages then go elsewhere";
+    sm_resume_timeout_s = 600 Seconds "how long a session whose connection is lost waits to be resumed";
+    sm_parked_max = 5 Count "sessions of one account that wait to be resumed; another ends the oldest";
+    sm_ended_max = 1000 Count "ended sessions of which the server can still say how much it has received";
+    sm_spool_delay_ms = 100 Milliseconds "how long the recipient of a message has to acknowledge it, before it is \
+        written to the disk so that its sender can be told that it is safe";
     panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";
 }
 

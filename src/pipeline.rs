@@ -4,10 +4,11 @@
 //! A stanza enters by [`from_session`] or is put on the core's queue by whatever makes it; [`run`] takes the queue
 //! through the phases until nothing is left. What comes out are parcels for sessions.
 
-use crate::core::flight::{Dest, Filters, Flow, InFlight, Parcel};
+use crate::core::flight::{Dest, Filters, Flow, InFlight, Keep, Parcel, Receipt};
 use crate::core::presence::Change;
 use crate::core::route::{Addressee, Verdict, decide};
 use crate::core::session::SessionId;
+use crate::core::spool::{Worth, worth};
 use crate::core::{Answer, Core, Request};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
@@ -16,6 +17,8 @@ use crate::stanza::{Condition, IqType, Kind, PresenceType, Stanza, StanzaError, 
 use crate::storage::Ticket;
 use crate::xml::ns;
 use log::debug;
+use std::cell::Cell;
+use std::rc::Rc;
 
 const LOG: &str = "couplet::pipeline";
 
@@ -29,8 +32,15 @@ pub struct Delivery {
     pub promise: bool,
 }
 
-/// Takes a stanza from a session; its `from` is the session's full address.
-pub fn from_session(core: &mut Core, modules: &mut Modules, id: SessionId, mut stanza: Stanza) {
+/// Takes a stanza from a session; its `from` is the session's full address. With a receipt when the session uses stream
+/// management: it goes with what must reach somebody before the client may be told that it is safe.
+pub fn from_session(
+    core: &mut Core,
+    modules: &mut Modules,
+    id: SessionId,
+    mut stanza: Stanza,
+    receipt: Option<Receipt>,
+) {
     match stanza.kind {
         Kind::Presence(_) => {
             core.counters.presences = core.counters.presences.wrapping_add(1);
@@ -50,7 +60,9 @@ pub fn from_session(core: &mut Core, modules: &mut Modules, id: SessionId, mut s
             }
             // RFC 6120 section 10.3: without addressee it is for the sender's own account.
             let to = stanza.to.clone().or_else(|| stanza.from.as_ref().map(Jid::bare));
-            core.send(InFlight { origin: Some(id), ..InFlight::passing(Stanza { to, ..stanza }) });
+            let is_kept = |stanza: &Stanza| matches!(stanza.kind, Kind::Message(_)) && worth(stanza) == Worth::Kept;
+            let receipt = receipt.filter(|_| is_kept(&stanza));
+            core.send(InFlight { origin: Some(id), receipt, ..InFlight::passing(Stanza { to, ..stanza }) });
         }
     }
 }
@@ -88,8 +100,13 @@ pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
     while let Some(mut flight) = core.queue.pop_front() {
         match flight.dest {
             Dest::Session(id) => match let_in(core, modules, &mut flight) {
-                true => deliver(flight, id, out),
-                false => dropped(core, &flight, "stored, and not let in today"),
+                true => deliver(core, flight, id, None, out),
+                false => {
+                    if let (Some(row), Some(to)) = (flight.row, &flight.stanza.to) {
+                        core.spool_give(to, row);
+                    }
+                    dropped(core, &flight, "stored, and not let in today");
+                }
             },
             Dest::Address => {
                 let mut later = std::mem::take(&mut core.queue);
@@ -222,8 +239,11 @@ fn to_account(
     if reached.len() > 1 && flight.tail.is_none() {
         flight.tail = Some(flight.stanza.tail());
     }
+    // Where several sessions get a message, it has arrived when one of them has it.
+    let arrived = matches!(flight.stanza.kind, Kind::Message(_)) && reached.len() > 1;
+    let arrived = arrived.then(Rc::default);
     for id in reached {
-        deliver(flight.clone(), id, out);
+        deliver(core, flight.clone(), id, arrived.clone(), out);
     }
     Ok(())
 }
@@ -296,12 +316,34 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
     }
 }
 
-/// Phase *deliver*: the stanza leaves the pipeline.
-fn deliver(flight: InFlight, session: SessionId, out: &mut Vec<Delivery>) {
-    let InFlight { stanza, tail, promise, .. } = flight;
+/// Phase *deliver*: the stanza leaves the pipeline. What is for a session without connection is written, so that it
+/// is there after a restart.
+fn deliver(
+    core: &mut Core,
+    flight: InFlight,
+    session: SessionId,
+    arrived: Option<Rc<Cell<bool>>>,
+    out: &mut Vec<Delivery>,
+) {
+    let InFlight { mut stanza, mut tail, mut promise, mut receipt, mut row, .. } = flight;
+    let is_copy = flight.is_copy && row.is_none() && flight.dest != Dest::Address;
+    let parked = core.sessions.get(session).filter(|s| s.conn.is_none());
+    if let Some((jid, id)) = parked.and_then(|s| Some((s.jid.clone(), s.resume_id.clone()?)))
+        && row.is_none()
+    {
+        match core.spool_for(&jid, &id, is_copy, &mut stanza) {
+            Ok(None) => {}
+            Ok(written) => (row, receipt, tail, promise) = (written, None, None, true),
+            Err(error) => log::error!(target: LOG, "a stanza for {jid} is not written: {error}"),
+        }
+    }
+    let keep = (receipt.is_some() || row.is_some() || arrived.is_some()).then(|| {
+        let since_ms = core.now.mono_ms;
+        Box::new(Keep { receipt, row, row_after: Ticket(0), end: 0, since_ms, arrived })
+    });
     let tail = tail.unwrap_or_else(|| stanza.tail());
     let Stanza { kind, to, from, .. } = stanza;
-    out.push(Delivery { session, parcel: Parcel { kind, to, from, tail, after: Ticket(0) }, promise });
+    out.push(Delivery { session, parcel: Parcel { kind, to, from, tail, after: Ticket(0), is_copy, keep }, promise });
 }
 
 fn stopped(core: &mut Core, flight: &InFlight, flow: Flow) -> bool {

@@ -58,7 +58,8 @@ fn about() -> String {
         line(format_args!("  {name:<12} {what}"));
     }
     line(format_args!("  in the core: RFC 6120, RFC 6121, RFC 7590, RFC 5802, RFC 7677, RFC 9266, RFC 5929,"));
-    line(format_args!("               XEP-0368 (direct TLS), XEP-0440 (channel binding types)"));
+    line(format_args!("               XEP-0198 (stream management, 1.6.3), XEP-0368 (direct TLS),"));
+    line(format_args!("               XEP-0440 (channel binding types)"));
     line(format_args!("\nthreads of the server:"));
     for (name, what) in THREADS {
         line(format_args!("  {name:<14} {what}"));

@@ -6,6 +6,7 @@ pub mod caps;
 pub mod disco;
 pub mod flight;
 pub mod io;
+pub mod parked;
 pub mod presence;
 pub mod pubsub;
 pub mod roster;
@@ -13,6 +14,7 @@ pub mod route;
 pub mod session;
 pub mod settings;
 pub mod slab;
+pub mod spool;
 pub mod subscription;
 pub mod vcard;
 
@@ -48,6 +50,8 @@ pub struct Core {
     pub counters: Counters,
     /// What the server says of itself and of accounts.
     pub disco: disco::Disco,
+    /// What is known of the spool's rows.
+    pub spool: spool::Spool,
     /// Stanzas that the input has set on their way.
     pub queue: VecDeque<InFlight>,
 }

@@ -81,16 +81,23 @@ impl Core {
         let own = self.sessions.of_where(&jid, |s| s.available.is_some());
         self.presence_fan(&stanza, own.iter().copied());
         if before.is_none() {
-            self.presence_initial(id, &jid, &own)?;
+            self.presence_initial(id, &jid)?;
         }
         let reachable_before = before.is_some_and(|a| a.priority >= 0);
         Ok(if priority >= 0 && !reachable_before { Change::Reachable } else { Change::Other })
     }
 
-    /// What a session learns when it becomes available: sections 4.2.2 and 3.1.3.
-    fn presence_initial(&mut self, id: SessionId, jid: &Jid, own: &[SessionId]) -> Result<(), StanzaError> {
-        for other in own.iter().filter(|other| **other != id) {
-            let Some(available) = self.sessions.get(*other).and_then(|s| s.available.clone()) else { continue };
+    /// What a session learns when it becomes available, or when it is resumed and its queue was not kept: sections
+    /// 4.2.2 and 3.1.3.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn presence_initial(&mut self, id: SessionId, jid: &Jid) -> Result<(), StanzaError> {
+        for other in self.sessions.of_where(jid, |s| s.available.is_some()) {
+            if other == id {
+                continue;
+            }
+            let Some(available) = self.sessions.get(other).and_then(|s| s.available.clone()) else { continue };
             let stanza = Stanza { to: Some(jid.clone()), ..available.stanza };
             self.send(InFlight::passing(stanza).to_session(id));
         }
@@ -385,7 +392,7 @@ impl Core {
 }
 
 /// Section 4.7.2.3: an integer between -128 and 127; absent means 0.
-fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
+pub(super) fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
     match stanza.child(ns::CLIENT, "priority") {
         None => Ok(0),
         Some(p) => p.text().trim().parse().map_err(|_| Condition::BadRequest.because("The priority is no number.")),

@@ -5,6 +5,7 @@ use super::slab::{Key, Slab};
 use crate::jid::Jid;
 use crate::stanza::Stanza;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// One bound resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,8 +25,10 @@ pub struct Available {
 pub struct Session {
     /// Full address.
     pub jid: Jid,
-    /// Where its stanzas leave.
-    pub conn: ConnId,
+    /// Where its stanzas leave; none while it waits to be resumed (XEP-0198).
+    pub conn: Option<ConnId>,
+    /// By what name it waits, or would.
+    pub resume_id: Option<Rc<str>>,
     /// None until the first presence and after the last (RFC 6121 sections 4.2 and 4.5).
     pub available: Option<Available>,
     /// It has asked for the roster and so gets pushes (RFC 6121 section 2.2).
@@ -44,10 +47,21 @@ pub struct Sessions {
 impl Sessions {
     /// Adds a session. The caller has made sure that no other has the address.
     pub fn add(&mut self, jid: Jid, conn: ConnId) -> SessionId {
-        let account = jid.bare();
-        let session = Session { jid, conn, available: None, interested: false, directed: BTreeSet::new() };
+        self.insert(Session {
+            jid,
+            conn: Some(conn),
+            resume_id: None,
+            available: None,
+            interested: false,
+            directed: BTreeSet::new(),
+        })
+    }
+
+    /// As [`Sessions::add`], with all that a stored session brings along.
+    pub fn insert(&mut self, session: Session) -> SessionId {
+        let account = session.jid.bare();
         let id = SessionId(self.slab.insert(session));
-        self.by_account.entry(account).or_default().push(id);
+        self.by_account.entry(account).or_insert_with(|| Vec::with_capacity(1)).push(id);
         id
     }
 
@@ -94,6 +108,16 @@ impl Sessions {
     pub fn highest(&self, account: &Jid) -> Vec<SessionId> {
         let top = self.of(account).iter().filter_map(|id| self.get(*id)?.available.as_ref()).map(|a| a.priority).max();
         self.of_where(account, |s| s.available.as_ref().is_some_and(|a| a.priority >= 0 && Some(a.priority) == top))
+    }
+
+    /// The session that waits to be resumed under this name, or has it for later, among those of an account.
+    pub fn resumable(&self, account: &Jid, resume_id: &str) -> Option<SessionId> {
+        self.of_where(account, |s| s.resume_id.as_deref() == Some(resume_id)).pop()
+    }
+
+    /// All sessions, collected.
+    pub fn ids(&self) -> Vec<SessionId> {
+        self.slab.keys().into_iter().map(SessionId).collect()
     }
 
     /// Number of sessions.

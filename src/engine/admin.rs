@@ -147,8 +147,9 @@ impl Engine {
         let jid = self.account_address(jid)?;
         self.check_exists(&jid, true)?;
         for session in self.core.sessions.of(&jid).to_vec() {
-            if let Some(conn) = self.core.sessions.get(session).map(|s| s.conn) {
-                self.fail(conn, StreamError::NotAuthorized, Some("The account has been deleted."));
+            match self.core.sessions.get(session).and_then(|s| s.conn) {
+                Some(conn) => self.fail(conn, StreamError::NotAuthorized, Some("The account has been deleted.")),
+                None => self.end_session(session),
             }
         }
         let mut failed = None;
@@ -193,7 +194,11 @@ impl Engine {
         let _ = writeln!(text, "hosts: {}", self.core.settings.hosts.join(", "));
         let (conns, sessions) = (self.conns.len(), self.core.sessions.len());
         let accounts = self.core.sessions.accounts_len();
-        let _ = writeln!(text, "connections: {conns}, sessions: {sessions} of {accounts} accounts");
+        let _ = writeln!(
+            text,
+            "connections: {conns}, sessions: {sessions} of {accounts} accounts, {} of them wait to be resumed",
+            self.parked()
+        );
         let (used, max) = (self.budget.used_bytes(), self.budget.max_bytes());
         let _ = writeln!(text, "held for peers: {used} of {max} bytes");
         let _ = writeln!(text, "waiting for the disk: {} bytes", self.core.view.pending_bytes());

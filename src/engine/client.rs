@@ -1,7 +1,7 @@
 //! Client connections: what the stream machine asks, and what it hands on.
 
-use super::{ConnId, Engine, HashOwner, LOG};
-use crate::core::flight::Item;
+use super::{ConnId, Engine, HashOwner, LOG, Timer};
+use crate::core::flight::{Item, Receipt};
 use crate::core::io::Output;
 use crate::core::session::SessionId;
 use crate::fault::{Fault, armed};
@@ -9,9 +9,10 @@ use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
 use crate::stanza::{Condition, ReadError, Stanza};
+use crate::stream::management;
 use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork};
 use crate::stream::{Event, StreamCx, StreamError};
-use crate::xml::Element;
+use crate::xml::{Element, ns};
 use zeroize::Zeroizing;
 
 /// Borrows what the stream machine needs, from disjoint parts of the engine.
@@ -76,12 +77,14 @@ impl Engine {
             Event::NeedFeatures => {
                 let mut extra = self.modules.features(&self.core);
                 extra.extend(crate::core::roster::features());
+                extra.push(Element::empty(ns::SM, "sm"));
                 let settings = self.core.settings.clone();
                 if let Some(c) = self.conns.get_mut(conn.0) {
                     c.stream.features(&extra, &mut stream_cx!(self, settings));
                 }
             }
             Event::Bind { resource } => self.bind(conn, resource),
+            Event::Resume { previd, h } => self.resume(conn, &previd, h),
             Event::Element(element) => self.element(conn, element),
             Event::Closed { error } => {
                 if let Some(error) = error {
@@ -166,11 +169,16 @@ impl Engine {
             }
         }
         if let Some(old) = self.core.sessions.find(&jid) {
-            let old_conn = self.core.sessions.get(old).map(|s| s.conn);
+            let old_conn = self.core.sessions.get(old).and_then(|s| s.conn);
             self.end_session(old);
             if let Some(old_conn) = old_conn {
                 self.fail(old_conn, StreamError::Conflict, Some("Replaced by a new session."));
             }
+        } else if self.core.sessions.of(&jid).len() >= self.core.settings.limits.resources_max as usize
+            && let Some(parked) = self.oldest_parked(&jid, 0)
+        {
+            // Whoever is here goes before whoever may come back.
+            self.end_session(parked);
         } else if self.core.sessions.of(&jid).len() >= self.core.settings.limits.resources_max as usize {
             return self.refuse_bind(conn, Condition::ResourceConstraint);
         }
@@ -194,6 +202,9 @@ impl Engine {
         let Some(session) = c.session else {
             return self.fail(conn, StreamError::UnsupportedStanzaType, None);
         };
+        if let Some(request) = management::read(element.root()) {
+            return self.manage(conn, session, request);
+        }
         let lang = c.stream.lang().cloned();
         let Some(jid) = self.core.sessions.get(session).map(|s| s.jid.clone()) else { return };
         let (stanza, refused) = match Stanza::read(element) {
@@ -210,19 +221,30 @@ impl Engine {
         let lang = stanza.lang.clone().or(lang);
         let jid = stanza.from.clone().filter(|_| armed(Fault::SenderBelieved)).unwrap_or(jid);
         let stanza = Stanza { from: Some(jid), lang, ..stanza };
+        let number = self.managed.get_mut(&session).map(|managed| managed.inbound.count());
+        let receipt = number.map(|number| Receipt { sender: session, number });
         let (original, durable) = (stanza.clone(), self.core.view.durable());
         let sound = self.step("a stanza", |core, modules| match refused {
-            None => pipeline::from_session(core, modules, session, stanza),
+            None => pipeline::from_session(core, modules, session, stanza, receipt),
             Some(condition) => core.refuse(&stanza, &condition.into()),
         });
         match sound {
-            None => self.fail(conn, StreamError::InternalServerError, None),
+            None => {
+                if let Some(managed) = self.managed.get_mut(&session) {
+                    managed.inbound.uncount();
+                }
+                self.fail(conn, StreamError::InternalServerError, None);
+            }
             // What only passed has gone already; an answer of ours waits for all that it has read.
             Some(ticket) if ticket > durable && (self.core.view.wrote() || self.answered.contains(&session)) => {
                 self.unproven.push_back((ticket, session, original));
+                if let (Some(number), Some(managed)) = (number, self.managed.get_mut(&session)) {
+                    managed.inbound.wait(number, ticket);
+                }
             }
             Some(_) => {}
         }
+        self.progress(session);
     }
 
     /// Ends a stream with an error; what waits in its queue still leaves.
@@ -248,43 +270,69 @@ impl Engine {
     }
 
     /// Nothing more is read; the session ends now, the connection when its queue is written.
-    fn begin_end(&mut self, conn: ConnId) {
+    pub(super) fn begin_end(&mut self, conn: ConnId) {
         let Some(c) = self.conns.get_mut(conn.0) else { return };
         c.ends = true;
         let deadline_ms = self.core.now.mono_ms + u64::from(self.core.settings.limits.close_timeout_s) * 1000;
         c.deadline_ms = Some(deadline_ms);
-        let session = c.session.take();
-        self.timers.insert((deadline_ms, conn));
+        let (session, resuming) = (c.session, c.resuming.take());
+        self.timers.insert((deadline_ms, Timer::Conn(conn)));
         self.dirty.insert(conn);
         if let Some(session) = session {
             self.end_session(session);
+        }
+        if let Some(session) = resuming {
+            self.resume_given_up(session);
         }
     }
 
     /// The connection is no more.
     pub(super) fn end_conn(&mut self, conn: ConnId) {
+        if let Some(session) = self.conns.get(conn.0).and_then(|c| c.session) {
+            self.end_session(session);
+        }
         let Some(mut c) = self.conns.remove(conn.0) else { return };
         if !armed(Fault::ChargeKept) {
             self.budget.settle(&mut c.charge, 0);
         }
         if let Some(at) = c.deadline_ms {
-            self.timers.remove(&(at, conn));
+            self.timers.remove(&(at, Timer::Conn(conn)));
         }
         self.dirty.remove(&conn);
-        if let Some(session) = c.session {
-            self.end_session(session);
+        if let Some(session) = c.resuming {
+            self.resume_given_up(session);
         }
+        // What the socket has not taken, of a session without stream management: it goes elsewhere only if somebody has
+        // been promised that.
+        let durable = self.core.view.durable();
+        let mut left = c.out.into_parcels();
+        left.retain(|parcel| parcel.owed(durable).is_some() || parcel.row().is_some());
+        self.forsake(left);
     }
 
-    /// The session is no more: contacts and modules hear of it.
-    fn end_session(&mut self, id: SessionId) {
+    /// The session is no more: contacts and modules hear of it, and what has not arrived goes elsewhere. Without stream
+    /// management what waits is still written.
+    pub(super) fn end_session(&mut self, id: SessionId) {
+        let Some(session) = self.core.sessions.get(id) else { return };
+        let (jid, conn, resume_id) = (session.jid.clone(), session.conn, session.resume_id.clone());
+        let mut left = self.load_all(id);
         self.step("the end of a session", |core, modules| {
             let told = core.presence_end(id);
             let heard = modules.session(core, id, SessionEvent::Closed);
             for error in [told.err(), heard.err()].into_iter().flatten() {
                 log::error!(target: LOG, "the end of a session was not told: {}", error.condition.as_str());
             }
+            if conn.is_none() {
+                core.parked_delete(&jid);
+            }
         });
+        if let Some(c) = conn.and_then(|conn| self.conns.get_mut(conn.0)) {
+            c.session = None;
+            if self.managed.contains_key(&id) {
+                left = c.out.take_stanzas();
+            }
+        }
         self.core.sessions.remove(id);
+        self.managed_end(id, &jid, resume_id, left);
     }
 }

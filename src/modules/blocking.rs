@@ -116,6 +116,16 @@ impl Module for Blocking {
         }
         Ok(())
     }
+
+    fn session_flags(&self, id: SessionId) -> u32 {
+        u32::from(self.interested.contains(&id))
+    }
+
+    fn restore_flags(&mut self, id: SessionId, flags: u32) {
+        if flags != 0 {
+            self.interested.insert(id);
+        }
+    }
 }
 
 impl Blocking {

@@ -85,6 +85,16 @@ impl Module for Carbons {
         }
         Ok(())
     }
+
+    fn session_flags(&self, id: SessionId) -> u32 {
+        u32::from(self.enabled.contains(&id))
+    }
+
+    fn restore_flags(&mut self, id: SessionId, flags: u32) {
+        if flags != 0 {
+            self.enabled.insert(id);
+        }
+    }
 }
 
 /// Section 6.1. The error is the reason.

@@ -182,6 +182,17 @@ pub trait Module: Sized {
         Ok(())
     }
 
+    /// What it knows of a session, for one that waits to be resumed after a restart; 0 is nothing.
+    fn session_flags(&self, id: SessionId) -> u32 {
+        let _ = id;
+        0
+    }
+
+    /// Takes over what [`Module::session_flags`] has said before a restart.
+    fn restore_flags(&mut self, id: SessionId, flags: u32) {
+        let _ = (id, flags);
+    }
+
     /// An account is being deleted. Its tables go without that.
     fn account_deleted(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
         let _ = (core, account);
@@ -363,6 +374,24 @@ macro_rules! modules {
             pub fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
                 $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.session(core, id, event)?; } )*
                 Ok(())
+            }
+
+            /// What modules know of a session, by their names.
+            pub fn session_flags(&self, id: SessionId) -> Vec<(String, u32)> {
+                let mut all = Vec::new();
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file {
+                    all.push((stringify!($file).to_string(), m.session_flags(id)));
+                } )*
+                all.retain(|(_, flags)| *flags != 0);
+                all
+            }
+
+            /// Gives it back to them.
+            pub fn restore_flags(&mut self, id: SessionId, all: &[(String, u32)]) {
+                let of = |name: &str| all.iter().find(|(n, _)| n == name).map_or(0, |(_, flags)| *flags);
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    m.restore_flags(id, of(stringify!($file)));
+                } )*
             }
 
             /// Every module hears of it.

@@ -33,7 +33,7 @@ use super::{StreamError, TlsFacts, header};
 use crate::clock::Entropy;
 use crate::jid::Jid;
 use crate::limits::Limits;
-use crate::stanza::StanzaError;
+use crate::stanza::{Condition, StanzaError};
 use crate::xml::{Element, FrameKind, Reader, ScanLimits, Scanner, Template, ns};
 
 /// What a stream offers. Fixed when it begins.
@@ -92,6 +92,13 @@ pub enum Event {
     Bind {
         /// Prepared; none when the server shall choose.
         resource: Option<String>,
+    },
+    /// The client wants to go on with a former session (XEP-0198). Answer: [`C2s::resumed`] or [`C2s::refuse_resume`].
+    Resume {
+        /// Its name.
+        previd: String,
+        /// Stanzas that the client has handled in it, modulo 2^32.
+        h: u32,
     },
     /// A first-level element: any once bound; before that, but behind authentication, any that is neither a stanza nor
     /// of SASL or TLS.
@@ -193,6 +200,13 @@ impl C2s {
         self.shut();
     }
 
+    /// As [`C2s::fail`], for a client that acknowledges `h` stanzas when there were but `sent` (XEP-0198 section 6).
+    pub fn handled_too_high(&mut self, h: u32, sent: u32) {
+        StreamError::write_handled_too_high(h, sent, &mut self.output);
+        self.output.extend_from_slice(END);
+        self.shut();
+    }
+
     /// Closes our side of the stream without an error (section 4.4). [`Event::Closed`] follows when the client has
     /// closed its side; what it sends before that is dropped.
     pub fn close(&mut self) {
@@ -252,6 +266,22 @@ impl C2s {
     pub fn refuse_bind(&mut self, error: &StanzaError) {
         if let Phase::Negotiating(n) = &mut self.phase {
             n.refuse_bind(error, &mut self.output);
+        }
+    }
+
+    /// Answers [`Event::Resume`]: the stream goes on as that session, of which `h` stanzas have been received.
+    pub fn resumed(&mut self, jid: &Jid, previd: &str, h: u64) {
+        if let Phase::Negotiating(n) = &mut self.phase
+            && n.resumed(previd, h, &mut self.output)
+        {
+            self.phase = Phase::Bound(jid.clone());
+        }
+    }
+
+    /// Answers [`Event::Resume`] with an error, and the count of a session that is over; the client may bind.
+    pub fn refuse_resume(&mut self, condition: Condition, h: Option<u64>) {
+        if let Phase::Negotiating(n) = &mut self.phase {
+            n.refuse_resume(condition, h, &mut self.output);
         }
     }
 
@@ -434,6 +464,7 @@ impl fmt::Debug for Event {
             Self::Hash { .. } => f.write_str("Hash"),
             Self::Authenticated { user } => write!(f, "Authenticated({user:?})"),
             Self::NeedFeatures => f.write_str("NeedFeatures"),
+            Self::Resume { previd, h } => write!(f, "Resume({previd:?}, {h})"),
             Self::Bind { resource } => write!(f, "Bind({resource:?})"),
             Self::Element(element) => write!(f, "Element({})", element.root().name()),
             Self::Closed { error } => write!(f, "Closed({error:?})"),

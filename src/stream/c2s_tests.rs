@@ -141,6 +141,10 @@ impl Play {
                 let resource = resource.unwrap_or_else(|| "res".into());
                 c2s.bound(&Jid::from_parts(c2s.user(), c2s.host().unwrap(), Some(&resource)).unwrap());
             }
+            Event::Resume { previd, h } if previd == "known" => {
+                c2s.resumed(&Jid::from_parts(c2s.user(), c2s.host().unwrap(), Some("res")).unwrap(), &previd, h.into());
+            }
+            Event::Resume { .. } => c2s.refuse_resume(Condition::ItemNotFound, Some(7)),
             Event::Authenticated { .. } | Event::Element(_) | Event::Closed { .. } => {}
         });
     }
@@ -515,11 +519,25 @@ fn elements_out_of_turn() {
     for said in ["<foo/>", "<stream:features/>", STARTTLS, &auth("PLAIN", "\0romeo\0right")] {
         early(logged_in(), said, UnsupportedStanzaType);
     }
-    assert_eq!(logged_in().says("<enable xmlns='urn:xmpp:sm:3'/>"), "[Element(enable)]");
+    assert_eq!(logged_in().says("<x xmlns='urn:example:x'/>"), "[Element(x)]");
     early(bound(), "<message><body></message></body>", NotWellFormed);
     early(bound(), "text", StreamError::BadFormat);
     early(bound(), "<!-- comment -->", StreamError::RestrictedXml);
     early(bound(), "</stream:features>", NotWellFormed);
+}
+
+#[test]
+fn a_session_goes_on_in_the_place_of_binding() {
+    let mut p = logged_in();
+    assert!(p.says("<enable xmlns='urn:xmpp:sm:3'/>").contains("<unexpected-request "));
+    assert!(p.says("<resume xmlns='urn:xmpp:sm:3' h='1'/>").contains("<bad-request "));
+    let refused = p.says("<resume xmlns='urn:xmpp:sm:3' previd='other' h='1'/>");
+    assert!(refused.contains("<failed xmlns='urn:xmpp:sm:3' h='7'><item-not-found "), "{refused}");
+    let resumed = p.says("<resume xmlns='urn:xmpp:sm:3' previd='known' h='3'/><message/>");
+    assert!(resumed.contains("<resumed xmlns='urn:xmpp:sm:3' previd='known' h='3'/>"), "{resumed}");
+    assert!(resumed.ends_with("[Element(message)]"), "{resumed}");
+    p.c2s.handled_too_high(3, 2);
+    assert!(p.c2s.is_closed() && !p.c2s.is_bound());
 }
 
 #[test]

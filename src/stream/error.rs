@@ -125,6 +125,17 @@ impl StreamError {
         }
         out.extend_from_slice(b"</stream:error>");
     }
+
+    /// XEP-0198 section 6: the peer acknowledges more stanzas than there were.
+    pub(super) fn write_handled_too_high(h: u32, sent: u32, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<stream:error><undefined-condition");
+        write_attribute("xmlns", ns::STREAM_ERROR, out);
+        out.extend_from_slice(b"/><handled-count-too-high");
+        write_attribute("xmlns", ns::SM, out);
+        write_attribute("h", &h.to_string(), out);
+        write_attribute("send-count", &sent.to_string(), out);
+        out.extend_from_slice(b"/></stream:error>");
+    }
 }
 
 #[cfg(test)]

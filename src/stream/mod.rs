@@ -4,6 +4,7 @@ mod c2s;
 mod error;
 mod features;
 mod header;
+pub mod management;
 mod negotiation;
 mod profile;
 pub mod sasl;

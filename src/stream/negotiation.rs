@@ -7,7 +7,7 @@ use super::c2s::{Event, Options, StreamCx};
 use super::profile::{self, Request};
 use super::sasl::keys::StoredKeys;
 use super::sasl::{self, AwaitKeys, AwaitResponse, AwaitVerdict, Bindings, Failure, Mechanism, SaslCx, Step};
-use super::{StreamError, TlsFacts, features, header};
+use super::{StreamError, TlsFacts, features, header, management};
 use crate::jid::{self, Jid};
 use crate::limits::Limits;
 use crate::stanza::{self, Condition, IqType, Kind, Stanza, StanzaError};
@@ -49,6 +49,8 @@ enum State {
     Unbound,
     /// The engine must answer the request with this id.
     Binding(String),
+    /// The engine must say whether a session is resumed (XEP-0198 section 5).
+    Resuming,
 }
 
 /// The client will send a new header next.
@@ -86,7 +88,9 @@ impl Negotiation {
     /// True while a question is open and input waits.
     pub(super) fn is_asking(&self) -> bool {
         match self.state {
-            State::Tls | State::Keys(_) | State::Verdict(_) | State::Features | State::Binding(_) => true,
+            State::Tls | State::Keys(_) | State::Verdict(_) | State::Features | State::Binding(_) | State::Resuming => {
+                true
+            }
             State::Header | State::Strange | State::Response(_) | State::Unbound => false,
         }
     }
@@ -163,6 +167,7 @@ impl Negotiation {
                 self.bind(root, output);
                 Ok(None)
             }
+            (State::Unbound, ns::SM) => self.manage(root, output).map(|()| None),
             (State::Unbound, other) if !matches!(other, ns::CLIENT | ns::STREAM | ns::SASL | ns::TLS) => {
                 self.event = Some(Event::Element(element));
                 Ok(None)
@@ -360,6 +365,38 @@ impl Negotiation {
                 self.event = Some(Event::Bind { resource });
             }
             (id, _, _) => write_error(id, &Condition::BadRequest.into(), output),
+        }
+    }
+
+    /// The client wants its former session, or to enable what needs one (XEP-0198 sections 3 and 5).
+    fn manage(&mut self, root: ElementRef<'_>, output: &mut Vec<u8>) -> Result<(), Stop> {
+        match management::read(root) {
+            Some(Ok(management::Request::Resume { previd, h })) => {
+                self.state = State::Resuming;
+                self.event = Some(Event::Resume { previd, h });
+            }
+            Some(Ok(management::Request::Enable { .. })) => {
+                management::write_failed(Condition::UnexpectedRequest, None, output);
+            }
+            Some(Err(condition)) if root.name() == "resume" => management::write_failed(condition, None, output),
+            _ => return Err(StreamError::UnsupportedStanzaType.into()),
+        }
+        Ok(())
+    }
+
+    /// True when that was the answer to a question.
+    pub(super) fn resumed(&self, previd: &str, h: u64, output: &mut Vec<u8>) -> bool {
+        let asked = matches!(self.state, State::Resuming);
+        if asked {
+            management::write_resumed(previd, h, output);
+        }
+        asked
+    }
+
+    pub(super) fn refuse_resume(&mut self, condition: Condition, h: Option<u64>, output: &mut Vec<u8>) {
+        if matches!(self.state, State::Resuming) {
+            management::write_failed(condition, h, output);
+            self.state = State::Unbound;
         }
     }
 

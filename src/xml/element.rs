@@ -42,6 +42,14 @@ pub struct Element {
 }
 
 impl Element {
+    /// Gives back memory that was reserved for more, for one that is kept for long.
+    #[must_use]
+    pub fn shrunk(mut self) -> Self {
+        self.nodes.shrink_to_fit();
+        self.text.shrink_to_fit();
+        self
+    }
+
     /// An element without attributes or children.
     pub fn empty(ns: &str, name: &str) -> Self {
         Builder::new(ns, name).finish()

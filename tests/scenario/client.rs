@@ -225,6 +225,15 @@ impl Client {
         }
     }
 
+    /// Connects, authenticates and opens the stream on which a resource could be bound.
+    pub fn prove_identity(&mut self, role: &Role, stage: &mut dyn Stage) -> Result<Result<(), String>, String> {
+        self.open(stage)?;
+        match self.authenticate(role, stage)? {
+            Ok(()) => Ok(self.open_stream(stage)?.map(|_| ())),
+            Err(condition) => Ok(Err(condition)),
+        }
+    }
+
     fn bind(&mut self, role: &Role, stage: &mut dyn Stage) -> Result<Result<(), String>, String> {
         let features = match self.open_stream(stage)? {
             Ok(features) => features,

@@ -41,6 +41,7 @@
 //! | `Romeo may receive:` + XML | takes the next stanza if it is like this one: for what a specification leaves to the server |
 //! | `Romeo receives nothing` | no stanza is there once the server is done with all that was sent before |
 //! | `Romeo fails to connect: condition` | as `connects`, but refused with that condition of SASL, bind or stream |
+//! | `Romeo logs in` | as `connects`, but binds no resource: for what may be done instead |
 //! | `Romeo opens a connection` | TLS, but no stream yet: for plays about the stream itself |
 //! | `Romeo sends raw:` + text | these characters, well-formed or not |
 //! | `Romeo receives stream error: condition` | the next thing is that error, and then the end of the stream |
@@ -119,6 +120,7 @@ pub struct Line {
 pub enum Action {
     Connect(usize),
     FailToConnect(usize, String),
+    LogIn(usize),
     Open(usize),
     Disconnect(usize),
     Drop(usize),
@@ -305,6 +307,7 @@ impl Play {
         match rest {
             " connects" => return alone(Action::Connect(client)),
             " disconnects" => return alone(Action::Disconnect(client)),
+            " logs in" => return alone(Action::LogIn(client)),
             " opens a connection" => return alone(Action::Open(client)),
             " is disconnected" => return alone(Action::Disconnected(client)),
             " receives nothing" => return alone(Action::ReceiveNothing(client)),

@@ -108,6 +108,10 @@ impl Troupe<'_> {
                 Err(condition) if condition == *expected => Ok(()),
                 Err(condition) => Err(format!("the server refuses with {condition}, not {expected}")),
             },
+            Action::LogIn(who) => match self.clients[*who].prove_identity(&play.clients[*who], self.stage)? {
+                Ok(()) => Ok(()),
+                Err(condition) => Err(format!("the server refuses with {condition}")),
+            },
             Action::Open(who) => self.clients[*who].open(self.stage),
             Action::Disconnect(who) => self.clients[*who].disconnect(self.stage),
             Action::Drop(who) => self.clients[*who].hang_up(self.stage),

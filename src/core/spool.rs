@@ -1,0 +1,346 @@
+//! The spool: messages on disk that their addressee has not got yet, be it offline (XEP-0160) or slow to acknowledge
+//! (XEP-0198).
+//!
+//! A row is *held* while a session has it in its queue or while a parked session has it on disk alone; a row that is
+//! not held is for the next session of the account that can take messages. Rows of a session that was lost in a crash
+//! are held by nobody, and so they find their way.
+
+use super::Core;
+use super::flight::{Keep, Parcel};
+use crate::fault::{Fault, armed};
+use crate::jid::Jid;
+use crate::stanza::{Kind, MessageType, Stanza, delay};
+use crate::storage::{Decoder, Encoder, Record, StoreError, Table, Ticket};
+use crate::xml::ns;
+use std::collections::BTreeSet;
+
+/// A stanza as XML.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// With its stamp.
+    pub xml: String,
+    /// The name by which the session is resumed that has it in its queue; empty for any session.
+    pub holder: String,
+    /// Where in that queue: as which stanza the client counts it, if it was sent. Rows of one place are in the order of
+    /// their numbers.
+    pub place: u64,
+    /// It means nothing to other sessions.
+    pub is_copy: bool,
+}
+
+/// The second version; the first had the text alone.
+impl Record for Stored {
+    fn encode(&self, out: &mut Encoder) {
+        out.byte(2);
+        out.text(&self.xml);
+        out.text(&self.holder);
+        out.number(self.place);
+        out.put(&self.is_copy);
+    }
+
+    fn decode(d: &mut Decoder<'_>) -> Option<Self> {
+        match d.byte()? {
+            1 => Some(Self { xml: d.get()?, ..Self::default() }),
+            2 => Some(Self { xml: d.get()?, holder: d.get()?, place: d.get()?, is_copy: d.get()? }),
+            _ => None,
+        }
+    }
+}
+
+impl Stored {
+    /// The stanza.
+    pub fn stanza(&self) -> Option<Stanza> {
+        crate::xml::parse(&self.xml).ok().and_then(|e| Stanza::read(e).ok())
+    }
+}
+
+/// Owner: the account. Sub key: a number that grows, eight bytes, big endian.
+pub struct Rows;
+impl Table for Rows {
+    const ID: u8 = 16;
+    const NAME: &'static str = "spool";
+    type Value = Stored;
+}
+
+/// The place of what has come to a parked session and was never sent.
+pub const LAST: u64 = u64::MAX;
+
+/// What the engine knows of rows beyond what is stored.
+#[derive(Debug, Default)]
+pub struct Spool {
+    /// Rows that are in the queue of a session.
+    held: BTreeSet<(Jid, u64)>,
+    /// Rows that were deleted, and when that is durable.
+    deleted: Vec<(Ticket, Jid, u64)>,
+}
+
+/// What becomes of a message that nobody can take now (XEP-0160 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It is kept.
+    Kept,
+    /// It goes back: somebody has written it, and is told that it did not arrive.
+    Returned,
+    /// It means nothing later; the reason is logged.
+    Nothing(&'static str),
+}
+
+/// Judges a message by its type and content.
+pub fn worth(message: &Stanza) -> Worth {
+    let root = message.payload.root();
+    let Kind::Message(kind @ (MessageType::Chat | MessageType::Normal)) = message.kind else {
+        return Worth::Nothing("its type");
+    };
+    // XEP-0334 section 4. `no-permanent-store` is about archives: what waits for its recipient is not meant.
+    if root.has_child(ns::HINTS, "no-store") {
+        return if root.has_child(ns::CLIENT, "body") { Worth::Returned } else { Worth::Nothing("its hint") };
+    }
+    if root.has_child(ns::HINTS, "store") {
+        return Worth::Kept;
+    }
+    match kind == MessageType::Chat && is_only_a_state(message) {
+        true => Worth::Nothing("nothing but a chat state"),
+        false => Worth::Kept,
+    }
+}
+
+/// A chat state alone, with or without what clients put into every message, means nothing later.
+fn is_only_a_state(message: &Stanza) -> bool {
+    let accompanies = |ns: &str| [ns::CHAT_STATES, ns::HINTS, ns::STANZA_ID].contains(&ns);
+    message.payload.root().children().all(|c| accompanies(c.ns()) || c.is(ns::CLIENT, "thread"))
+}
+
+/// Whether a stanza in the queue of a session survives a restart. Presence is sent anew.
+fn survives(stanza: &Stanza) -> bool {
+    match stanza.kind {
+        Kind::Presence(_) => false,
+        Kind::Message(_) => !is_only_a_state(stanza),
+        Kind::Iq(_) => true,
+    }
+}
+
+/// Says since when the server has it, unless that is said already.
+pub fn stamp(stanza: &mut Stanza, domain: &str, wall_ms: i64) {
+    let is_ours = |c: crate::xml::ElementRef<'_>| c.is(ns::DELAY, "delay") && c.attr("from") == Some(domain);
+    if matches!(stanza.kind, Kind::Message(_)) && !stanza.payload.root().children().any(is_ours) {
+        delay::stamp(stanza, domain, wall_ms);
+    }
+}
+
+impl Core {
+    /// Writes a row behind all others of an account and gives its number.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_put(&mut self, account: &Jid, stored: &Stored) -> Result<u64, StoreError> {
+        let owner = account.bare_str();
+        let last = self.view.last::<Rows>(owner)?;
+        // A number that is still held may belong to a row that is to be deleted once more.
+        let held = self.spool.held.range(..=(account.bare(), u64::MAX)).next_back();
+        let held = held.filter(|(of, _)| of.same_bare(account)).map_or(0, |(_, row)| *row);
+        let next = last.map_or(0, |(sub, _)| number(&sub)).max(held) + 1;
+        self.view.put::<Rows>(owner, &next.to_be_bytes(), stored);
+        Ok(next)
+    }
+
+    /// Writes a message for whichever session of the account comes first. False when it has more bytes than may be
+    /// added.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_message(&mut self, account: &Jid, mut stanza: Stanza, bytes_max: usize) -> Result<bool, StoreError> {
+        stamp(&mut stanza, account.domain(), self.now.wall_ms);
+        let stored = Stored { xml: stanza.to_element().root().to_xml(), ..Stored::default() };
+        let fits = stored.xml.len() <= bytes_max;
+        if fits {
+            self.spool_put(account, &stored)?;
+        }
+        Ok(fits)
+    }
+
+    /// Writes a stanza that comes to a parked session, and stamps it. None when it is nothing that survives.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_for(
+        &mut self,
+        session: &Jid,
+        resume_id: &str,
+        is_copy: bool,
+        stanza: &mut Stanza,
+    ) -> Result<Option<u64>, StoreError> {
+        if !survives(stanza) {
+            return Ok(None);
+        }
+        stamp(stanza, session.domain(), self.now.wall_ms);
+        let xml = stanza.to_element().root().to_xml();
+        let row = self.spool_put(session, &Stored { xml, holder: resume_id.to_owned(), place: LAST, is_copy })?;
+        self.spool.held.insert((session.bare(), row));
+        Ok(Some(row))
+    }
+
+    /// Writes what is in the queue of a session. With a name and a place the row is of that session alone, in the place
+    /// of another that it may have, and the parcel is stamped, too.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_parcel(&mut self, parcel: &mut Parcel, holder: Option<(&str, u64)>) -> Result<(), StoreError> {
+        let Some(to) = parcel.to.clone() else { return Ok(()) };
+        let stanza = crate::xml::parse(&parcel.to_xml()).ok().and_then(|e| Stanza::read(e).ok());
+        let Some(mut stanza) = stanza.filter(survives) else { return Ok(()) };
+        let now = self.now;
+        let keep = parcel.keep.get_or_insert_with(|| {
+            Box::new(Keep {
+                receipt: None,
+                row: None,
+                row_after: Ticket(0),
+                end: 0,
+                since_ms: now.mono_ms,
+                arrived: None,
+            })
+        });
+        let age_ms = i64::try_from(now.mono_ms.saturating_sub(keep.since_ms)).unwrap_or_default();
+        stamp(&mut stanza, to.domain(), now.wall_ms.saturating_sub(age_ms));
+        let (id, place) = holder.unwrap_or_default();
+        let xml = stanza.to_element().root().to_xml();
+        let stored = Stored { xml, holder: id.to_owned(), place, is_copy: parcel.is_copy };
+        let row = match keep.row {
+            Some(row) => {
+                self.view.put::<Rows>(to.bare_str(), &row.to_be_bytes(), &stored);
+                row
+            }
+            None => self.spool_put(&to, &stored)?,
+        };
+        if keep.row.is_none() || keep.row_after > self.view.durable() {
+            keep.row_after = self.view.ticket();
+        }
+        keep.row = Some(row);
+        if holder.is_some() {
+            parcel.tail = stanza.tail();
+        }
+        self.spool.held.insert((to.bare(), row));
+        Ok(())
+    }
+
+    /// Rows of an account that no session has in its queue, and their number.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_free(&mut self, account: &Jid) -> Result<Vec<(u64, Stored)>, StoreError> {
+        let account = account.bare();
+        let mut rows = self.spool_rows(&account)?;
+        rows.retain(|(_, stored)| {
+            stored.holder.is_empty() || self.sessions.resumable(&account, &stored.holder).is_none()
+        });
+        Ok(rows)
+    }
+
+    /// Rows that a parked session has on disk alone, in the order of its queue.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_of(&mut self, session: &Jid, resume_id: &str) -> Result<Vec<(u64, Stored)>, StoreError> {
+        let mut rows = self.spool_rows(&session.bare())?;
+        rows.retain(|(_, stored)| stored.holder == resume_id);
+        rows.sort_by_key(|(row, stored)| (stored.place, *row));
+        Ok(rows)
+    }
+
+    /// Rows that are in no queue.
+    fn spool_rows(&mut self, account: &Jid) -> Result<Vec<(u64, Stored)>, StoreError> {
+        let rows = self.view.list::<Rows>(account.bare_str(), usize::MAX)?;
+        let rows = rows.into_iter().map(|(sub, stored)| (number(&sub), stored));
+        Ok(rows.filter(|(row, _)| !self.spool.held.contains(&(account.clone(), *row))).collect())
+    }
+
+    /// One row.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_row(&mut self, account: &Jid, row: u64) -> Result<Option<Stored>, StoreError> {
+        self.view.get::<Rows>(account.bare_str(), &row.to_be_bytes())
+    }
+
+    /// A row is in the queue of a session from now on.
+    pub fn spool_hold(&mut self, account: &Jid, row: u64) {
+        self.spool.held.insert((account.bare(), row));
+    }
+
+    /// A row is in no queue any more, and stays.
+    pub fn spool_release(&mut self, account: &Jid, row: u64) {
+        self.spool.held.remove(&(account.bare(), row));
+    }
+
+    /// What the row holds has arrived. Until its deletion is durable nobody else gets it.
+    pub fn spool_delete(&mut self, account: &Jid, row: u64) {
+        if !armed(Fault::SpoolKept) {
+            self.view.delete::<Rows>(account.bare_str(), &row.to_be_bytes());
+        }
+        self.spool.deleted.push((self.view.ticket(), account.bare(), row));
+    }
+
+    /// What the row holds is on its way elsewhere: should this fail, the row is for anybody.
+    pub fn spool_give(&mut self, account: &Jid, row: u64) {
+        self.view.delete::<Rows>(account.bare_str(), &row.to_be_bytes());
+        self.spool_release(account, row);
+    }
+
+    /// Forgets rows whose deletion is durable.
+    pub fn spool_settle(&mut self) {
+        let durable = self.view.durable();
+        for (_, account, row) in self.spool.deleted.extract_if(.., |(after, ..)| *after <= durable) {
+            self.spool.held.remove(&(account, row));
+        }
+    }
+
+    /// Deletes once more what a failed commit has brought back. To be called when the failed batches are forgotten.
+    pub fn spool_delete_again(&mut self) {
+        for (_, account, row) in std::mem::take(&mut self.spool.deleted) {
+            self.spool_delete(&account, row);
+        }
+    }
+
+    /// True when rows are to be deleted once more.
+    pub fn spool_owes(&self) -> bool {
+        !self.spool.deleted.is_empty()
+    }
+}
+
+fn number(sub: &[u8]) -> u64 {
+    sub.try_into().map_or(0, u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::codec::{from_bytes, to_bytes};
+    use crate::xml::Builder;
+
+    fn fate(kind: MessageType, build: impl FnOnce(&mut Builder)) -> Worth {
+        worth(&Stanza::build(Kind::Message(kind), build))
+    }
+
+    #[test]
+    fn hints_and_content_decide_what_is_kept() {
+        let hint = |b: &mut Builder, name: &'static str| _ = b.open(ns::HINTS, name).close();
+        let body = |b: &mut Builder| _ = b.leaf(ns::CLIENT, "body", "x");
+        let state = |b: &mut Builder| _ = b.open(ns::CHAT_STATES, "active").close();
+        let chat = MessageType::Chat;
+        assert_eq!(fate(chat, body), Worth::Kept);
+        assert_eq!(fate(MessageType::Normal, state), Worth::Kept);
+        assert_eq!(fate(chat, |b| (body(b), hint(b, "no-permanent-store")).1), Worth::Kept);
+        assert_eq!(fate(chat, |b| (state(b), hint(b, "store")).1), Worth::Kept);
+        assert!(matches!(fate(chat, state), Worth::Nothing(_)));
+        assert!(matches!(fate(chat, |b| (state(b), hint(b, "no-store")).1), Worth::Nothing(_)));
+        assert_eq!(fate(chat, |b| (body(b), hint(b, "no-store")).1), Worth::Returned);
+        assert!(matches!(fate(MessageType::Headline, |b| hint(b, "store")), Worth::Nothing(_)));
+    }
+
+    #[test]
+    fn rows_of_the_first_version_are_read() {
+        let stored = Stored { xml: "<a/>".to_string(), holder: "h".to_string(), place: LAST, is_copy: true };
+        assert_eq!(from_bytes(&to_bytes(&stored)), Some(stored));
+        let first = b"\x01\x04<a/>";
+        assert_eq!(from_bytes(first), Some(Stored { xml: "<a/>".to_string(), ..Stored::default() }));
+    }
+}

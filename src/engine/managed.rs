@@ -1,0 +1,352 @@
+//! Stream management (XEP-0198): acknowledgements that keep their word.
+//!
+//! What a client sends is counted, and the count is told as far as it is *safe*: what a stanza wrote is durable, and a
+//! message that XEP-0160 would store has reached each of its recipients. It has reached one that uses stream management
+//! when that acknowledges it, one that does not when the socket has taken it, and any of them when it is on disk, where
+//! it goes after `limits.sm_spool_delay_ms`. What is sent is kept until the client acknowledges it, and sent again when
+//! the session is resumed, or goes elsewhere when the session ends. Sessions without connection are in
+//! [`parking`](super::parking).
+
+use super::parking::Lot;
+use super::{ConnId, Engine, LOG, Timer};
+use crate::core::flight::{Filters, InFlight, Item, Keep, OutQueue, Parcel, Receipt};
+use crate::core::session::SessionId;
+use crate::core::spool::stamp;
+use crate::fault::{Fault, armed};
+use crate::jid::Jid;
+use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
+use crate::storage::Ticket;
+use crate::stream::management::{self, Inbound, Request};
+use std::rc::Rc;
+
+/// A session that uses stream management.
+#[derive(Default)]
+pub(super) struct Managed {
+    /// How long it waits to be resumed, in seconds; 0 when it cannot be.
+    pub max_s: u32,
+    /// What the client has sent.
+    pub inbound: Inbound,
+    /// Where it waits without connection.
+    pub lot: Option<Box<Lot>>,
+}
+
+impl Engine {
+    /// An element of XEP-0198 on a stream with a session.
+    pub(super) fn manage(&mut self, conn: ConnId, session: SessionId, request: Result<Request, Condition>) {
+        let managed = self.managed.get_mut(&session);
+        let Some(c) = self.conns.get_mut(conn.0) else { return };
+        match (request, managed) {
+            (Ok(Request::Enable { resume, max_s }), None) => self.enable(conn, session, resume, max_s),
+            (Ok(Request::Ask), Some(managed)) => {
+                managed.inbound.asked = true;
+                self.dirty.insert(conn);
+            }
+            (Ok(Request::Ack { h }), Some(_)) => match c.out.ack(h) {
+                Ok(arrived) => {
+                    self.dirty.insert(conn);
+                    self.arrived(arrived);
+                }
+                Err(sent) => self.too_high(conn, h, sent),
+            },
+            (Ok(_), _) => self.refuse(conn, Condition::UnexpectedRequest),
+            (Err(condition), _) => self.refuse(conn, condition),
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, condition: Condition) {
+        let mut out = Vec::new();
+        management::write_failed(condition, None, &mut out);
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.out.push(Item::Raw(out));
+        }
+    }
+
+    /// Section 3.
+    fn enable(&mut self, conn: ConnId, session: SessionId, resume: bool, max_s: Option<u32>) {
+        let limit_s = self.core.settings.limits.sm_resume_timeout_s;
+        let max_s = if resume { max_s.unwrap_or(limit_s).min(limit_s) } else { 0 };
+        let mut out = Vec::new();
+        if max_s > 0 {
+            let id = self.core.token();
+            management::write_enabled(Some((&id, max_s)), &mut out);
+            if let Some(s) = self.core.sessions.get_mut(session) {
+                s.resume_id = Some(Rc::from(id));
+            }
+        } else {
+            management::write_enabled(None, &mut out);
+        }
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.out.push(Item::Raw(out));
+            c.out.push(Item::Enabled);
+        }
+        self.managed.insert(session, Box::new(Managed { max_s, ..Managed::default() }));
+    }
+
+    /// The client acknowledges what it was not sent.
+    pub(super) fn too_high(&mut self, conn: ConnId, h: u32, sent: u32) {
+        log::info!(target: LOG, "{conn:?} acknowledges {h} stanzas of {sent}");
+        self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.stream.handled_too_high(h, sent);
+            let output = c.stream.take_output();
+            c.out.push(Item::Raw(output));
+        }
+        self.begin_end(conn);
+    }
+
+    /// The queue of a session, wherever it is.
+    pub(super) fn queue_of(&mut self, session: SessionId) -> Option<&mut OutQueue> {
+        match self.core.sessions.get(session)?.conn {
+            Some(conn) => Some(&mut self.conns.get_mut(conn.0)?.out),
+            None => Some(&mut self.managed.get_mut(&session)?.lot.as_mut()?.out),
+        }
+    }
+
+    /// Puts a parcel into the queue of a session.
+    pub(super) fn hand_over(&mut self, session: SessionId, parcel: Parcel) {
+        let receipt = parcel.keep.as_ref().and_then(|keep| keep.receipt);
+        let (row, to) = (parcel.row(), parcel.to.clone());
+        let conn = self.core.sessions.get(session).and_then(|s| s.conn);
+        if conn.is_none_or(|conn| self.conns.get(conn.0).is_some_and(|c| !c.ends || armed(Fault::EndOutlived)))
+            && let Some(out) = self.queue_of(session)
+        {
+            if conn.is_none() {
+                out.make_obsolete(&parcel);
+            }
+            out.push(Item::Stanza(Box::new(parcel)));
+            match conn {
+                Some(conn) => _ = self.dirty.insert(conn),
+                None => self.crowded(session),
+            }
+            if let Some(receipt) = receipt {
+                if let Some(sender) = self.managed.get_mut(&receipt.sender) {
+                    sender.inbound.owe(receipt.number);
+                }
+                let delay_ms = u64::from(self.core.settings.limits.sm_spool_delay_ms);
+                self.spool_in(session, delay_ms);
+            }
+        } else if let (Some(row), Some(to)) = (row, to) {
+            // Nothing follows the end of a stream, not even what its own session sends to itself on leaving.
+            self.core.spool_release(&to, row);
+        }
+    }
+
+    /// What somebody's receipt waits for is to be on disk after that time, if it has not arrived by then.
+    pub(super) fn spool_in(&mut self, session: SessionId, delay_ms: u64) {
+        let at = self.core.now.mono_ms + delay_ms;
+        if let Some(out) = self.queue_of(session)
+            && out.spool_at_ms.is_none()
+        {
+            out.spool_at_ms = Some(at);
+            self.timers.insert((at, Timer::Spool(session)));
+        }
+    }
+
+    /// Time is up for some of what waits for a session.
+    pub(super) fn spool_due(&mut self, session: SessionId) {
+        let (now_ms, durable) = (self.core.now.mono_ms, self.core.view.durable());
+        let delay_ms = u64::from(self.core.settings.limits.sm_spool_delay_ms);
+        let Some(out) = self.queue_of(session) else { return };
+        out.spool_at_ms = None;
+        let waits = |keep: &Keep| keep.row.is_none() && keep.owed(durable).is_some();
+        self.spool(session, &|keep| waits(keep) && keep.since_ms + delay_ms <= now_ms);
+        let Some(out) = self.queue_of(session) else { return };
+        let oldest =
+            out.parcels().filter_map(|p| p.keep.as_deref()).filter(|keep| waits(keep)).map(|k| k.since_ms).min();
+        if let Some(since_ms) = oldest {
+            // What could not be written is tried again later.
+            let rest_ms = (since_ms + delay_ms).checked_sub(now_ms).filter(|ms| *ms > 0);
+            self.spool_in(session, rest_ms.unwrap_or(super::RETRY_MS));
+        }
+    }
+
+    /// Writes those messages of a queue that `pick` names.
+    pub(super) fn spool(&mut self, session: SessionId, pick: &dyn Fn(&Keep) -> bool) {
+        let Some(mut out) = self.queue_of(session).map(std::mem::take) else { return };
+        let mut receipts = Vec::new();
+        let ticket = self.step("the spool", |core, _| {
+            for parcel in out.parcels_mut().filter(|p| p.keep.as_deref().is_some_and(pick)) {
+                match core.spool_parcel(parcel, None) {
+                    Ok(()) => receipts.extend(parcel.keep.as_ref().and_then(|keep| keep.receipt)),
+                    Err(error) => log::error!(target: LOG, "a message is not written: {error}"),
+                }
+            }
+        });
+        if let Some(place) = self.queue_of(session) {
+            *place = out;
+        }
+        self.spooled(ticket, receipts);
+    }
+
+    /// These receipts wait for that batch.
+    pub(super) fn spooled(&mut self, ticket: Option<Ticket>, receipts: Vec<Receipt>) {
+        if let Some(ticket) = ticket {
+            self.spooling.extend(receipts.into_iter().map(|receipt| (ticket, receipt)));
+        }
+    }
+
+    /// Writes all that the stanzas of a session wait for.
+    pub(super) fn spool_owed_to(&mut self, sender: SessionId) {
+        let durable = self.core.view.durable();
+        let owed = |keep: &Keep| keep.row.is_none() && keep.owed(durable).is_some_and(|r| r.sender == sender);
+        let waits = |out: &OutQueue| out.parcels().any(|p| p.keep.as_deref().is_some_and(owed));
+        let live = self.conns.iter().filter(|(_, c)| waits(&c.out)).filter_map(|(_, c)| c.session);
+        let parked = self.managed.iter().filter(|(_, m)| m.lot.as_ref().is_some_and(|lot| waits(&lot.out)));
+        let recipients: Vec<SessionId> = live.chain(parked.map(|(id, _)| *id)).collect();
+        for recipient in recipients {
+            self.spool(recipient, &owed);
+        }
+    }
+
+    /// Parcels have arrived: whoever waits for that hears of it, and their rows go.
+    pub(super) fn arrived(&mut self, parcels: Vec<Parcel>) {
+        let durable = self.core.view.durable();
+        let mut rows = Vec::new();
+        for parcel in parcels {
+            let Some(keep) = parcel.keep else { continue };
+            if let Some(arrived) = &keep.arrived {
+                arrived.set(true);
+            }
+            self.settle(&keep, durable);
+            if let (Some(row), Some(to)) = (keep.row, parcel.to) {
+                rows.push((to, row));
+            }
+        }
+        if !rows.is_empty() {
+            self.step("an arrival", |core, _| {
+                for (to, row) in &rows {
+                    core.spool_delete(to, *row);
+                }
+            });
+        }
+    }
+
+    /// A copy of a message needs to be waited for no more.
+    pub(super) fn settle(&mut self, keep: &Keep, durable: Ticket) {
+        let Some(receipt) = keep.owed(durable) else { return };
+        if keep.row.is_some()
+            && let Some(at) = self.spooling.iter().position(|(_, r)| *r == receipt)
+        {
+            self.spooling.swap_remove(at);
+        }
+        self.settle_receipt(receipt);
+    }
+
+    fn settle_receipt(&mut self, receipt: Receipt) {
+        if let Some(sender) = self.managed.get_mut(&receipt.sender) {
+            sender.inbound.settle(receipt.number);
+            self.progress(receipt.sender);
+        }
+    }
+
+    /// More of what a client has sent may be safe by now.
+    pub(super) fn progress(&mut self, session: SessionId) {
+        let durable = self.core.view.durable();
+        if let Some(managed) = self.managed.get_mut(&session)
+            && managed.inbound.progress(durable)
+            && let Some(conn) = self.core.sessions.get(session).and_then(|s| s.conn)
+        {
+            self.dirty.insert(conn);
+        }
+    }
+
+    /// A batch is durable: what waited for it is safe.
+    pub(super) fn managed_committed(&mut self) {
+        let durable = self.core.view.durable();
+        self.core.spool_settle();
+        let (safe, waiting): (Vec<_>, _) =
+            std::mem::take(&mut self.spooling).into_iter().partition(|(after, _)| *after <= durable);
+        self.spooling = waiting;
+        for (_, receipt) in safe {
+            self.settle_receipt(receipt);
+        }
+        let sessions: Vec<SessionId> = self.managed.keys().copied().collect();
+        for session in sessions {
+            self.progress(session);
+            self.finish_resume(session);
+        }
+    }
+
+    /// Sends what has not arrived at a session that is over on its way again: messages to the other sessions of the
+    /// account or to its spool, requests back. Filters of the sender have seen it.
+    pub(super) fn forsake(&mut self, parcels: Vec<Parcel>) {
+        let durable = self.core.view.durable();
+        for parcel in parcels {
+            let keep = parcel.keep.as_deref().cloned();
+            let owed = keep.as_ref().and_then(|keep| keep.owed(durable));
+            let elsewhere = keep.as_ref().and_then(|keep| keep.arrived.as_ref()).is_some_and(|a| {
+                // This copy holds two of them, and each other queue that has the message one more.
+                a.get() || Rc::strong_count(a) > 2
+            });
+            let goes =
+                matches!(parcel.kind, Kind::Message(t) if t != MessageType::Error) && !parcel.is_copy && !elsewhere;
+            let asks = matches!(parcel.kind, Kind::Iq(IqType::Get | IqType::Set));
+            let (row, to) = (parcel.row(), parcel.to.clone());
+            if let (Some(row), Some(to), None, true) = (row, &to, owed, goes)
+                && self.core.sessions.highest(to).is_empty()
+                && self.is_for_anybody(to, row)
+            {
+                // It is where it would go, in its order.
+                self.core.spool_release(to, row);
+                continue;
+            }
+            let stanza = if goes || asks { crate::xml::parse(&parcel.to_xml()).ok() } else { None };
+            let stanza = stanza.and_then(|e| Stanza::read(e).ok());
+            let original = stanza.clone();
+            let ticket = self.step("what a session left", |core, _| {
+                if let (Some(row), Some(to)) = (row, &to) {
+                    core.spool_give(to, row);
+                }
+                match stanza {
+                    Some(stanza) if asks => core.refuse(&stanza, &Condition::ServiceUnavailable.into()),
+                    Some(mut stanza) => {
+                        let since_ms = keep.as_ref().map_or(core.now.mono_ms, |keep| keep.since_ms);
+                        let age_ms = i64::try_from(core.now.mono_ms.saturating_sub(since_ms)).unwrap_or_default();
+                        let domain = to.as_ref().map(Jid::domain).unwrap_or_default();
+                        stamp(&mut stanza, domain, core.now.wall_ms.saturating_sub(age_ms));
+                        let flight = InFlight { receipt: owed, is_copy: true, ..InFlight::passing(stanza) };
+                        core.send(InFlight { filters: Filters::In, ..flight });
+                    }
+                    None => {}
+                }
+            });
+            if let (Some(receipt), Some(ticket)) = (owed, ticket)
+                && self.core.view.wrote()
+                && let Some(sender) = self.managed.get_mut(&receipt.sender)
+            {
+                sender.inbound.wait(receipt.number, ticket);
+                self.unproven.extend(original.map(|stanza| (ticket, receipt.sender, stanza)));
+            }
+            if let Some(keep) = keep {
+                self.settle(&keep, durable);
+            }
+        }
+    }
+
+    /// Whether a row of the spool is of no session in particular.
+    fn is_for_anybody(&mut self, account: &Jid, row: u64) -> bool {
+        self.core.view.begin();
+        matches!(self.core.spool_row(account, row), Ok(Some(stored)) if stored.holder.is_empty())
+    }
+
+    /// A session ends that has been taken out of the table: what is left of it goes elsewhere.
+    pub(super) fn managed_end(&mut self, session: SessionId, jid: &Jid, resume_id: Option<Rc<str>>, out: OutQueue) {
+        let Some(mut managed) = self.managed.remove(&session) else { return self.forsake(out.into_parcels()) };
+        managed.inbound.progress(self.core.view.durable());
+        if let Some(id) = resume_id {
+            self.ended.push_back((id, jid.bare(), managed.inbound.safe()));
+            while self.ended.len() > self.core.settings.limits.sm_ended_max as usize {
+                self.ended.pop_front();
+            }
+        }
+        let mut parcels = out.into_parcels();
+        if let Some(mut lot) = managed.lot {
+            self.budget.settle(&mut lot.charge, 0);
+            if let Some(resuming) = lot.resuming {
+                self.refuse_resume(resuming.conn, Condition::ItemNotFound, Some(managed.inbound.safe()));
+            }
+            parcels.extend(lot.out.into_parcels());
+        }
+        self.forsake(parcels);
+    }
+}

@@ -1,0 +1,388 @@
+//! Sessions without connection (XEP-0198 section 5): they are written, wait to be resumed, and end.
+
+use super::managed::Managed;
+use super::{ConnId, Engine, LOG, Timer};
+use crate::budget::Charge;
+use crate::core::flight::{Item, Keep, OutQueue, Parcel, Receipt};
+use crate::core::session::SessionId;
+use crate::core::spool::Stored;
+use crate::jid::Jid;
+use crate::stanza::{Condition, Stanza};
+use crate::storage::{StoreError, Ticket};
+use crate::stream::StreamError;
+use crate::stream::management::Inbound;
+
+/// Where a session waits.
+pub(super) struct Lot {
+    /// What waits for it. Of a session that was restored, what came before the restart is on disk alone.
+    pub out: OutQueue,
+    pub charge: Charge,
+    /// When it ends.
+    pub deadline_ms: u64,
+    /// When its record is durable; none when it has none.
+    saved: Option<Ticket>,
+    /// Stanzas that had been sent and were acknowledged before the restart that it was restored after.
+    restored: Option<(u64, u64)>,
+    /// Who takes it over as soon as all that it has sent is safe.
+    pub resuming: Option<Box<Resuming>>,
+}
+
+/// A connection that waits for a session.
+pub(super) struct Resuming {
+    pub conn: ConnId,
+    h: u32,
+    /// When the session's record is gone.
+    after: Ticket,
+}
+
+impl Lot {
+    fn new(out: OutQueue, deadline_ms: u64) -> Self {
+        Self { out, charge: Charge::default(), deadline_ms, saved: None, restored: None, resuming: None }
+    }
+
+    /// Stanzas sent and acknowledged.
+    fn counts(&self) -> (u64, u64) {
+        self.restored.or_else(|| self.out.counts()).unwrap_or_default()
+    }
+}
+
+impl Engine {
+    /// Makes parked sessions of all records. Their rows stay on disk until they are resumed.
+    pub(super) fn restore(&mut self) -> Result<(), StoreError> {
+        self.core.view.begin();
+        let restored = self.core.parked_restore()?;
+        self.core.view.join();
+        let wall_ms = u64::try_from(self.core.now.wall_ms).unwrap_or_default();
+        for (session, record) in restored {
+            let rest_ms = record.until_ms.saturating_sub(wall_ms).min(u64::from(record.max_s) * 1000);
+            let mut lot = Lot::new(OutQueue::restored(record.acked), self.core.now.mono_ms + rest_ms);
+            lot.saved = Some(Ticket(0));
+            lot.restored = Some((record.sent, record.acked));
+            self.timers.insert((lot.deadline_ms, Timer::Parked(session)));
+            self.modules.restore_flags(session, &record.flags);
+            let inbound = Inbound::restored(record.received);
+            let managed = Managed { max_s: record.max_s, inbound, lot: Some(Box::new(lot)) };
+            self.managed.insert(session, Box::new(managed));
+            self.crowded(session);
+        }
+        Ok(())
+    }
+
+    /// Sessions that wait.
+    pub(super) fn parked(&self) -> usize {
+        self.managed.values().filter(|m| m.lot.is_some()).count()
+    }
+
+    /// Takes the session from its connection. False when it is none that waits.
+    pub(super) fn park(&mut self, conn: ConnId) -> bool {
+        let Some(session) = self.detach(conn) else { return false };
+        self.save(session);
+        self.crowded(session);
+        let max = self.core.settings.limits.sm_parked_max as usize;
+        let Some(jid) = self.core.sessions.get(session).map(|s| s.jid.bare()) else { return true };
+        while let Some(oldest) = self.oldest_parked(&jid, max) {
+            self.end_session(oldest);
+        }
+        true
+    }
+
+    /// Of more than `max` sessions of an account that wait the one that ends first.
+    pub(super) fn oldest_parked(&self, account: &Jid, max: usize) -> Option<SessionId> {
+        let deadline = |id: &SessionId| self.managed.get(id)?.lot.as_ref().map(|lot| (lot.deadline_ms, *id));
+        let parked: Vec<_> = self.core.sessions.of(account).iter().filter_map(deadline).collect();
+        if parked.len() > max { parked.into_iter().min().map(|(_, id)| id) } else { None }
+    }
+
+    /// Takes the session from its connection without writing anything.
+    fn detach(&mut self, conn: ConnId) -> Option<SessionId> {
+        let c = self.conns.get_mut(conn.0)?;
+        let session = c.session?;
+        let managed = self.managed.get_mut(&session).filter(|m| m.max_s > 0)?;
+        let s = self.core.sessions.get_mut(session)?;
+        // Not while the client has not been told that it can.
+        c.out.counts()?;
+        c.session = None;
+        s.conn = None;
+        let deadline_ms = self.core.now.mono_ms + u64::from(managed.max_s) * 1000;
+        managed.lot = Some(Box::new(Lot::new(c.out.take_stanzas(), deadline_ms)));
+        self.timers.insert((deadline_ms, Timer::Parked(session)));
+        self.dirty.insert(conn);
+        Some(session)
+    }
+
+    /// Writes a parked session with all that waits for it, and what its own stanzas wait for: then all of those are
+    /// safe.
+    fn save(&mut self, session: SessionId) {
+        self.spool_owed_to(session);
+        let Some(managed) = self.managed.get_mut(&session) else { return };
+        let (received, max_s) = (managed.inbound.received(), managed.max_s);
+        let Some(lot) = &mut managed.lot else { return };
+        let mut out = std::mem::take(&mut lot.out);
+        let (sent, acked) = lot.restored.or(out.counts()).unwrap_or_default();
+        let until_ms = u64::try_from(self.core.now.wall_ms).unwrap_or_default()
+            + lot.deadline_ms.saturating_sub(self.core.now.mono_ms);
+        let restored = lot.restored.is_some();
+        let mut receipts: Vec<Receipt> = Vec::new();
+        let mut failed = None;
+        let ticket = self.step("parking a session", |core, modules| {
+            let Some(id) = core.sessions.get(session).and_then(|s| s.resume_id.clone()) else { return };
+            let durable = core.view.durable();
+            for (parcel, place) in out.parcels_mut().zip(acked + 1..) {
+                // What came after a restart has no place before what came earlier.
+                let place = if restored { crate::core::spool::LAST } else { place };
+                let owed = parcel.owed(durable).filter(|_| parcel.row().is_none());
+                match core.spool_parcel(parcel, Some((&id, place))) {
+                    Ok(()) => receipts.extend(owed.filter(|_| parcel.row().is_some())),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            let flags = modules.session_flags(session);
+            core.parked_put(session, max_s, until_ms, (received, sent, acked), flags);
+        });
+        if let Some(error) = failed {
+            log::error!(target: LOG, "of a session that waits not all is written: {error}");
+        }
+        out.recount();
+        self.spooled(ticket, receipts);
+        if let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) {
+            lot.out = out;
+            lot.saved = ticket;
+        }
+    }
+
+    /// Settles what a parked session holds; one that holds too much ends with the tick.
+    pub(super) fn crowded(&mut self, session: SessionId) {
+        let limits = &self.core.settings.limits;
+        let Some(managed) = self.managed.get_mut(&session) else { return };
+        let Some(lot) = &mut managed.lot else { return };
+        let held = size_of::<Lot>() + lot.out.held_bytes() + managed.inbound.heap_bytes();
+        let fits = self.budget.settle(&mut lot.charge, held) || held <= super::FAIR_BYTES;
+        let many = lot.out.stanzas() > limits.sm_unacked_max as usize;
+        if !fits || many || lot.out.held_bytes() > limits.out_bytes_max as usize {
+            self.overfull.push(session);
+        }
+    }
+
+    /// Time is up.
+    pub(super) fn parked_due(&mut self, session: SessionId) {
+        let now_ms = self.core.now.mono_ms;
+        let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) else { return };
+        if lot.deadline_ms > now_ms {
+            return;
+        }
+        if lot.resuming.is_some() {
+            // Its connection has a deadline of its own.
+            lot.deadline_ms = now_ms + super::RETRY_MS;
+            self.timers.insert((lot.deadline_ms, Timer::Parked(session)));
+            return;
+        }
+        log::info!(target: LOG, "a session was not resumed in time");
+        self.end_session(session);
+    }
+
+    /// What a restored session has on disk alone, as parcels behind `acked`; and the rest, which has arrived.
+    fn load(&mut self, session: SessionId, acked: u64) -> Result<(OutQueue, Vec<(Jid, u64)>), StoreError> {
+        let (mut out, mut arrived) = (OutQueue::restored(acked), Vec::new());
+        let Some(s) = self.core.sessions.get(session) else { return Ok((out, arrived)) };
+        let (jid, Some(id)) = (s.jid.clone(), s.resume_id.clone()) else { return Ok((out, arrived)) };
+        for (row, stored) in self.core.spool_of(&jid, &id)? {
+            match stored.stanza() {
+                Some(stanza) if stored.place > acked => {
+                    self.core.spool_hold(&jid, row);
+                    out.push(Item::Stanza(Box::new(parcel(&stanza, &stored, row, self.core.now.mono_ms))));
+                }
+                _ => arrived.push((jid.clone(), row)),
+            }
+        }
+        Ok((out, arrived))
+    }
+
+    /// Loads what a session that ends has on disk alone.
+    pub(super) fn load_all(&mut self, session: SessionId) -> OutQueue {
+        let lot = self.managed.get(&session).and_then(|m| m.lot.as_ref());
+        let Some((_, acked)) = lot.and_then(|lot| lot.restored) else { return OutQueue::default() };
+        self.core.view.begin();
+        match self.load(session, acked) {
+            Ok((out, _)) => out,
+            Err(error) => {
+                // It stays there, and is for the next session from now on.
+                log::error!(target: LOG, "{error}");
+                OutQueue::default()
+            }
+        }
+    }
+
+    /// Section 5: a client wants to go on with a session of its account.
+    pub(super) fn resume(&mut self, conn: ConnId, previd: &str, h: u32) {
+        let Some(c) = self.conns.get(conn.0) else { return };
+        let (Some(host), Some(user)) = (c.stream.host(), c.stream.user()) else { return };
+        let Ok(account) = Jid::from_parts(Some(user), host, None) else { return };
+        let Some(session) = self.core.sessions.resumable(&account, previd) else {
+            let ended = self.ended.iter().find(|(id, of, _)| **id == *previd && *of == account);
+            let h = ended.map(|(_, _, h)| *h);
+            return self.refuse_resume(conn, Condition::ItemNotFound, h);
+        };
+        let old = self.core.sessions.get(session).and_then(|s| s.conn);
+        let lot = self.managed.get(&session).and_then(|m| m.lot.as_ref());
+        let counts = match old {
+            Some(old) => self.conns.get(old.0).and_then(|c| c.out.counts()),
+            None => lot.map(|lot| lot.counts()),
+        };
+        let Some((sent, acked)) = counts else { return self.refuse_resume(conn, Condition::ItemNotFound, None) };
+        if u64::from(h.wrapping_sub(acked as u32)) > sent - acked {
+            return self.too_high(conn, h, sent as u32);
+        }
+        let other = lot.and_then(|lot| lot.resuming.as_ref()).map(|resuming| resuming.conn);
+        if let Some(old) = old {
+            self.detach(old);
+        }
+        for former in old.into_iter().chain(other) {
+            self.fail(former, StreamError::Conflict, Some("Resumed elsewhere."));
+        }
+        self.spool_owed_to(session);
+        let written = self.managed.get(&session).and_then(|m| m.lot.as_ref()).is_some_and(|lot| lot.saved.is_some());
+        let jid = self.core.sessions.get(session).map(|s| s.jid.clone());
+        let gone = self.step("a session that is resumed", |core, _| {
+            if written && let Some(jid) = &jid {
+                core.parked_delete(jid);
+            }
+        });
+        if let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) {
+            lot.saved = None;
+            lot.resuming = Some(Box::new(Resuming { conn, h, after: gone.unwrap_or_default() }));
+        }
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.resuming = Some(session);
+        }
+        self.finish_resume(session);
+    }
+
+    pub(super) fn refuse_resume(&mut self, conn: ConnId, condition: Condition, h: Option<u64>) {
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.resuming = None;
+            c.stream.refuse_resume(condition, h);
+        }
+        self.again.push(conn);
+    }
+
+    /// Whoever wanted to resume the session is gone, or what must be durable for it is not: it goes on waiting.
+    pub(super) fn resume_given_up(&mut self, session: SessionId) {
+        let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) else { return };
+        if lot.resuming.take().is_some() {
+            self.save(session);
+        }
+    }
+
+    /// Lets a session go on if all that it has sent is safe.
+    pub(super) fn finish_resume(&mut self, session: SessionId) {
+        let durable = self.core.view.durable();
+        let Some(managed) = self.managed.get_mut(&session) else { return };
+        managed.inbound.progress(durable);
+        let received = managed.inbound.received();
+        let is_safe = managed.inbound.safe() == received;
+        let Some(lot) = &mut managed.lot else { return };
+        let Some(resuming) = lot.resuming.take_if(|r| is_safe && r.after <= durable) else { return };
+        let Resuming { conn, h, .. } = *resuming;
+        let acked = lot.restored.map(|(_, acked)| acked + u64::from(h.wrapping_sub(acked as u32)));
+        let loaded = acked.map(|acked| {
+            self.core.view.begin();
+            self.load(session, acked)
+        });
+        let (loaded, gone) = match loaded.transpose() {
+            Ok(loaded) => loaded.unzip(),
+            Err(error) => {
+                log::error!(target: LOG, "{error}");
+                self.refuse_resume(conn, Condition::InternalServerError, None);
+                return self.save(session);
+            }
+        };
+        let Some(mut lot) = self.managed.get_mut(&session).and_then(|m| m.lot.take()) else { return };
+        self.budget.settle(&mut lot.charge, 0);
+        let mut out = std::mem::take(&mut lot.out);
+        let mut arrived = Vec::new();
+        if let Some(mut loaded) = loaded {
+            loaded.append_waiting(out);
+            out = loaded;
+        } else {
+            arrived = out.ack(h).unwrap_or_default();
+            out.send_again();
+        }
+        let Some(s) = self.core.sessions.get_mut(session) else { return };
+        let (jid, id) = (s.jid.clone(), s.resume_id.clone().unwrap_or_default());
+        s.conn = Some(conn);
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.session = Some(session);
+            c.resuming = None;
+            c.deadline_ms = None;
+            c.stream.resumed(&jid, &id, received);
+            let output = c.stream.take_output();
+            c.out.push(Item::Raw(output));
+            c.out.append(out);
+        }
+        log::info!(target: LOG, "{jid} is resumed");
+        self.dirty.insert(conn);
+        self.arrived(arrived);
+        if let Some(gone) = gone {
+            self.step("a session after a restart", |core, _| {
+                for (jid, row) in &gone {
+                    core.spool_delete(jid, *row);
+                }
+                let is_available = core.sessions.get(session).is_some_and(|s| s.available.is_some());
+                if is_available && let Err(error) = core.presence_initial(session, &jid) {
+                    log::error!(target: LOG, "{jid} is not told who is there: {}", error.condition.as_str());
+                }
+            });
+        }
+        self.again.push(conn);
+    }
+
+    /// What was written of parked sessions has failed: it is tried again later. Nobody resumes meanwhile.
+    pub(super) fn parked_failed(&mut self) {
+        let durable = self.core.view.durable();
+        let mut waiting = Vec::new();
+        for managed in self.managed.values_mut() {
+            managed.inbound.refused(durable);
+            let Some(lot) = &mut managed.lot else { continue };
+            if lot.saved.is_some_and(|saved| saved > durable) {
+                lot.saved = None;
+            }
+            waiting.extend(lot.resuming.take());
+        }
+        for resuming in waiting {
+            self.refuse_resume(resuming.conn, Condition::InternalServerError, None);
+        }
+        self.timers.insert((self.core.now.mono_ms + super::RETRY_MS, Timer::Retry));
+    }
+
+    /// Writes once more what could not be written.
+    pub(super) fn retry(&mut self) {
+        if self.core.spool_owes() {
+            self.step("the spool", |core, _| core.spool_delete_again());
+        }
+        let unsaved = |m: &Managed| m.lot.as_ref().is_some_and(|lot| lot.saved.is_none() && lot.resuming.is_none());
+        let sessions: Vec<SessionId> = self.managed.iter().filter(|(_, m)| unsaved(m)).map(|(id, _)| *id).collect();
+        for session in sessions {
+            self.save(session);
+        }
+    }
+}
+
+/// A row as it waits for its session.
+fn parcel(stanza: &Stanza, stored: &Stored, row: u64, now_ms: u64) -> Parcel {
+    Parcel {
+        kind: stanza.kind,
+        to: stanza.to.clone(),
+        from: stanza.from.clone(),
+        tail: stanza.tail(),
+        after: Ticket(0),
+        is_copy: stored.is_copy,
+        keep: Some(Box::new(Keep {
+            receipt: None,
+            row: Some(row),
+            row_after: Ticket(0),
+            end: 0,
+            since_ms: now_ms,
+            arrived: None,
+        })),
+    }
+}
