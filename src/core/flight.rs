@@ -384,8 +384,8 @@ impl OutQueue {
         Ok(arrived)
     }
 
-    /// The socket has taken all but so many bytes of what was written. Without stream management that counts as arrival;
-    /// returns what has arrived.
+    /// The socket has taken all but so many bytes of what was written. Without stream management that counts as
+    /// arrival; returns what has arrived.
     pub fn taken(&mut self, waiting_bytes: usize) -> Vec<Parcel> {
         if self.acked.is_some() || self.sent.is_empty() {
             return Vec::new();

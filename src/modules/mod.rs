@@ -62,6 +62,8 @@ pub enum SessionEvent {
     Available,
     /// It was available, and has said that it is not any more.
     Unavailable,
+    /// It has been resumed, perhaps after a restart.
+    Resumed,
     /// It has ended; the key is still valid.
     Closed,
 }

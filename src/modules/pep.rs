@@ -103,7 +103,7 @@ impl Module for Pep {
 
     fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
         match event {
-            SessionEvent::Available => {
+            SessionEvent::Available | SessionEvent::Resumed => {
                 if core.caps_presence(id) {
                     core.pubsub_catch_up(id)?;
                 }
