@@ -12,6 +12,7 @@ mod parking;
 use crate::budget::{Budget, Charge};
 use crate::clock::{Entropy, Now};
 use crate::core::Core;
+use crate::core::caps::Capabilities;
 use crate::core::disco::Disco;
 use crate::core::flight::{Item, OutQueue, Parcel, Receipt};
 use crate::core::session::{SessionId, Sessions};
@@ -155,6 +156,7 @@ impl Engine {
             settings: Rc::new(settings.core),
             view,
             sessions: Sessions::default(),
+            caps: Capabilities::default(),
             entropy,
             counters: Counters::default(),
             spool: Spool::default(),

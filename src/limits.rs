@@ -73,6 +73,17 @@ limits! {
     private_bytes_max = 65536 Bytes "one element of private XML storage (XEP-0049)";
     private_elements_max = 64 Count "elements of private XML storage of one account";
     vcard_bytes_max = 131072 Bytes "one vcard-temp, avatar included";
+    pubsub_nodes_max = 256 Count "nodes of one account (XEP-0060)";
+    pubsub_items_max = 1000 Count "items of one node, and what max_items=max means";
+    pubsub_item_bytes_max = 131072 Bytes "the payload of one item; an avatar must fit";
+    pubsub_bytes_max = 8388608 Bytes "items of all nodes of one account";
+    pubsub_answer_bytes_max = 524288 Bytes "items in one answer; older ones are left out";
+    pubsub_catch_up_bytes_max = 524288 Bytes "last items that a client gets when it comes online, a sixteenth of it of \
+        one account; it can ask for more";
+    pubsub_name_bytes_max = 1024 Bytes "the name of a node, or the id of an item";
+    pubsub_subscriptions_max = 500 Count "subscriptions that were asked for, and affiliations, of one node";
+    caps_cache_max = 256 Count "hashes of client capabilities whose meaning is remembered (XEP-0115)";
+    caps_bytes_max = 4096 Bytes "names of nodes that one client wants notifications of";
     blocklist_max = 1000 Count "blocked addresses of one account";
     muc_rooms_max = 10000 Count "rooms of one group chat service";
     muc_rooms_per_account_max = 100 Count "rooms that one account has created and that are still there";

@@ -13,7 +13,7 @@ use crate::core::{Answer, Core, Request};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
-use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError, delay};
+use crate::stanza::{Condition, IqType, Kind, PresenceType, Stanza, StanzaError, delay};
 use crate::storage::Ticket;
 use crate::xml::ns;
 use log::debug;
@@ -77,7 +77,19 @@ fn presence(core: &mut Core, modules: &mut Modules, id: SessionId, mut stanza: S
         }
         stanza = flight.stanza;
     }
-    match core.presence_from_session(id, stanza)? {
+    if stanza.kind == Kind::Presence(PresenceType::Available) {
+        modules.presence(core, &mut stanza)?;
+    }
+    let (is_broadcast, kind) = (stanza.to.is_none(), stanza.kind);
+    let is_available = |core: &Core| core.sessions.get(id).is_some_and(|s| s.available.is_some());
+    let was_available = is_available(core);
+    let change = core.presence_from_session(id, stanza)?;
+    if is_broadcast && kind == Kind::Presence(PresenceType::Available) {
+        modules.session(core, id, SessionEvent::Available)?;
+    } else if was_available && !is_available(core) {
+        modules.session(core, id, SessionEvent::Unavailable)?;
+    }
+    match change {
         Change::Reachable => modules.session(core, id, SessionEvent::Reachable),
         Change::Other => Ok(()),
     }
@@ -211,8 +223,14 @@ fn to_account(
         }
         Verdict::Bounce(condition) => return Err(condition.into()),
         Verdict::Drop => {
-            dropped(core, flight, "RFC 6121 section 8.5");
-            return Ok(());
+            let is_own = flight.stanza.from.as_ref().is_some_and(|from| from.same_bare(to));
+            return match flight.stanza.kind {
+                Kind::Iq(IqType::Result | IqType::Error) if is_own => modules.answered(core, &flight.stanza),
+                _ => {
+                    dropped(core, flight, "RFC 6121 section 8.5");
+                    Ok(())
+                }
+            };
         }
     };
     if matches!(flight.stanza.kind, Kind::Message(_)) {
@@ -281,11 +299,18 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
     } else {
         modules.iq(core, scope, &request).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()))
     };
+    let answer = match answer {
+        Ok(Answer::Result(_) | Answer::Empty) if request.is_set && scope == Scope::Account => {
+            modules.done(core, &request).and(answer)
+        }
+        answer => answer,
+    };
     match answer {
         // The answer comes before what the request has caused.
         Ok(Answer::Result(element)) => {
             core.queue.push_front(InFlight::answer(stanza.result(|b| b.copy(element.root()))));
         }
+        Ok(Answer::NotMine) => bounce(core, stanza, &Condition::ServiceUnavailable.into()),
         Ok(Answer::Empty) => core.queue.push_front(InFlight::answer(stanza.result(|_| {}))),
         Err(error) => bounce(core, stanza, &error),
     }

@@ -2,11 +2,13 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod caps;
 pub mod disco;
 pub mod flight;
 pub mod io;
 pub mod parked;
 pub mod presence;
+pub mod pubsub;
 pub mod roster;
 pub mod route;
 pub mod session;
@@ -14,6 +16,7 @@ pub mod settings;
 pub mod slab;
 pub mod spool;
 pub mod subscription;
+pub mod vcard;
 
 use crate::clock::{Entropy, Now};
 use crate::jid::Jid;
@@ -39,6 +42,8 @@ pub struct Core {
     pub view: View,
     /// Bound resources.
     pub sessions: Sessions,
+    /// What clients want to be told of.
+    pub caps: caps::Capabilities,
     /// Randomness.
     pub entropy: Box<dyn Entropy>,
     /// What has happened so far.
@@ -159,4 +164,6 @@ pub enum Answer {
     Result(Element),
     /// A result without child.
     Empty,
+    /// This module has nothing to say to it after all: the next one with the same route is asked.
+    NotMine,
 }

@@ -332,6 +332,9 @@ impl Core {
         for stanza in self.presences(account) {
             self.send(InFlight::promising(Stanza { to: Some(contact.clone()), ..stanza }));
         }
+        if let Err(error) = self.pubsub_show(account, contact) {
+            log::warn!(target: "couplet::pubsub", "{contact} misses items of {account}: {}", error.condition.as_str());
+        }
     }
 
     /// Accounts with a contact whose row is not durable yet, and that contact. Should that fail, the contact may have

@@ -7,6 +7,7 @@ use crate::core::flight::{Item, Keep, OutQueue, Parcel, Receipt};
 use crate::core::session::SessionId;
 use crate::core::spool::Stored;
 use crate::jid::Jid;
+use crate::modules::SessionEvent;
 use crate::stanza::{Condition, Stanza};
 use crate::storage::{StoreError, Ticket};
 use crate::stream::StreamError;
@@ -242,9 +243,12 @@ impl Engine {
         self.spool_owed_to(session);
         let written = self.managed.get(&session).and_then(|m| m.lot.as_ref()).is_some_and(|lot| lot.saved.is_some());
         let jid = self.core.sessions.get(session).map(|s| s.jid.clone());
-        let gone = self.step("a session that is resumed", |core, _| {
+        let gone = self.step("a session that is resumed", |core, modules| {
             if written && let Some(jid) = &jid {
                 core.parked_delete(jid);
+            }
+            if let Err(error) = modules.session(core, session, SessionEvent::Resumed) {
+                log::error!(target: LOG, "modules do not know a resumed session: {}", error.condition.as_str());
             }
         });
         if let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) {

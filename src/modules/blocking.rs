@@ -80,7 +80,7 @@ impl Module for Blocking {
         }
         Ok(match flight.stanza.kind {
             // Of what the server sends by itself nobody needs to hear that it was blocked.
-            Kind::Presence(_) if flight.origin.is_none() => Flow::Drop("to a blocked address"),
+            Kind::Presence(_) | Kind::Message(_) if flight.origin.is_none() => Flow::Drop("to a blocked address"),
             Kind::Presence(PresenceType::Error)
             | Kind::Message(MessageType::Error)
             | Kind::Iq(IqType::Result | IqType::Error) => Flow::Drop("to a blocked address"),

@@ -55,7 +55,7 @@ impl Module for ServiceDiscovery {
         }
         let node = request.child.attr("node");
         if request.child.ns() == ns::DISCO_ITEMS {
-            return if node.is_some() { Err(Condition::ItemNotFound.into()) } else { Ok(self.items(core, request)) };
+            return if node.is_some() { Err(Condition::ItemNotFound.into()) } else { self.items(core, request) };
         }
         let info = if is_host { &core.disco.host } else { &core.disco.account };
         let mut b = Builder::new(ns::DISCO_INFO, "query");
@@ -73,8 +73,9 @@ impl Module for ServiceDiscovery {
 }
 
 impl ServiceDiscovery {
-    /// A host's services; an account's available resources (section 4.1).
-    fn items(&self, core: &Core, request: &Request<'_>) -> Answer {
+    /// A host's services; an account's available resources (section 4.1) and those of its nodes that the asker may read
+    /// (XEP-0163 section 6).
+    fn items(&self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let mut b = Builder::new(ns::DISCO_ITEMS, "query");
         if request.owner.node().is_none() {
             let is_of = |service: &str, host: &str| service.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'));
@@ -94,7 +95,17 @@ impl ServiceDiscovery {
                     b.open(ns::DISCO_ITEMS, "item").attr("jid", session.jid.as_str()).close();
                 }
             }
+            let has_nodes = core.disco.account.features.contains(&ns::PUBSUB);
+            if let Some(who) = request.stanza.from.as_ref().filter(|_| has_nodes) {
+                let mut service = core.pubsub(request.owner);
+                for (name, node) in service.nodes()? {
+                    if service.reads(&name, &node, who)? {
+                        let jid = request.owner.bare_str();
+                        b.open(ns::DISCO_ITEMS, "item").attr("jid", jid).attr("node", &name).close();
+                    }
+                }
+            }
         }
-        Answer::Result(b.finish())
+        Ok(Answer::Result(b.finish()))
     }
 }

@@ -11,7 +11,7 @@ use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::setting::{Section, nearest};
-use crate::stanza::{Condition, StanzaError};
+use crate::stanza::{Condition, Stanza, StanzaError};
 use crate::xml::Element;
 
 /// A specification that a module follows.
@@ -58,6 +58,12 @@ pub enum Dir {
 pub enum SessionEvent {
     /// It can take messages for the bare address, and could not before.
     Reachable,
+    /// It has broadcast available presence, the first or a later one.
+    Available,
+    /// It was available, and has said that it is not any more.
+    Unavailable,
+    /// It has been resumed, perhaps after a restart.
+    Resumed,
     /// It has ended; the key is still valid.
     Closed,
 }
@@ -108,10 +114,28 @@ pub trait Module: Sized {
         let _ = (core, out);
     }
 
-    /// Answers a request that [`Module::IQ`] names.
+    /// Answers a request that [`Module::IQ`] names. With [`Answer::NotMine`] the next module is asked that names it.
     fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let _ = (core, request);
         Err(Condition::ServiceUnavailable.into())
+    }
+
+    /// A request to an account that changes something was answered well, by whichever module.
+    fn done(&mut self, core: &mut Core, request: &Request<'_>) -> Result<(), StanzaError> {
+        let _ = (core, request);
+        Ok(())
+    }
+
+    /// An account's own session answers a request that its server has made in the account's name.
+    fn answered(&mut self, core: &mut Core, stanza: &Stanza) -> Result<(), StanzaError> {
+        let _ = (core, stanza);
+        Ok(())
+    }
+
+    /// A session sends available presence, to everybody or to somebody; nothing is done with it yet.
+    fn presence(&mut self, core: &mut Core, stanza: &mut Stanza) -> Result<(), StanzaError> {
+        let _ = (core, stanza);
+        Ok(())
     }
 
     /// Phase *filter out*: a stanza leaves a local account.
@@ -273,15 +297,33 @@ macro_rules! modules {
                 out
             }
 
-            /// The answer of the module that has the request's route; none when no module has.
+            /// The answer of the first module that has the request's route and answers; none when there is none.
             pub fn iq(&mut self, core: &mut Core, scope: Scope, request: &Request<'_>)
                 -> Option<Result<Answer, StanzaError>>
             {
                 let is = |r: &IqRoute| r.0 == scope && request.child.is(r.1, r.2);
                 $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && $file::$type::IQ.iter().any(is) {
-                    return Some(m.iq(core, request));
+                    match m.iq(core, request) { Ok(Answer::NotMine) => {} answer => return Some(answer) }
                 } )*
                 None
+            }
+
+            /// Every module hears of it.
+            pub fn done(&mut self, core: &mut Core, request: &Request<'_>) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.done(core, request)?; } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn answered(&mut self, core: &mut Core, stanza: &Stanza) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.answered(core, stanza)?; } )*
+                Ok(())
+            }
+
+            /// Every module may change it.
+            pub fn presence(&mut self, core: &mut Core, stanza: &mut Stanza) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.presence(core, stanza)?; } )*
+                Ok(())
             }
 
             /// The first module that does not let the stanza pass decides.
@@ -363,11 +405,15 @@ macro_rules! modules {
     };
 }
 
-// The order is the order inside each phase: what blocks comes before what copies and what keeps.
+// The order is the order inside each phase: what blocks comes before what copies and what keeps, and who knows a part
+// of what a request may name comes before who answers for the rest.
 modules! {
     "blocking" => blocking::Blocking,
     "carbons" => carbons::Carbons,
     "offline" => offline::Offline,
+    "bookmarks" => bookmarks::Bookmarks,
+    "avatars" => avatars::Avatars,
+    "pep" => pep::Pep,
     "disco" => disco::ServiceDiscovery,
     "caps" => caps::Caps,
     "ping" => ping::Ping,

@@ -1,31 +1,15 @@
 //! vcard-temp (XEP-0054): one's own to write, everybody's to read.
 
-use super::{IqRoute, Module, Scope, TableInfo, Xep};
+use super::{IqRoute, Module, Scope, Xep};
+use crate::core::vcard::{Stored, VCards};
 use crate::core::{Answer, Core, Request};
 use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
-use crate::storage::Table;
 use crate::xml::{Element, ns};
 
 section! {
     /// vcard-temp (XEP-0054).
     pub struct Config in "modules.vcard" {}
-}
-
-crate::record! {
-    /// A vCard as XML.
-    pub struct Stored {
-        /// As text.
-        pub xml: String,
-    }
-}
-
-/// Owner: the account. One row, no sub key.
-pub struct VCards;
-impl Table for VCards {
-    const ID: u8 = 18;
-    const NAME: &'static str = "vcards";
-    type Value = Stored;
 }
 
 /// The module.
@@ -35,7 +19,6 @@ impl Module for VCard {
     const XEPS: &'static [Xep] = &[Xep { number: 54, version: "1.3.0" }];
     const HOST_FEATURES: &'static [&'static str] = &[ns::VCARD];
     const ACCOUNT_FEATURES: &'static [&'static str] = &[ns::VCARD];
-    const TABLES: &'static [TableInfo] = &[TableInfo { id: VCards::ID, name: VCards::NAME }];
     const IQ: &'static [IqRoute] = &[(Scope::Account, ns::VCARD, "vCard")];
     type Config = Config;
 
@@ -46,8 +29,7 @@ impl Module for VCard {
     fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let owner = request.owner.bare_str();
         if !request.is_set {
-            let stored = core.view.get::<VCards>(owner, b"")?;
-            return match stored.and_then(|s| crate::xml::parse(&s.xml).ok()) {
+            return match core.vcard(owner)? {
                 Some(vcard) => Ok(Answer::Result(vcard)),
                 // Section 3.1 allows an empty one. Section 3.3: of others the same error as when there is no account.
                 None if request.is_own() => Ok(Answer::Result(Element::empty(ns::VCARD, "vCard"))),

@@ -2,6 +2,7 @@
 
 pub mod delay;
 pub mod error;
+pub mod form;
 
 use crate::jid::Jid;
 use crate::xml::{Attribute, Builder, Element, ElementRef, ns, write_attribute};

@@ -120,6 +120,14 @@ impl View {
         self.rows::<T>(owner, prefix, false, max)
     }
 
+    /// The last `max` rows of those whose sub key starts with `prefix`, the last of all first.
+    ///
+    /// # Errors
+    /// As [`View::list`].
+    pub fn last_from<T: Table>(&mut self, owner: &str, prefix: &[u8], max: usize) -> Result<Vec<Row<T>>, StoreError> {
+        self.rows::<T>(owner, prefix, true, max)
+    }
+
     /// The row with the lowest sub key.
     ///
     /// # Errors

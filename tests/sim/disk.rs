@@ -3,7 +3,8 @@
 use super::rng::Rng;
 use couplet::core::io::Input;
 use couplet::core::roster::{self, Items, Versions};
-use couplet::modules::{blocking, private, vcard};
+use couplet::core::vcard;
+use couplet::modules::{blocking, private};
 use couplet::storage::memory::Memory;
 use couplet::storage::{Batch, StoreError, Table, Ticket, View, Writer};
 use std::collections::{BTreeMap, VecDeque};

@@ -1,0 +1,286 @@
+//! What clients want to be told of, by their entity capabilities (XEP-0115, XEP-0060 section 9.2).
+//!
+//! A client names a hash in its presence. What stands behind an unknown hash is asked of that client; an answer that
+//! has the hash counts for every client that names it, any other for this client alone.
+
+use super::Core;
+use super::flight::InFlight;
+use super::session::SessionId;
+use crate::stanza::{IqType, Kind, Stanza};
+use crate::xml::{ElementRef, ns};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512, digest};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+/// Names of nodes that a client wants notifications of, sorted.
+type Wants = Rc<[Box<str>]>;
+
+/// `hash` and `ver` of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
+    hash: String,
+    node: String,
+    ver: String,
+}
+
+#[derive(Debug)]
+struct Client {
+    name: Name,
+    /// Id of the request that it has not answered.
+    asked: Option<String>,
+    wants: Wants,
+}
+
+/// Capabilities of the clients that are available, and a cache of hashes.
+#[derive(Debug, Default)]
+pub struct Capabilities {
+    clients: BTreeMap<SessionId, Client>,
+    /// The one used last stands last.
+    cache: VecDeque<(Name, Wants)>,
+}
+
+impl Capabilities {
+    /// True when a session wants notifications of a node.
+    pub fn wants(&self, id: SessionId, node: &str) -> bool {
+        self.clients.get(&id).is_some_and(|c| c.wants.binary_search_by(|w| (**w).cmp(node)).is_ok())
+    }
+
+    /// True when a session wants notifications at all.
+    pub fn wants_any(&self, id: SessionId) -> bool {
+        self.clients.get(&id).is_some_and(|c| !c.wants.is_empty())
+    }
+
+    /// The session is not available any more.
+    pub fn forget(&mut self, id: SessionId) {
+        self.clients.remove(&id);
+    }
+
+    fn cached(&mut self, name: &Name) -> Option<Wants> {
+        let at = self.cache.iter().position(|(known, _)| known.is_same(name))?;
+        let entry = self.cache.remove(at)?;
+        let wants = entry.1.clone();
+        self.cache.push_back(entry);
+        Some(wants)
+    }
+}
+
+impl Name {
+    fn of(presence: &Stanza) -> Option<Self> {
+        let c = presence.child(ns::CAPS, "c")?;
+        let part = |name| c.attr(name).filter(|v| v.len() <= PART_BYTES_MAX).map(str::to_string);
+        // Without `hash` it is of the form before version 1.4, which says nothing that could be checked.
+        Some(Self { hash: part("hash").unwrap_or_default(), node: part("node")?, ver: part("ver")? })
+    }
+
+    /// The same hash says the same, whichever software names it.
+    fn is_same(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.ver == other.ver
+    }
+
+    fn algorithm(&self) -> Option<&'static Algorithm> {
+        match self.hash.as_str() {
+            "sha-1" => Some(&SHA1_FOR_LEGACY_USE_ONLY),
+            "sha-256" => Some(&SHA256),
+            "sha-512" => Some(&SHA512),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of an attribute of `<c/>`.
+const PART_BYTES_MAX: usize = 512;
+
+impl Core {
+    /// Takes the presence that a session has just broadcast. True when it wants something by it that it did not want
+    /// before; when its capabilities are unknown they are asked for, and that follows later.
+    pub fn caps_presence(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get(id) else { return false };
+        let jid = session.jid.clone();
+        let Some(name) = session.available.as_ref().and_then(|a| Name::of(&a.stanza)) else {
+            // Without capabilities those that were said last stand: a client may leave them out (section 8.4).
+            return false;
+        };
+        if self.caps.clients.get(&id).is_some_and(|c| c.name == name) {
+            return false;
+        }
+        if let Some(wants) = self.caps.cached(&name) {
+            let is_new = !wants.is_empty();
+            self.caps.clients.insert(id, Client { name, asked: None, wants });
+            return is_new;
+        }
+        let token = self.token();
+        let request = Stanza::build(Kind::Iq(IqType::Get), |b| {
+            b.open(ns::DISCO_INFO, "query").attr("node", &format!("{}#{}", name.node, name.ver)).close();
+        });
+        self.caps.clients.insert(id, Client { name, asked: Some(token.clone()), wants: Rc::from([]) });
+        let request = request.addressed(Some(jid.bare()), Some(jid)).with_id(&token);
+        self.send(InFlight::passing(request).to_session(id));
+        false
+    }
+
+    /// Takes an answer. Gives the sessions whose wishes it has made known.
+    pub fn caps_answer(&mut self, stanza: &Stanza) -> Vec<SessionId> {
+        let (Some(from), Some(id)) = (&stanza.from, &stanza.id) else { return Vec::new() };
+        let Some(session) = self.sessions.find(from) else { return Vec::new() };
+        let max_bytes = self.settings.limits.caps_bytes_max as usize;
+        let Some(client) = self.caps.clients.get_mut(&session).filter(|c| c.asked.as_deref() == Some(id)) else {
+            return Vec::new();
+        };
+        client.asked = None;
+        let query = stanza.child(ns::DISCO_INFO, "query").filter(|_| stanza.kind == Kind::Iq(IqType::Result));
+        let Some(query) = query else { return Vec::new() };
+        client.wants = wants(query, max_bytes);
+        let (name, wants) = (client.name.clone(), client.wants.clone());
+        let is_true = name.algorithm().is_some_and(|a| verification(query, a).is_some_and(|ver| ver == name.ver));
+        let mut known = vec![session];
+        if is_true {
+            for (other, client) in &mut self.caps.clients {
+                if client.asked.is_some() && client.name.is_same(&name) {
+                    (client.asked, client.wants) = (None, wants.clone());
+                    known.push(*other);
+                }
+            }
+            self.caps.cache.push_back((name, wants));
+            while self.caps.cache.len() > self.settings.limits.caps_cache_max as usize {
+                self.caps.cache.pop_front();
+            }
+        }
+        known
+    }
+}
+
+/// Names of the nodes whose notifications the features ask for, as many as fit.
+fn wants(query: ElementRef<'_>, max_bytes: usize) -> Wants {
+    let features = query.children().filter(|c| c.is(ns::DISCO_INFO, "feature"));
+    let nodes: BTreeSet<&str> = features.filter_map(|f| f.attr("var")?.strip_suffix("+notify")).collect();
+    let mut bytes = 0;
+    let fits = |node: &&str| {
+        bytes += node.len() + size_of::<Box<str>>();
+        bytes <= max_bytes
+    };
+    nodes.into_iter().take_while(fits).map(Box::from).collect()
+}
+
+/// Section 5.1: the hash over identities, features and forms. None when the answer is ill-formed (section 5.4).
+fn verification(query: ElementRef<'_>, algorithm: &'static Algorithm) -> Option<String> {
+    let (mut identities, mut features, mut forms) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+    for child in query.children() {
+        if child.is(ns::DISCO_INFO, "identity") {
+            let part = |name| child.attr(name).unwrap_or_default();
+            let lang = child.attr_ns(ns::XML, "lang").unwrap_or_default();
+            if !identities.insert((part("category"), part("type"), lang, part("name"))) {
+                return None;
+            }
+        } else if child.is(ns::DISCO_INFO, "feature") {
+            if !features.insert(child.attr("var").unwrap_or_default()) {
+                return None;
+            }
+        } else if child.is(ns::DATA, "x")
+            && let Some((form_type, fields)) = form(child)?
+            && forms.insert(form_type, fields).is_some()
+        {
+            return None;
+        }
+    }
+    let mut s = String::new();
+    for (category, kind, lang, name) in identities {
+        s.push_str(&format!("{category}/{kind}/{lang}/{name}<"));
+    }
+    features.into_iter().for_each(|feature| add(feature, &mut s));
+    for (form_type, fields) in forms {
+        add(&form_type, &mut s);
+        for (var, values) in fields {
+            add(var, &mut s);
+            values.iter().for_each(|value| add(value, &mut s));
+        }
+    }
+    Some(STANDARD.encode(digest(algorithm, s.as_bytes())))
+}
+
+fn add(text: &str, s: &mut String) {
+    s.push_str(text);
+    s.push('<');
+}
+
+type FormFields<'a> = BTreeMap<&'a str, Vec<String>>;
+
+/// `FORM_TYPE` and the fields of a form. The outer none: the whole answer is ill-formed; the inner: the form does not
+/// count.
+fn form(x: ElementRef<'_>) -> Option<Option<(String, FormFields<'_>)>> {
+    let (mut form_type, mut fields) = (None, BTreeMap::new());
+    for field in x.children().filter(|c| c.is(ns::DATA, "field")) {
+        let mut values: Vec<String> =
+            field.children().filter(|c| c.is(ns::DATA, "value")).map(ElementRef::text).collect();
+        values.sort();
+        match field.attr("var").unwrap_or_default() {
+            "FORM_TYPE" if field.attr("type") == Some("hidden") => {
+                values.dedup();
+                let [value] = values.as_slice() else { return None };
+                form_type = Some(value.clone());
+            }
+            "FORM_TYPE" => {}
+            var => {
+                fields.entry(var).or_insert(values);
+            }
+        }
+    }
+    Some(form_type.map(|t| (t, fields)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of section 5.3.
+    const PSI: &str = "<query xmlns='http://jabber.org/protocol/disco#info'>
+        <identity xml:lang='en' category='client' name='Psi 0.11' type='pc'/>
+        <identity xml:lang='el' category='client' name='\u{3a8} 0.11' type='pc'/>
+        <feature var='http://jabber.org/protocol/caps'/>
+        <feature var='http://jabber.org/protocol/disco#info'/>
+        <feature var='http://jabber.org/protocol/disco#items'/>
+        <feature var='http://jabber.org/protocol/muc'/>
+        <x xmlns='jabber:x:data' type='result'>
+          <field var='FORM_TYPE' type='hidden'><value>urn:xmpp:dataforms:softwareinfo</value></field>
+          <field var='ip_version'><value>ipv4</value><value>ipv6</value></field>
+          <field var='os'><value>Mac</value></field>
+          <field var='os_version'><value>10.5.1</value></field>
+          <field var='software'><value>Psi</value></field>
+          <field var='software_version'><value>0.11</value></field>
+        </x></query>";
+
+    fn hash(xml: &str) -> Option<String> {
+        verification(crate::xml::parse(xml).unwrap().root(), &SHA1_FOR_LEGACY_USE_ONLY)
+    }
+
+    #[test]
+    fn the_example_of_section_5_3_has_its_hash() {
+        assert_eq!(hash(PSI).as_deref(), Some("q07IKJEyjvHSyhy//CH0CxmKi8w="));
+    }
+
+    #[test]
+    fn what_is_ill_formed_has_no_hash() {
+        let feature = "<feature var='http://jabber.org/protocol/muc'/>";
+        assert_eq!(hash(&PSI.replace(feature, &feature.repeat(2))), None);
+        let form = &PSI[PSI.find("<x ").unwrap()..PSI.find("</query>").unwrap()];
+        assert_eq!(hash(&PSI.replace(form, &form.repeat(2))), None);
+        let identity = "<identity xml:lang='en' category='client' name='Psi 0.11' type='pc'/>";
+        assert_eq!(hash(&PSI.replace(identity, &identity.repeat(2))), None);
+        let two = "softwareinfo</value><value>other</value>";
+        assert_eq!(hash(&PSI.replace("softwareinfo</value>", two)), None);
+        // A form whose FORM_TYPE is not hidden does not count.
+        assert_eq!(hash(&PSI.replace(" type='hidden'", "")), hash(&PSI.replace(form, "")));
+    }
+
+    #[test]
+    fn wishes_are_bounded() {
+        let query = "<query xmlns='http://jabber.org/protocol/disco#info'><feature var='b+notify'/>\
+            <feature var='a+notify'/><feature var='c'/><feature var='a+notify'/></query>";
+        let element = crate::xml::parse(query).unwrap();
+        let of = |max| wants(element.root(), max).iter().map(|w| w.to_string()).collect::<Vec<_>>();
+        assert_eq!(of(100), ["a", "b"]);
+        assert_eq!(of(20), ["a"]);
+        assert!(of(10).is_empty());
+    }
+}

@@ -1,0 +1,216 @@
+//! Who hears of what happens to a node, and what they hear (XEP-0060 section 7.1.2, XEP-0163 sections 3 and 4).
+
+use super::{AccessModel, Affiliations, Config, Item, Nodes, SendLast, Service, Subscriptions, sub};
+use crate::core::Core;
+use crate::core::flight::InFlight;
+use crate::core::session::SessionId;
+use crate::jid::Jid;
+use crate::stanza::{Kind, MessageType, Stanza, StanzaError};
+use crate::storage::StoreError;
+use crate::xml::{Element, ns};
+use std::collections::BTreeSet;
+
+/// One account may take this part of what a client that comes online gets.
+const ACCOUNTS_IN_CATCH_UP: usize = 16;
+/// Bytes of a notification beside its item, roughly.
+const MESSAGE_BYTES: usize = 300;
+
+/// What has happened to a node.
+pub(super) enum Event<'e> {
+    /// With its payload, already read.
+    Published(&'e Item, Option<&'e Element>),
+    /// The item of that id is gone.
+    Retracted(&'e str),
+    /// All items are gone.
+    Purged,
+    /// The node itself is gone.
+    Deleted,
+    /// It is configured differently.
+    Configured,
+}
+
+impl Service<'_> {
+    /// Tells all subscribers. Everything that is told is stored in the same step, so it is a promise.
+    pub(super) fn notify(&mut self, name: &str, config: &Config, event: &Event<'_>) -> Result<(), StoreError> {
+        if !config.deliver_notifications {
+            return Ok(());
+        }
+        let recipients = self.recipients(name, config)?;
+        self.tell(name, config, event, recipients);
+        Ok(())
+    }
+
+    fn tell(&mut self, name: &str, config: &Config, event: &Event<'_>, recipients: impl IntoIterator<Item = Jid>) {
+        let mut recipients = recipients.into_iter().peekable();
+        if recipients.peek().is_none() {
+            return;
+        }
+        let kind = if config.headline { MessageType::Headline } else { MessageType::Normal };
+        let id = self.core.token();
+        let stanza = message(kind, name, config, event).addressed(Some(self.owner.clone()), None).with_id(&id);
+        let tail = stanza.tail();
+        for to in recipients {
+            let flight = InFlight::promising(Stanza { to: Some(to), ..stanza.clone() });
+            self.core.send(InFlight { tail: Some(tail.clone()), ..flight });
+        }
+    }
+
+    /// Addresses that a notification goes to, each once (XEP-0163 section 4.3.2). A subscription of somebody who may
+    /// not read any more ends here (XEP-0163 section 7.1).
+    fn recipients(&mut self, name: &str, config: &Config) -> Result<BTreeSet<Jid>, StoreError> {
+        let node = super::Node { config: config.clone(), next: 0, items: 0 };
+        let mut to = BTreeSet::new();
+        let owner = self.owner.clone();
+        self.add_interested(name, &owner, &mut to);
+        for contact in self.automatic(name, config)? {
+            if self.is_allowed(name, &node, &contact)? {
+                self.add_interested(name, &contact, &mut to);
+            }
+        }
+        let rows = self.core.view.list_from::<Subscriptions>(owner.bare_str(), &sub(name, b""), usize::MAX)?;
+        for (key, _) in rows {
+            let Some(jid) = address(name, &key) else { continue };
+            if !self.is_allowed(name, &node, &jid)? {
+                self.core.view.delete::<Subscriptions>(owner.bare_str(), &key);
+            } else if !to.iter().any(|known| *known == jid || (jid.is_bare() && known.same_bare(&jid))) {
+                to.insert(jid);
+            }
+        }
+        Ok(to)
+    }
+
+    /// Who is subscribed without having asked: contacts that see the owner, and whoever is on the list of a closed
+    /// node.
+    fn automatic(&mut self, name: &str, config: &Config) -> Result<Vec<Jid>, StoreError> {
+        let owner = self.owner.bare_str().to_string();
+        if config.access == AccessModel::Whitelist {
+            let rows = self.core.view.list_from::<Affiliations>(&owner, &sub(name, b""), usize::MAX)?;
+            let mut members = Vec::new();
+            for jid in rows.iter().filter_map(|(key, _)| address(name, key)) {
+                if self.core.is_seen_by(&self.owner.clone(), &jid)? {
+                    members.push(jid);
+                }
+            }
+            return Ok(members);
+        }
+        let roster = self.core.roster(&owner)?;
+        Ok(roster.into_iter().filter(|(_, item)| item.from).map(|(contact, _)| contact).collect())
+    }
+
+    /// Adds those sessions of an account that have asked for the node by their capabilities.
+    fn add_interested(&mut self, name: &str, account: &Jid, to: &mut BTreeSet<Jid>) {
+        for id in self.core.sessions.of(account) {
+            if self.core.caps.wants(*id, name)
+                && let Some(session) = self.core.sessions.get(*id)
+            {
+                to.insert(session.jid.clone());
+            }
+        }
+    }
+
+    fn is_allowed(&mut self, name: &str, node: &super::Node, who: &Jid) -> Result<bool, StoreError> {
+        // What cannot be read now is not told now.
+        Ok(self.reads(name, node, who).unwrap_or(false))
+    }
+
+    /// Sends the last item of a node to one address (section 6.1.7).
+    pub(super) fn tell_last(&mut self, name: &str, config: &Config, to: &Jid) -> Result<(), StoreError> {
+        if let Some(item) = self.items(name, 1)?.pop() {
+            self.tell(name, config, &Event::Published(&item, item.read().as_ref()), [to.clone()]);
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Sends a session the last items of those nodes that it has come to want: of its own account and of contacts that
+    /// it sees (XEP-0163 section 4.3.4).
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn pubsub_catch_up(&mut self, id: SessionId) -> Result<(), StanzaError> {
+        let Some(jid) = self.sessions.get(id).map(|s| s.jid.clone()) else { return Ok(()) };
+        if !self.caps.wants_any(id) {
+            return Ok(());
+        }
+        let mut room_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize;
+        self.pubsub_last_items(&jid.bare(), id, &mut room_bytes)?;
+        for (contact, item) in self.roster(jid.bare_str())? {
+            if item.to && self.is_local(&contact) && self.is_seen_by(&contact, &jid)? {
+                self.pubsub_last_items(&contact, id, &mut room_bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a contact have the last items of an account that it sees from now on.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn pubsub_show(&mut self, account: &Jid, contact: &Jid) -> Result<(), StanzaError> {
+        let mut room_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize;
+        for id in self.sessions.of(contact).to_vec() {
+            let is_it = contact.is_bare() || self.sessions.get(id).is_some_and(|s| s.jid == *contact);
+            if is_it && self.caps.wants_any(id) {
+                self.pubsub_last_items(account, id, &mut room_bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends as much as there is room for, and as one account may take of it: nobody's items fill the queue of another.
+    fn pubsub_last_items(&mut self, account: &Jid, id: SessionId, room_bytes: &mut usize) -> Result<(), StanzaError> {
+        let mut share_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize / ACCOUNTS_IN_CATCH_UP;
+        let Some(to) = self.sessions.get(id).map(|s| s.jid.clone()) else { return Ok(()) };
+        for (key, node) in self.view.list::<Nodes>(account.bare_str(), usize::MAX)? {
+            let Ok(name) = String::from_utf8(key) else { continue };
+            let sends = node.config.send_last == SendLast::OnSubAndPresence && node.config.deliver_notifications;
+            if sends && node.items > 0 && self.caps.wants(id, &name) {
+                let mut service = self.pubsub(account);
+                if service.reads(&name, &node, &to)?
+                    && let Some(item) = service.items(&name, 1)?.pop()
+                {
+                    let bytes = super::bytes(&item) as usize + MESSAGE_BYTES;
+                    if bytes <= *room_bytes && bytes <= share_bytes {
+                        (*room_bytes, share_bytes) = (*room_bytes - bytes, share_bytes - bytes);
+                        service.tell(&name, &node.config, &Event::Published(&item, item.read().as_ref()), [to.clone()]);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The address in the sub key of a subscription or an affiliation.
+pub(super) fn address(name: &str, key: &[u8]) -> Option<Jid> {
+    Jid::parse(std::str::from_utf8(key.get(name.len() + 1..)?).ok()?).ok()
+}
+
+fn message(kind: MessageType, name: &str, config: &Config, event: &Event<'_>) -> Stanza {
+    const NS: &str = ns::PUBSUB_EVENT;
+    Stanza::build(Kind::Message(kind), |b| {
+        b.open(NS, "event");
+        match event {
+            Event::Published(item, payload) => {
+                b.open(NS, "items").attr("node", name);
+                item.build(b, NS, config, payload.filter(|_| config.deliver_payloads));
+                b.close();
+            }
+            Event::Retracted(id) => {
+                b.open(NS, "items").attr("node", name);
+                b.open(NS, "retract").attr("id", id).close().close();
+            }
+            Event::Purged => _ = b.open(NS, "purge").attr("node", name).close(),
+            Event::Deleted => _ = b.open(NS, "delete").attr("node", name).close(),
+            Event::Configured => {
+                b.open(NS, "configuration").attr("node", name);
+                if config.deliver_payloads {
+                    config.build(b, "result");
+                }
+                b.close();
+            }
+        }
+        b.close();
+    })
+}
