@@ -505,7 +505,7 @@ fn a_store_of_another_durability_is_not_passed_over() {
     folder.run_with_input(&["user", "add", "romeo@localhost", "--password-stdin"], "x\n");
     let backup = backup_path(&folder.run(&["backup", "create"]));
     folder.write("couplet.toml", &format!("{CONFIG}[storage]\ndurability = \"volatile\"\n"));
-    for args in [&["run"][..], &["user", "list"]] {
+    for args in [&["user", "list"][..], &["run"]] {
         let refused = folder.run(args);
         assert!(refused.code == 1 && refused.err.contains("written with another storage.durability"), "{refused:?}");
     }

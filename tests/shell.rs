@@ -371,6 +371,7 @@ fn a_failed_sync_ends_the_server_at_once() {
     disk.fail_commit(1, StoreError::FsyncFailed("the data file".to_owned()));
     romeo.say("<iq type='set' id='p'><query xmlns='jabber:iq:private'><a xmlns='b'/></query></iq>");
     let mut rest = String::new();
+    romeo.stream.sock.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     // However the connection ends, no answer comes first.
     let _ = romeo.stream.read_to_string(&mut rest);
     assert!(!rest.contains("id='p'"), "{rest}");
