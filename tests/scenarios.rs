@@ -7,6 +7,7 @@
 //!   `jid password` pairs as arguments, to make that server's accounts anew.
 
 mod scenario;
+mod trust;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,8 @@
 mod client;
 mod ledger;
 mod server;
+#[path = "../trust/mod.rs"]
+mod trust;
 
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, reason = "the simulation needs more of it")]
