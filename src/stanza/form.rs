@@ -14,6 +14,18 @@ pub fn read(x: ElementRef<'_>, form_type: &str) -> Result<Vec<Values>, StanzaErr
     if !x.is(ns::DATA, "x") || x.attr("type") != Some("submit") {
         return Err(Condition::BadRequest.because("A form of type submit is wanted."));
     }
+    let mut fields = fields(x)?;
+    match fields.iter().position(|(var, _)| var == "FORM_TYPE") {
+        Some(at) if fields.remove(at).1 == [form_type] => Ok(fields),
+        _ => Err(Condition::BadRequest.because("The form has another FORM_TYPE than is wanted here.")),
+    }
+}
+
+/// Reads the fields of a form of any type, in order.
+///
+/// # Errors
+/// `bad-request` when one is there twice or has no name.
+pub fn fields(x: ElementRef<'_>) -> Result<Vec<Values>, StanzaError> {
     let mut fields: Vec<Values> = Vec::new();
     for field in x.children().filter(|c| c.is(ns::DATA, "field")) {
         let Some(var) = field.attr("var") else {
@@ -28,10 +40,7 @@ pub fn read(x: ElementRef<'_>, form_type: &str) -> Result<Vec<Values>, StanzaErr
         let values = field.children().filter(|c| c.is(ns::DATA, "value")).map(|v| v.text()).collect();
         fields.push((var.to_string(), values));
     }
-    match fields.iter().position(|(var, _)| var == "FORM_TYPE") {
-        Some(at) if fields.remove(at).1 == [form_type] => Ok(fields),
-        _ => Err(Condition::BadRequest.because("The form has another FORM_TYPE than is wanted here.")),
-    }
+    Ok(fields)
 }
 
 /// True for the form by which somebody takes back what he has begun (XEP-0004 section 3.1).

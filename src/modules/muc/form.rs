@@ -1,6 +1,7 @@
 //! Data forms (XEP-0004), as far as a room reads and writes them.
 
-use crate::stanza::{Condition, StanzaError};
+pub use crate::stanza::form::open;
+use crate::stanza::{Condition, StanzaError, form};
 use crate::xml::{Builder, ElementRef, ns};
 use std::collections::BTreeMap;
 
@@ -23,19 +24,7 @@ impl Form {
             Some("cancel") => true,
             _ => return Err(Condition::BadRequest.because("The form is neither submitted nor cancelled.")),
         };
-        let mut fields = BTreeMap::new();
-        for field in x.children().filter(|c| c.is(ns::DATA, "field")) {
-            let Some(var) = field.attr("var") else {
-                if field.attr("type") == Some("fixed") {
-                    continue;
-                }
-                return Err(Condition::BadRequest.because("A field of the form has no name."));
-            };
-            let values = field.children().filter(|c| c.is(ns::DATA, "value")).map(|v| v.text()).collect();
-            if fields.insert(var.to_string(), values).is_some() {
-                return Err(Condition::BadRequest.because("A field of the form is there twice."));
-            }
-        }
+        let fields = form::fields(x)?.into_iter().collect();
         Ok(Self { cancelled, fields })
     }
 
@@ -82,13 +71,6 @@ impl Form {
             Some(_) => Err(Condition::BadRequest.because("A field of the form is neither true nor false.")),
         }
     }
-}
-
-/// Opens a form with its `FORM_TYPE`; the caller closes it.
-pub fn open(b: &mut Builder, kind: &str, form_type: &str) {
-    b.open(ns::DATA, "x").attr("type", kind);
-    b.open(ns::DATA, "field").attr("var", "FORM_TYPE").attr("type", "hidden").leaf(ns::DATA, "value", form_type);
-    b.close();
 }
 
 /// Adds a field.
