@@ -6,12 +6,12 @@
 //!
 //! | floor | what lives there | what it must not know |
 //! |---|---|---|
-//! | [`limits`] [`budget`] [`clock`] [`metrics`] [`setting`] | every bound in one table; byte accounting; time and randomness as values; counters; typed settings | anything else |
+//! | [`limits`] [`budget`] [`clock`] [`metrics`] [`setting`] [`fault`] | every bound in one table; byte accounting; time and randomness as values; counters; typed settings; faults that tests plant | anything else |
 //! | [`xml`] [`jid`] | frame scanner, reader, arena element, writer, namespaces; addresses | what a stanza means |
 //! | [`stanza`] [`storage`] | typed header and opaque payload, stanza errors; the view, batches, tickets, back ends | sessions |
-//! | [`stream`] | one connection without I/O: negotiation, SASL, stream errors | accounts, other connections |
-//! | [`core`](mod@core) | sessions, routing table, roster, presence, accounts, discovery, [`Input`](core::io::Input) and [`Output`](core::io::Output) | any module by name |
-//! | [`modules`] | one file for each XEP | each other |
+//! | [`stream`] | one connection without I/O: negotiation, SASL, stream management, stream errors | accounts, other connections |
+//! | [`core`](mod@core) | sessions, live and parked, routing table, roster, presence, spool, accounts, discovery, pubsub, [`Input`](core::io::Input) and [`Output`](core::io::Output) | any module by name |
+//! | [`modules`] | one file for each XEP, a folder for group chat | each other |
 //! | [`engine`] [`pipeline`] [`config`] | one `Engine` struct; the phases of a stanza on one screen; the configuration file | sockets, threads, real time |
 //! | [`net`] [`cli`] | smol, sockets, rustls, files, signals, real time; commands | protocol rules |
 //!
