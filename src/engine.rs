@@ -35,7 +35,7 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-pub use crate::core::io::{ConnId, Input, Output, Transport};
+pub use crate::core::io::{ConnId, Input, Output, Role, Transport};
 
 const LOG: &str = "couplet::engine";
 
@@ -200,9 +200,13 @@ impl Engine {
         self.core.settings = Rc::new(settings.core);
     }
 
-    /// A client has connected. None when one of the limits forbids it: the shell closes the socket.
-    pub fn accept(&mut self, now: Now, transport: Transport, peer: IpAddr) -> Option<ConnId> {
+    /// Somebody has connected. None when it is a server, or one of the limits forbids it: the shell closes the socket.
+    pub fn accept(&mut self, now: Now, role: Role, transport: Transport, peer: IpAddr) -> Option<ConnId> {
         self.core.now = now;
+        if role == Role::Server {
+            log::warn!(target: LOG, "{peer} turned away: no other servers are served");
+            return None;
+        }
         let settings = self.core.settings.clone();
         if self.shutting_down || self.conns.len() >= settings.limits.connections_max as usize {
             log::warn!(target: LOG, "{peer} turned away: limits.connections_max is reached");
@@ -251,7 +255,7 @@ impl Engine {
                 }
                 self.drive(conn);
             }
-            Input::Closed { conn } => {
+            Input::Dialed { conn, .. } | Input::DialFailed { conn, .. } | Input::Closed { conn } => {
                 self.park(conn);
                 self.end_conn(conn);
             }

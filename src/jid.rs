@@ -1,5 +1,7 @@
 //! Addresses (RFC 6122: nodeprep, nameprep, resourceprep, which is what peers use).
 
+pub mod idna;
+
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::rc::Rc;

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use couplet::clock::{Entropy, Now};
 use couplet::core::admin::Command;
-use couplet::core::io::{ConnId, Input, Output, Transport};
+use couplet::core::io::{ConnId, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
 use couplet::storage::{Writer, memory};
 use couplet::stream::{TlsFacts, sasl};
@@ -201,8 +201,8 @@ impl World {
 
     fn log_in(&mut self, user: usize) -> ConnId {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let conn = self.counted(|engine| engine.accept(NOW, Transport::DirectTls, peer)).unwrap();
-        let facts = TlsFacts { tls13: true, exporter: Some([1; 32]), end_point: None, sni: None, alpn: None };
+        let conn = self.counted(|engine| engine.accept(NOW, Role::Client, Transport::DirectTls, peer)).unwrap();
+        let facts = TlsFacts { tls13: true, exporter: Some([1; 32]), ..TlsFacts::default() };
         self.input(Input::TlsReady { conn, facts });
         let header = "<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
                       xmlns:stream='http://etherx.jabber.org/streams'>";

@@ -5,8 +5,9 @@ use super::slab::Key;
 use crate::storage::{Batch, StoreError, Ticket};
 use crate::stream::TlsFacts;
 use crate::stream::sasl::{HashJob, HashResult};
+use std::fmt;
 
-/// One client connection.
+/// One connection, or the attempt to make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub(crate) Key);
 
@@ -17,6 +18,40 @@ pub enum Transport {
     StartTls,
     /// With a TLS handshake (XEP-0368).
     DirectTls,
+}
+
+/// Who is at the other end of a connection that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A client.
+    Client,
+    /// A server. Its certificate is asked for in the handshake, and none is refused there: what it proves is for the
+    /// engine to judge.
+    Server,
+}
+
+/// Why no connection to a server could be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// There is no such domain, or it says that it has no such service (RFC 2782: the target is `.`).
+    NotFound,
+    /// Nobody answered in time.
+    Timeout,
+    /// Nobody could be reached at any address; the text says why.
+    Unreachable(String),
+    /// The TLS handshake failed; the text says why.
+    Tls(String),
+}
+
+impl fmt::Display for DialFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("there is no such server"),
+            Self::Timeout => f.write_str("nobody answers"),
+            Self::Unreachable(why) => write!(f, "nobody can be reached: {why}"),
+            Self::Tls(why) => write!(f, "the TLS handshake fails: {why}"),
+        }
+    }
 }
 
 /// Something that happened.
@@ -35,6 +70,21 @@ pub enum Input<'a> {
         conn: ConnId,
         /// What both ends agreed on.
         facts: TlsFacts,
+    },
+    /// The connection that [`Output::Dial`] asked for stands.
+    Dialed {
+        /// That of the question.
+        conn: ConnId,
+        /// With direct TLS (ALPN `xmpp-server`): what both ends agreed on.
+        tls: Option<TlsFacts>,
+    },
+    /// The connection that [`Output::Dial`] asked for cannot be had, or its TLS handshake has failed, also one that
+    /// [`Output::StartTls`] has begun.
+    DialFailed {
+        /// That of the question.
+        conn: ConnId,
+        /// For the log, and for the error that senders get.
+        why: DialFailure,
     },
     /// The peer is gone, or reading, writing or TLS failed.
     Closed {
@@ -77,7 +127,19 @@ pub enum Output {
         /// Whole stanzas.
         bytes: Vec<u8>,
     },
-    /// Begin TLS once all earlier writes have left.
+    /// Find a server and connect to it: services `_xmpps-server` and `_xmpp-server` of the domain (RFC 6120 section
+    /// 3.2, XEP-0368), or what the configuration says. Answer: [`Input::Dialed`] or [`Input::DialFailed`], unless
+    /// [`Output::Close`] comes first.
+    Dial {
+        /// Name for the connection.
+        conn: ConnId,
+        /// The target domain as A-labels; also the server name of TLS, now or at [`Output::StartTls`].
+        domain: String,
+        /// Which of our hosts connects, prepared: its certificate is the one to show.
+        from: String,
+    },
+    /// Begin TLS once all earlier writes have left: as a client on a connection that was dialed, as a server on any
+    /// other. Answer: [`Input::TlsReady`].
     StartTls {
         /// Whose.
         conn: ConnId,

@@ -18,8 +18,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
+use super::self_signed;
 use super::x509::CertInfo;
-use super::{idna, self_signed};
+use crate::jid::idna;
 
 /// A file that cannot be used, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]

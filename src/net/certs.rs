@@ -17,8 +17,9 @@ use rustls::sign::CertifiedKey;
 pub use super::cert_folder::CertError;
 use super::cert_folder::{self, Candidate, Content, Scan, Watched};
 pub use super::x509::CertInfo;
-use super::{idna, tls, x509};
+use super::{tls, x509};
 use crate::clock;
+use crate::jid::idna;
 
 /// Something about the certificates that the operator should read, as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]

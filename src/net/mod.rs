@@ -10,7 +10,6 @@ mod cert_folder;
 pub mod certs;
 pub mod clock;
 pub mod conn;
-pub mod idna;
 pub mod listen;
 pub mod log;
 mod self_signed;

@@ -28,7 +28,7 @@ use smol::channel::Sender;
 
 use crate::clock::Now;
 use crate::core::admin::{Command, Reply};
-use crate::core::io::{ConnId, Input, Output};
+use crate::core::io::{ConnId, DialFailure, Input, Output};
 use crate::engine::{Engine, Settings};
 use crate::limits::Limits;
 use crate::net::bell::{Bell, Clapper, Token};
@@ -483,6 +483,10 @@ impl Shell {
                 } else {
                     self.set_deadline(id, self.tls_deadline_ms(now));
                 }
+            }
+            Output::Dial { conn, .. } => {
+                let why = DialFailure::Unreachable("other servers are not dialed".to_owned());
+                self.engine.handle(now, Input::DialFailed { conn, why });
             }
             Output::Close { conn: id } => {
                 if self.live(id).is_some() {

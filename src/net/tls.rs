@@ -201,6 +201,7 @@ impl TlsConn {
             end_point: seen.end_point.map(|hash| hash.to_vec()),
             sni: seen.sni,
             alpn: self.tls.alpn_protocol().map(<[u8]>::to_vec),
+            peer: None,
         }
     }
 

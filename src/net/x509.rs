@@ -163,7 +163,7 @@ fn other_name(content: &[u8]) -> Option<String> {
     let (_, value) = Der(content.expect(0xa0)?).next()?;
     let name = text(value)?;
     match kind {
-        OID_XMPP_ADDR => super::idna::to_ascii(&name),
+        OID_XMPP_ADDR => crate::jid::idna::to_ascii(&name),
         OID_SRV_NAME => ["_xmpp-client.", "_xmpp-server."].iter().find_map(|s| name.strip_prefix(s)).map(str::to_owned),
         _ => None,
     }

@@ -5,12 +5,14 @@ mod error;
 mod features;
 mod header;
 pub mod management;
+pub mod names;
 mod negotiation;
 mod profile;
 pub mod sasl;
 
 pub use c2s::{C2s, Event, Options, StreamCx};
 pub use error::StreamError;
+pub use names::{PeerCert, PeerNames, Trust};
 
 /// What TLS says about a connection, once its handshake is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,4 +27,6 @@ pub struct TlsFacts {
     pub sni: Option<String>,
     /// Protocol agreed upon.
     pub alpn: Option<Vec<u8>>,
+    /// The peer's certificate, of servers; none when it has shown none.
+    pub peer: Option<PeerCert>,
 }

@@ -9,7 +9,7 @@ use std::sync::Once;
 
 use couplet::clock::{Entropy, Now};
 use couplet::core::admin::Command;
-use couplet::core::io::{ConnId, Input, Output, Transport};
+use couplet::core::io::{ConnId, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
 use couplet::jid::Jid;
 use couplet::setting::Value;
@@ -153,7 +153,7 @@ impl InProcess {
             Output::AdminReply { reply, .. } => self.replies.push_back((reply.code, reply.text)),
             Output::Exit => self.exited = true,
             // Direct TLS only, and nothing to read again.
-            Output::StartTls { .. } | Output::Reload { .. } => {}
+            Output::StartTls { .. } | Output::Dial { .. } | Output::Reload { .. } => {}
         }
     }
 
@@ -203,7 +203,10 @@ impl InProcess {
 impl Stage for InProcess {
     fn open(&mut self) -> Result<usize, String> {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let id = self.engine.accept(self.now, Transport::DirectTls, peer).ok_or("the server accepts no more")?;
+        let id = self
+            .engine
+            .accept(self.now, Role::Client, Transport::DirectTls, peer)
+            .ok_or("the server accepts no more")?;
         self.connections.push(Connection { id: Some(id), received: Vec::new(), paused: false, unread: Vec::new() });
         let number = self.connections.len() - 1;
         let facts = TlsFacts {
@@ -212,6 +215,7 @@ impl Stage for InProcess {
             end_point: Some(vec![2; 32]),
             sni: Some("localhost".to_owned()),
             alpn: Some(b"xmpp-client".to_vec()),
+            peer: None,
         };
         self.engine.handle(self.now, Input::TlsReady { conn: id, facts });
         self.settle()?;

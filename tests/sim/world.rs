@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::rng::Rng;
 use couplet::clock::Now;
 use couplet::core::admin::{Command, Reply};
-use couplet::core::io::{ConnId, Input, Output, Transport};
+use couplet::core::io::{ConnId, Input, Output, Role, Transport};
 use couplet::engine::Engine;
 use couplet::limits::Limits;
 use couplet::stream::TlsFacts;
@@ -340,6 +340,7 @@ impl World {
                     link.to_server.clear();
                 }
             }
+            Output::Dial { .. } => unreachable!("nobody here writes to other servers"),
             Output::StartTls { conn } => {
                 if let Some(link) = self.links.get_mut(&conn) {
                     link.handshake = true;
@@ -364,7 +365,7 @@ impl World {
         let direct_tls = self.rng.percent(70);
         let transport = if direct_tls { Transport::DirectTls } else { Transport::StartTls };
         let peer = IpAddr::V4(Ipv4Addr::new(10, 0, 0, client as u8));
-        let Some(conn) = self.engine.accept(self.now, transport, peer) else {
+        let Some(conn) = self.engine.accept(self.now, Role::Client, transport, peer) else {
             return broken(Invariant::NoBug, "a client was turned away");
         };
         self.open = true;

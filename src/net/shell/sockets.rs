@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use super::{CERTIFICATES_CHECK_MS, EXHAUSTED_PAUSE_MS, Shell};
 use crate::clock::Now;
-use crate::core::io::{ConnId, Input, Transport};
+use crate::core::io::{ConnId, Input, Role, Transport};
 use crate::net::bell::{Clapper, Token};
 use crate::net::conn::{Conn, End, Stage, Written};
 use crate::net::listen;
@@ -138,7 +138,7 @@ impl Shell {
         {
             self.forget(id);
         }
-        let Some(id) = self.engine.accept(now, transport, peer.ip().to_canonical()) else { return };
+        let Some(id) = self.engine.accept(now, Role::Client, transport, peer.ip().to_canonical()) else { return };
         let direct = transport == Transport::DirectTls;
         let clapper = Clapper::new(self.bell.clone(), Token::Conn(id));
         let tuned = listen::tune(&socket, self.tuning.nodelay, self.tuning.keepalive);

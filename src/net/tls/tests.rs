@@ -182,7 +182,13 @@ fn facts_tell_version_name_and_bindings() {
     let sni = Some(NAME.to_string());
     assert_eq!(
         facts,
-        TlsFacts { tls13: false, exporter: None, end_point: end_point.clone(), sni: sni.clone(), alpn: None }
+        TlsFacts {
+            tls13: false,
+            exporter: None,
+            end_point: end_point.clone(),
+            sni: sni.clone(),
+            ..TlsFacts::default()
+        }
     );
     let mut world = World::new(&[&TLS13], &[b"xmpp-client"]);
     world.client.alpn_protocols = vec![b"xmpp-client".to_vec()];
