@@ -27,6 +27,26 @@ fn every_play_is_performed_in_process() {
     });
 }
 
+/// What a play is said to require, it requires: without one of these modules it goes wrong.
+#[test]
+fn every_play_fails_in_process_without_a_module_that_it_requires() {
+    let mut idle = Vec::new();
+    for mut play in plays(std::env::var("SCENARIO").ok().as_deref()) {
+        if !has_modules(&play) {
+            continue;
+        }
+        let settings = play.settings.len();
+        for name in play.requires.clone() {
+            play.settings.truncate(settings);
+            play.settings.push(format!("modules.disabled = {name}"));
+            if InProcess::new(&play).and_then(|mut stage| perform(&play, &mut stage)).is_ok() {
+                idle.push(format!("{}: passes without {name}", play.file));
+            }
+        }
+    }
+    assert!(idle.is_empty(), "{}", idle.join("\n"));
+}
+
 #[test]
 fn every_cell_of_the_subscription_tables_is_performed_in_process() {
     each("in process", subscriptions::plays(), |play| {
