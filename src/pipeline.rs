@@ -13,7 +13,7 @@ use crate::core::{Answer, Core, Request};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
-use crate::stanza::{Condition, IqType, Kind, PresenceType, Stanza, StanzaError, delay};
+use crate::stanza::{Condition, IqType, Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::Ticket;
 use crate::xml::ns;
 use log::debug;
@@ -41,10 +41,10 @@ pub fn from_session(
     mut stanza: Stanza,
     receipt: Option<Receipt>,
 ) {
+    core.strip_forged(&mut stanza, true);
     match stanza.kind {
         Kind::Presence(_) => {
             core.counters.presences = core.counters.presences.wrapping_add(1);
-            delay::strip_forged(&mut stanza, |from| core.stamps_for(from));
             let copy = stanza.clone();
             if let Err(error) = presence(core, modules, id, stanza) {
                 bounce(core, &copy, &error);
@@ -53,10 +53,7 @@ pub fn from_session(
         Kind::Message(_) | Kind::Iq(_) => {
             match stanza.kind {
                 Kind::Iq(_) => core.counters.iqs = core.counters.iqs.wrapping_add(1),
-                _ => {
-                    core.counters.messages = core.counters.messages.wrapping_add(1);
-                    delay::strip_forged(&mut stanza, |from| core.stamps_for(from));
-                }
+                _ => core.counters.messages = core.counters.messages.wrapping_add(1),
             }
             // RFC 6120 section 10.3: without addressee it is for the sender's own account.
             let to = stanza.to.clone().or_else(|| stanza.from.as_ref().map(Jid::bare));
@@ -201,6 +198,10 @@ fn to_account(
     let verdict = decide(flight.stanza.kind, addressee(core, to, exists));
     debug!(target: LOG, "{:?} to {to}: {verdict:?}", flight.stanza.kind);
     let reached = match verdict {
+        // Only the server itself pushes a roster (RFC 6121 section 2.1.6).
+        Verdict::Session if flight.stanza.kind == Kind::Iq(IqType::Set) && has_roster(&flight.stanza) => {
+            return Err(Condition::ServiceUnavailable.into());
+        }
         Verdict::Session => core.sessions.find(to).into_iter().collect(),
         Verdict::Highest => core.sessions.highest(to),
         Verdict::NonNegative => core.sessions.of_where(to, |s| s.available.as_ref().is_some_and(|a| a.priority >= 0)),
@@ -246,6 +247,10 @@ fn to_account(
         deliver(core, flight.clone(), id, arrived.clone(), out);
     }
     Ok(())
+}
+
+fn has_roster(stanza: &Stanza) -> bool {
+    stanza.has_child(ns::ROSTER, "query")
 }
 
 fn addressee(core: &Core, to: &Jid, exists: bool) -> Addressee {

@@ -7,6 +7,8 @@
 mod belongings;
 #[path = "tidy/code.rs"]
 mod code;
+#[path = "tidy/duties.rs"]
+mod duties;
 #[path = "tidy/floors.rs"]
 mod floors;
 #[path = "tidy/source.rs"]
@@ -60,6 +62,17 @@ fn every_module_has_its_belongings() {
         })
         .collect();
     expect_none(belongings::of_modules(&files, &modules));
+}
+
+#[test]
+fn every_duty_has_its_play_or_a_reason() {
+    expect_none(duties::tables(&tree()));
+}
+
+#[test]
+fn every_specification_of_a_module_has_its_duties() {
+    let xeps: Vec<u16> = couplet::modules::LIST.iter().flat_map(|m| m.xeps.iter().map(|x| x.number)).collect();
+    expect_none(duties::of_modules(&tree(), &xeps));
 }
 
 #[test]

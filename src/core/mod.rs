@@ -21,7 +21,7 @@ pub mod vcard;
 use crate::clock::{Entropy, Now};
 use crate::jid::Jid;
 use crate::metrics::Counters;
-use crate::stanza::{Condition, Stanza, StanzaError};
+use crate::stanza::{Condition, Stanza, StanzaError, forged};
 use crate::storage::{StoreError, View};
 use crate::xml::Element;
 use flight::InFlight;
@@ -72,10 +72,13 @@ impl Core {
         !self.serves(domain) && self.disco.services.iter().any(|s| s.domain == domain)
     }
 
-    /// True for an address whose stamps only this server may set (XEP-0203 section 5): a host itself, and all of a
-    /// service.
-    pub fn stamps_for(&self, jid: &Jid) -> bool {
-        (jid.node().is_none() && self.serves(jid.domain())) || self.is_service(jid.domain())
+    /// Takes out of a stanza that comes in what only this server, its services or rooms may say. Stamps are those of a
+    /// host itself, and of all of a service; ids are those of accounts too.
+    pub fn strip_forged(&self, stanza: &mut Stanza, from_client: bool) {
+        let is_service = |jid: &Jid| self.is_service(jid.domain());
+        let to_people = from_client && stanza.to.as_ref().is_none_or(|to| self.is_local(to));
+        let stamps = |jid: &Jid| (jid.node().is_none() && self.is_local(jid)) || is_service(jid);
+        forged::strip(stanza, to_people, stamps, |jid| self.is_local(jid) || is_service(jid));
     }
 
     /// Sets a stanza on its way.

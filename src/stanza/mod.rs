@@ -2,6 +2,7 @@
 
 pub mod delay;
 pub mod error;
+pub mod forged;
 pub mod form;
 
 use crate::jid::Jid;

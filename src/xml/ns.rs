@@ -58,6 +58,8 @@ pub const PING: &str = "urn:xmpp:ping";
 pub const TIME: &str = "urn:xmpp:time";
 /// XEP-0203.
 pub const DELAY: &str = "urn:xmpp:delay";
+/// Delayed delivery as it was before XEP-0203 (XEP-0091).
+pub const OLD_DELAY: &str = "jabber:x:delay";
 /// XEP-0045: joining a room, and the feature.
 pub const MUC: &str = "http://jabber.org/protocol/muc";
 /// XEP-0045: what moderators and admins ask of a room.

@@ -300,7 +300,7 @@ pub fn clean(stanza: &mut Stanza, room: &Jid) {
         };
         !(matches!(c.ns(), ns::MUC | ns::MUC_USER | ns::MUC_ADMIN | ns::MUC_OWNER | ns::OCCUPANT_ID | ns::HATS)
             || (c.is(ns::DELAY, "delay") && forged_stamp(c))
-            || (c.is("jabber:x:delay", "x") && forged_stamp(c))
+            || (c.is(ns::OLD_DELAY, "x") && forged_stamp(c))
             || (c.is(ns::STANZA_ID, "stanza-id") && c.attr("by").is_none_or(|by| by == room.as_str())))
     });
 }
