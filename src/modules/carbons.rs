@@ -7,7 +7,7 @@ use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::setting::section;
 use crate::stanza::{Condition, Kind, MessageType, Stanza, StanzaError};
-use crate::xml::ns;
+use crate::xml::{Builder, ElementRef, ns};
 use log::debug;
 use std::collections::BTreeSet;
 
@@ -24,6 +24,7 @@ pub struct Carbons {
 impl Module for Carbons {
     const XEPS: &'static [Xep] = &[Xep { number: 280, version: "1.0.1" }, Xep { number: 334, version: "1.0.0" }];
     const HOST_FEATURES: &'static [&'static str] = &[ns::CARBONS, ns::CARBONS_RULES];
+    const BIND_FEATURES: &'static [&'static str] = &[ns::CARBONS];
     const IQ: &'static [IqRoute] = &[(Scope::Account, ns::CARBONS, "enable"), (Scope::Account, ns::CARBONS, "disable")];
     type Config = Config;
 
@@ -32,6 +33,12 @@ impl Module for Carbons {
     }
 
     fn reconfigure(&mut self, _: Config) {}
+
+    fn bind(&mut self, _: &mut Core, id: SessionId, request: ElementRef<'_>, _: &mut Builder) {
+        if request.has_child(ns::CARBONS, "enable") {
+            self.enabled.insert(id);
+        }
+    }
 
     fn iq(&mut self, _: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let (true, Some(session)) = (request.is_own(), request.session) else {
@@ -139,7 +146,6 @@ const MESSAGING: [&str; 3] = [ns::CHAT_STATES, ns::RECEIPTS, ns::CHAT_MARKERS];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xml::Builder;
 
     fn copied(dir: Dir, kind: MessageType, from: &str, build: impl FnOnce(&mut Builder)) -> bool {
         let jid = |text: &str| Some(Jid::parse(text).unwrap());

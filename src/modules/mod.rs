@@ -12,7 +12,7 @@ use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::setting::{Section, nearest};
 use crate::stanza::{Condition, Stanza, StanzaError};
-use crate::xml::Element;
+use crate::xml::{Builder, Element, ElementRef};
 
 /// A specification that a module follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub trait Module: Sized {
     const ACCOUNT_FEATURES: &'static [&'static str] = &[];
     /// Tables of the store.
     const TABLES: &'static [TableInfo] = &[];
+    /// Features that a client can ask for while it binds (XEP-0386 section 3.1), by the names that announce them.
+    const BIND_FEATURES: &'static [&'static str] = &[];
     /// Requests it answers.
     const IQ: &'static [IqRoute] = &[];
     /// Its section of the configuration.
@@ -112,6 +114,14 @@ pub trait Module: Sized {
     /// Adds features of a stream whose client has logged in.
     fn features(&self, core: &Core, out: &mut Vec<Element>) {
         let _ = (core, out);
+    }
+
+    /// A client has bound a resource together with its login (XEP-0386 section 3.2). Each child of `request` in a
+    /// namespace of its own asks for a feature: the module looks for those of [`Module::BIND_FEATURES`], turns them on,
+    /// and adds to `bound` what their specifications answer. The client hears of its session behind that; what is sent
+    /// to it meanwhile follows.
+    fn bind(&mut self, core: &mut Core, id: SessionId, request: ElementRef<'_>, bound: &mut Builder) {
+        let _ = (core, id, request, bound);
     }
 
     /// Answers a request that [`Module::IQ`] names. With [`Answer::NotMine`] the next module is asked that names it.
@@ -295,6 +305,20 @@ macro_rules! modules {
                 let mut out = Vec::new();
                 $( #[cfg(feature = $feature)] if let Some(m) = &self.$file { m.features(core, &mut out); } )*
                 out
+            }
+
+            /// Features that a client can ask for while it binds.
+            pub fn bind_features(&self) -> Vec<&'static str> {
+                let mut out = Vec::new();
+                $( #[cfg(feature = $feature)] if self.$file.is_some() {
+                    out.extend($file::$type::BIND_FEATURES);
+                } )*
+                out
+            }
+
+            /// Every module hears of it.
+            pub fn bind(&mut self, core: &mut Core, id: SessionId, request: ElementRef<'_>, bound: &mut Builder) {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.bind(core, id, request, bound); } )*
             }
 
             /// The answer of the first module that has the request's route and answers; none when there is none.
