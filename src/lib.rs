@@ -10,6 +10,7 @@
 //! | [`xml`] [`jid`] | frame scanner, reader, arena element, writer, namespaces; addresses | what a stanza means |
 //! | [`stanza`] [`storage`] | typed header and opaque payload, stanza errors; the view, batches, tickets, back ends | sessions |
 //! | [`stream`] | one connection without I/O: negotiation, SASL, stream management, stream errors | accounts, other connections |
+//! | [`dns`] | questions to name servers, their answers, the order of what is found; no I/O | what it is asked for |
 //! | [`core`](mod@core) | sessions, live and parked, routing table, roster, presence, spool, accounts, discovery, pubsub, [`Input`](core::io::Input) and [`Output`](core::io::Output) | any module by name |
 //! | [`modules`] | one file for each XEP, a folder for group chat | each other |
 //! | [`engine`] [`pipeline`] [`config`] | one `Engine` struct; the phases of a stanza on one screen; the configuration file | sockets, threads, real time |
@@ -70,6 +71,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod core;
+pub mod dns;
 pub mod engine;
 #[doc(hidden)]
 pub mod fault;
