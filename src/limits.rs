@@ -91,6 +91,8 @@ limits! {
     muc_affiliations_max = 5000 Count "owners, admins, members and outcasts of one room";
     muc_nick_bytes_max = 256 Bytes "one nickname in a room";
     muc_subject_bytes_max = 4096 Bytes "the subject of a room, and any text of its configuration";
+    muc_hats_max = 50 Count "hats of one room, and of one account in it";
+    muc_hat_bytes_max = 256 Bytes "URI or title of a hat in a room";
     muc_presence_bytes_max = 8192 Bytes "presence of one session in a room, kept for those who join";
     muc_history_max = 100 Count "messages that the history of a room can be configured to keep";
     muc_history_bytes_max = 262144 Bytes "all messages in the history of one room";

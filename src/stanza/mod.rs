@@ -1,5 +1,6 @@
 //! Stanzas: a typed header and an opaque payload (RFC 6120 section 8).
 
+pub mod command;
 pub mod delay;
 pub mod error;
 pub mod forged;

@@ -70,6 +70,8 @@ pub const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
 pub const MUC_UNIQUE: &str = "http://jabber.org/protocol/muc#unique";
 /// XEP-0077.
 pub const REGISTER: &str = "jabber:iq:register";
+/// Ad-hoc commands (XEP-0050).
+pub const COMMANDS: &str = "http://jabber.org/protocol/commands";
 /// XEP-0317.
 pub const HATS: &str = "urn:xmpp:hats:0";
 /// XEP-0421.

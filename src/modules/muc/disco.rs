@@ -2,6 +2,7 @@
 
 use super::admin::Actor;
 use super::form;
+use super::hats;
 use super::register::REGISTER_FORM;
 use super::room::{Affiliation, Room, Whois};
 use super::store::{self, Directory};
@@ -120,7 +121,7 @@ pub fn room_info(
         }
         // Everything.
         Some(TRAFFIC) => return Err(Condition::ServiceUnavailable.into()),
-        Some(_) => return Err(Condition::ItemNotFound.into()),
+        Some(node) => return Ok(Answer::Result(hats::info(room, actor, node)?)),
     }
     identity(&mut b, if r.name.is_empty() { room.jid.node().unwrap_or_default() } else { &r.name });
     let is = |on: bool, yes: &'static str, no: &'static str| if on { yes } else { no };
@@ -130,6 +131,8 @@ pub fn room_info(
         "http://jabber.org/protocol/muc#self-ping-optimization",
         "http://jabber.org/protocol/muc#request",
         ns::OCCUPANT_ID,
+        ns::HATS,
+        ns::COMMANDS,
         ns::REGISTER,
         ns::VCARD,
         ns::PING,
@@ -146,6 +149,7 @@ pub fn room_info(
     for feature in features {
         b.open(ns::DISCO_INFO, "feature").attr("var", feature).close();
     }
+    let hats = hats::hash(core, &room.jid)?;
     form::open(&mut b, "result", "http://jabber.org/protocol/muc#roominfo");
     let mut f = |var: &str, kind: &str, label: &str, values: &[&str]| form::field(&mut b, var, kind, label, values);
     let info = |name: &str| format!("muc#roominfo_{name}");
@@ -160,6 +164,9 @@ pub fn room_info(
     let flag = if r.subject_by_participants { "1" } else { "0" };
     f(&info("subjectmod"), "boolean", "Participants may change the subject", &[flag]);
     f("muc#maxhistoryfetch", "text-single", "Most messages sent to those who enter", &[&history]);
+    if let Some(hash) = &hats {
+        f("hats#hash", "text-single", "Changes with the list of hats", &[hash]);
+    }
     if !r.avatars.is_empty() {
         let hashes: Vec<&str> = r.avatars.iter().map(String::as_str).collect();
         f(&info("avatarhash"), "text-multi", "Avatar", &hashes);

@@ -1,6 +1,7 @@
 //! Entering, moving to another nickname, and what is said on the way (XEP-0045 sections 7.2 and 7.6).
 
 use super::Config;
+use super::hats;
 use super::history::{self, Wanted};
 use super::presence::{self, Show};
 use super::room::{Affiliation, Occupant, Role, Room, Seat, Whois, clean};
@@ -198,7 +199,10 @@ pub fn join(
         own_codes.push("201");
     }
     let role = room.default_role(affiliation);
-    take_seat(room, nick, &account, affiliation, role, seat.clone());
+    let hats = hats::of(core, &room.jid, account.as_str())?;
+    // An account under several nicknames is one occupant to XEP-0421.
+    let id = room.occupant_id(account.as_str()).into();
+    take_seat(room, nick, Occupant { account, affiliation, role, id, hats, seats: vec![seat.clone()] });
     let wanted = Wanted::read(stanza.child(ns::MUC, "x"), core.now.wall_ms);
     welcome(core, room, nick, &seat, wanted, &own_codes)?;
     // The others come behind: who enters hears of itself last of all presence (section 7.2.3).
@@ -211,25 +215,16 @@ pub fn join(
     Ok(())
 }
 
-/// Puts a session under a nickname.
-fn take_seat(
-    room: &mut Room,
-    nick: &str,
-    account: &Jid,
-    affiliation: Affiliation,
-    role: Role,
-    seat: Seat,
-) {
+/// Puts the sessions of an occupant under a nickname, beside those that it has there already.
+fn take_seat(room: &mut Room, nick: &str, newcomer: Occupant) {
     let nick: Rc<str> = nick.into();
-    room.nicks.insert(seat.jid.clone(), nick.clone());
-    if let Some(occupant) = room.occupants.get_mut(&nick) {
-        occupant.seats.push(seat);
-        return;
+    for seat in &newcomer.seats {
+        room.nicks.insert(seat.jid.clone(), nick.clone());
     }
-    // An account under several nicknames is one occupant to XEP-0421.
-    let id = room.occupant_id(account.as_str()).into();
-    let occupant = Occupant { account: account.clone(), affiliation, role, id, seats: vec![seat] };
-    room.occupants.insert(nick, occupant);
+    match room.occupants.get_mut(&nick) {
+        Some(occupant) => occupant.seats.extend(newcomer.seats),
+        None => _ = room.occupants.insert(nick, newcomer),
+    }
 }
 
 /// What a newcomer hears: the others, itself, the history, the subject (sections 7.2.2 to 7.2.15).
@@ -275,8 +270,8 @@ fn rename(
     let Some(occupant) = room.occupants.get_mut(old) else { return Ok(()) };
     occupant.seats.retain(|s| s.jid != seat.jid);
     let stays = !occupant.seats.is_empty();
-    let (affiliation, role) = (occupant.affiliation, occupant.role);
-    let left = Occupant { role, seats: vec![seat.clone()], ..occupant.clone() };
+    let role = occupant.role;
+    let moved = Occupant { seats: vec![seat.clone()], ..occupant.clone() };
     if !stays {
         room.occupants.remove(old);
     }
@@ -285,7 +280,7 @@ fn rename(
     // Its own view: it always moves.
     let moves = Show { codes: &["303"], nick: Some(new), leaves: true, ..Show::default() };
     let gone = Seat { presence: Stanza::new(Kind::Presence(PresenceType::Unavailable)), ..seat.clone() };
-    let left = Occupant { seats: vec![gone.clone()], ..left };
+    let left = Occupant { seats: vec![gone.clone()], ..moved.clone() };
     if !stays {
         let show = if joins_another { Show { leaves: true, ..Show::default() } } else { moves };
         presence::show_others(core, room, old, &left, role, show);
@@ -293,7 +288,7 @@ fn rename(
         presence::show_all(core, room, old, &rest, rest.role, Show::default());
     }
     presence::show_own(core, room, old, &left, &gone, moves);
-    take_seat(room, new, &account, affiliation, role, seat.clone());
+    take_seat(room, new, moved);
     if let Some(occupant) = room.occupants.get(new).cloned() {
         presence::show_all(core, room, new, &occupant, occupant.role, Show::default());
     }

@@ -1,5 +1,6 @@
 //! Group chat (XEP-0045), with what belongs to it: direct invitations (XEP-0249, which rooms add to mediated ones),
-//! unique names (XEP-0307), self-ping (XEP-0410), occupant ids (XEP-0421), avatars of rooms (XEP-0486).
+//! unique names (XEP-0307), hats (XEP-0317), self-ping (XEP-0410), occupant ids (XEP-0421), avatars of rooms
+//! (XEP-0486).
 //!
 //! What a room is, is stored under its address (`store`); who is in it, is in memory. A room is loaded when somebody
 //! says something to it and forgotten when nobody is in it, so that idle rooms cost nothing.
@@ -7,6 +8,7 @@
 mod admin;
 mod disco;
 mod form;
+mod hats;
 mod history;
 mod join;
 mod message;
@@ -79,6 +81,7 @@ impl Module for Muc {
         Xep { number: 45, version: "1.35.3" },
         Xep { number: 249, version: "1.2" },
         Xep { number: 307, version: "0.1" },
+        Xep { number: 317, version: "0.3.1" },
         Xep { number: 410, version: "1.1.0" },
         Xep { number: 421, version: "1.0.1" },
         Xep { number: 486, version: "0.1.0" },
@@ -91,6 +94,8 @@ impl Module for Muc {
         table::<store::Cards>(),
         table::<store::Directory>(),
         table::<store::Ties>(),
+        table::<store::Hats>(),
+        table::<store::Wearers>(),
     ];
     type Config = Config;
 
@@ -190,6 +195,11 @@ impl Module for Muc {
             if let Some(room) = self.rooms.get_mut(&jid) {
                 room.wrote(core);
             }
+        }
+        let mut services: Vec<String> = core.disco.services.iter().map(|s| s.domain.clone()).collect();
+        services.retain(|domain| self.owns(core, domain));
+        for service in &services {
+            hats::forget(core, service, account.bare_str())?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! A presence has one tail for those who see real addresses, one for those who do not, and one for each session that
 //! it is about.
 
+use super::hats;
 use super::room::{Affiliation, Occupant, Role, Room, Seat, hand, status};
 use crate::core::Core;
 use crate::jid::Jid;
@@ -51,6 +52,9 @@ fn presence(room: &Room, nick: &str, occupant: &Occupant, seat: &Seat, eyes: Eye
     }
     stanza.append(|b| {
         b.open(ns::OCCUPANT_ID, "occupant-id").attr("id", &occupant.id).close();
+        if !show.leaves {
+            hats::write(b, &occupant.hats);
+        }
         b.open(ns::MUC_USER, "x");
         let jids: Vec<Option<&Jid>> = match eyes {
             Eyes::Anonymous => vec![None],
@@ -251,9 +255,7 @@ pub fn destroyed(core: &mut Core, room: &mut Room, build: impl Fn(&mut Builder))
 
 /// Tells a session that it is not in the room (section 7.2.18).
 pub fn show_stranger(core: &mut Core, room: &Room, nick: &str, seat: &Seat) {
-    let id = room.occupant_id(seat.jid.bare_str()).into();
-    let (affiliation, role) = (Affiliation::None, Role::None);
-    let occupant = Occupant { account: seat.jid.bare(), affiliation, role, id, seats: Vec::new() };
+    let occupant = Occupant::stranger(room, seat.jid.bare());
     forget_directed(core, room, nick, seat);
     let show = Show { codes: &["307", "333"], leaves: true, ..Show::default() };
     show_own(core, room, nick, &occupant, seat, show);
@@ -268,14 +270,7 @@ pub fn reset(core: &mut Core, room: &mut Room) {
     let all: Vec<_> = std::mem::take(&mut room.removed).into_iter().chain(present).collect();
     room.nicks.clear();
     for (nick, seat) in all {
-        let id = room.occupant_id(seat.jid.bare_str()).into();
-        let occupant = Occupant {
-            account: seat.jid.bare(),
-            affiliation: Affiliation::None,
-            role: Role::None,
-            id,
-            seats: Vec::new(),
-        };
+        let occupant = Occupant::stranger(room, seat.jid.bare());
         forget_directed(core, room, &nick, &seat);
         show_own(core, room, &nick, &occupant, &seat, show);
     }

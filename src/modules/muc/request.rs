@@ -3,6 +3,7 @@
 use super::admin::{self, Actor};
 use super::disco;
 use super::form::Form;
+use super::hats;
 use super::owner;
 use super::register;
 use super::room::{Affiliation, Room, status};
@@ -73,6 +74,7 @@ pub fn to_room(core: &mut Core, room: &mut Room, stanza: &Stanza) -> Result<(), 
         (ns::DISCO_INFO, "query", false) => disco::room_info(core, room, &actor, child)?,
         // Who is in the room is for those who are in it, and they know.
         (ns::DISCO_ITEMS, "query", false) => match child.attr("node") {
+            Some(ns::COMMANDS) => Answer::Result(hats::items(room, &actor)),
             None | Some("") => Answer::Result(Element::empty(ns::DISCO_ITEMS, "query")),
             Some(_) => return Err(Condition::ItemNotFound.into()),
         },
@@ -90,6 +92,10 @@ pub fn to_room(core: &mut Core, room: &mut Room, stanza: &Stanza) -> Result<(), 
             let card = core.view.get::<Cards>(room.jid.as_str(), b"")?;
             let card = card.and_then(|c| crate::xml::parse(&c.text).ok());
             Answer::Result(card.unwrap_or_else(|| Element::empty(ns::VCARD, "vCard")))
+        }
+        (ns::COMMANDS, "command", true) => {
+            let answer = |core: &mut Core, element| reply(core, stanza, Answer::Result(element));
+            return hats::run(core, room, &actor, child, answer);
         }
         (ns::VCARD, "vCard", true) => return card(core, room, &actor, child, done),
         _ => return Err(Condition::ServiceUnavailable.into()),

@@ -1,5 +1,6 @@
 //! A room in memory: who is in it. What is stored of it is in [`RoomRecord`].
 
+use super::hats::Hat;
 use super::store::{self, RoomRecord};
 use crate::core::Core;
 use crate::core::flight::{Filters, InFlight};
@@ -103,8 +104,19 @@ pub struct Occupant {
     pub role: Role,
     /// XEP-0421.
     pub id: Rc<str>,
+    /// XEP-0317.
+    pub hats: Vec<Hat>,
     /// In the order of joining; never empty while it is in the room.
     pub seats: Vec<Seat>,
+}
+
+impl Occupant {
+    /// Somebody who is not in the room.
+    pub fn stranger(room: &Room, account: Jid) -> Self {
+        let id = room.occupant_id(account.as_str()).into();
+        let (affiliation, role) = (Affiliation::None, Role::None);
+        Self { account, affiliation, role, id, hats: Vec::new(), seats: Vec::new() }
+    }
 }
 
 /// A room that somebody is in, or that is being looked at.

@@ -74,6 +74,18 @@ crate::record! {
         /// When it was sent, in milliseconds since 1970.
         pub wall_ms: u64,
     }
+    /// A hat (XEP-0317).
+    pub struct HatRecord {
+        /// For people.
+        pub title: String,
+        /// Its colour as an angle; empty for none.
+        pub hue: String,
+    }
+    /// Somebody with hats.
+    pub struct Wearer {
+        /// Their URIs, never none.
+        pub uris: Vec<String>,
+    }
     /// A text.
     pub struct Text {
         /// The text.
@@ -147,6 +159,22 @@ impl Table for Ties {
     const ID: u8 = 54;
     const NAME: &'static str = "rooms-of-account";
     type Value = Tie;
+}
+
+/// Owner: the room. Sub key: the URI of a hat.
+pub struct Hats;
+impl Table for Hats {
+    const ID: u8 = 55;
+    const NAME: &'static str = "room-hats";
+    type Value = HatRecord;
+}
+
+/// Owner: the room. Sub key: the bare address of who has hats.
+pub struct Wearers;
+impl Table for Wearers {
+    const ID: u8 = 56;
+    const NAME: &'static str = "room-hat-wearers";
+    type Value = Wearer;
 }
 
 /// Writes the record of a room, and what its service and its creator know of it.
