@@ -14,7 +14,8 @@ use crate::clock::{Entropy, Now};
 use crate::core::Core;
 use crate::core::caps::Capabilities;
 use crate::core::disco::Disco;
-use crate::core::flight::{Item, OutQueue, Parcel, Receipt};
+use crate::core::flight::{Item, Parcel, Receipt};
+use crate::core::out_queue::OutQueue;
 use crate::core::session::{SessionId, Sessions};
 use crate::core::settings;
 use crate::core::slab::Slab;
@@ -337,7 +338,7 @@ impl Engine {
         }
         let ticket = self.core.view.ticket();
         self.core.view.join();
-        for Delivery { session, mut parcel, promise } in deliveries {
+        for Delivery { session, mut parcel, promise, urgency } in deliveries {
             if promise && !armed(Fault::PromiseEarly) {
                 parcel.after = ticket;
                 if matches!(parcel.kind, Kind::Iq(IqType::Result | IqType::Error) | Kind::Message(MessageType::Error)) {
@@ -348,7 +349,7 @@ impl Engine {
             if let Some(keep) = parcel.keep.as_mut().filter(|keep| keep.row.is_some() && promise) {
                 keep.row_after = ticket;
             }
-            self.hand_over(session, parcel);
+            self.hand_over(session, parcel, urgency);
         }
         Some(ticket)
     }

@@ -23,8 +23,8 @@
 //! * **No locks in the engine, and one worker thread.** Beside it: the storage writer, the password hasher, and a
 //!   helper that async-io parks. The storage back end has the one lock there is, around reopening its file.
 //! * **No answer before its write is durable.** A step writes to the [`View`](storage::View); what shows it to anybody
-//!   carries a [`Ticket`](storage::Ticket) and leaves when the batch is on disk. [`OutQueue`](core::flight::OutQueue)
-//!   lets other senders pass it meanwhile.
+//!   carries a [`Ticket`](storage::Ticket) and leaves when the batch is on disk.
+//!   [`OutQueue`](core::out_queue::OutQueue) lets other senders pass it meanwhile.
 //! * **No recursion on input, no tree of boxes.** A stanza is an [arena](xml::Element): one table, one text.
 //! * **No parser in an idle connection, no buffer either.** The [scanner](xml::Scanner) frames bytes where they are.
 //!   The [reader](xml::Reader) takes a plain frame in one pass; any other is read by a parser that is cloned from a

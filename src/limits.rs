@@ -116,6 +116,8 @@ limits! {
     sm_ended_max = 1000 Count "ended sessions of which the server can still say how much it has received";
     sm_spool_delay_ms = 100 Milliseconds "how long the recipient of a message has to acknowledge it, before it is \
         written to the disk so that its sender can be told that it is safe";
+    csi_held_max = 256 Count "stanzas held back from a client that nobody looks at (XEP-0352), as Prosody's \
+        csi_queue_size; one more and all of them leave";
     panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";
 }
 

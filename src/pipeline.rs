@@ -4,7 +4,7 @@
 //! A stanza enters by [`from_session`] or is put on the core's queue by whatever makes it; [`run`] takes the queue
 //! through the phases until nothing is left. What comes out are parcels for sessions.
 
-use crate::core::flight::{Dest, Filters, Flow, InFlight, Keep, Parcel, Receipt};
+use crate::core::flight::{Dest, Filters, Flow, InFlight, Keep, Parcel, Receipt, Urgency};
 use crate::core::presence::Change;
 use crate::core::route::{Addressee, Verdict, decide};
 use crate::core::session::SessionId;
@@ -30,6 +30,8 @@ pub struct Delivery {
     pub parcel: Parcel,
     /// [`InFlight::promise`].
     pub promise: bool,
+    /// Whether it goes now.
+    pub urgency: Urgency,
 }
 
 /// Takes a stanza from a session; its `from` is the session's full address. With a receipt when the session uses stream
@@ -97,7 +99,7 @@ pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
     while let Some(mut flight) = core.queue.pop_front() {
         match flight.dest {
             Dest::Session(id) => match let_in(core, modules, &mut flight) {
-                true => deliver(core, flight, id, None, out),
+                true => deliver(core, modules, flight, id, None, out),
                 false => {
                     if let (Some(row), Some(to)) = (flight.row, &flight.stanza.to) {
                         core.spool_give(to, row);
@@ -244,7 +246,7 @@ fn to_account(
     let arrived = matches!(flight.stanza.kind, Kind::Message(_)) && reached.len() > 1;
     let arrived = arrived.then(Rc::default);
     for id in reached {
-        deliver(core, flight.clone(), id, arrived.clone(), out);
+        deliver(core, modules, flight.clone(), id, arrived.clone(), out);
     }
     Ok(())
 }
@@ -322,9 +324,10 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
 }
 
 /// Phase *deliver*: the stanza leaves the pipeline. What is for a session without connection is written, so that it
-/// is there after a restart.
+/// is there after a restart. For a client that nobody looks at modules say what can wait.
 fn deliver(
     core: &mut Core,
+    modules: &mut Modules,
     flight: InFlight,
     session: SessionId,
     arrived: Option<Rc<Cell<bool>>>,
@@ -342,13 +345,23 @@ fn deliver(
             Err(error) => log::error!(target: LOG, "a stanza for {jid} is not written: {error}"),
         }
     }
-    let keep = (receipt.is_some() || row.is_some() || arrived.is_some()).then(|| {
+    let is_owed = receipt.is_some() || row.is_some();
+    let urgency = match core.sessions.get(session) {
+        Some(s) if s.inactive && s.conn.is_some() => match modules.urgency(core, &stanza) {
+            // Nothing replaces what somebody waits for.
+            Urgency::Last(_) if is_owed => Urgency::Later,
+            urgency => urgency,
+        },
+        _ => Urgency::Now,
+    };
+    let keep = (is_owed || arrived.is_some()).then(|| {
         let since_ms = core.now.mono_ms;
         Box::new(Keep { receipt, row, row_after: Ticket(0), end: 0, since_ms, arrived })
     });
     let tail = tail.unwrap_or_else(|| stanza.tail());
     let Stanza { kind, to, from, .. } = stanza;
-    out.push(Delivery { session, parcel: Parcel { kind, to, from, tail, after: Ticket(0), is_copy, keep }, promise });
+    let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy, keep };
+    out.push(Delivery { session, parcel, promise, urgency });
 }
 
 fn stopped(core: &mut Core, flight: &InFlight, flow: Flow) -> bool {

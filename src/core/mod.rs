@@ -6,6 +6,7 @@ pub mod caps;
 pub mod disco;
 pub mod flight;
 pub mod io;
+pub mod out_queue;
 pub mod parked;
 pub mod presence;
 pub mod pubsub;

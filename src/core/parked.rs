@@ -104,6 +104,7 @@ impl Core {
                 resume_id: Some(Rc::from(parked.resume_id.as_str())),
                 available,
                 interested: parked.interested,
+                inactive: false,
                 directed: parked.directed.iter().cloned().collect(),
             });
             restored.push((id, parked));

@@ -33,6 +33,8 @@ pub struct Session {
     pub available: Option<Available>,
     /// It has asked for the roster and so gets pushes (RFC 6121 section 2.2).
     pub interested: bool,
+    /// Nobody looks at its client (XEP-0352): what can wait is held back. Never while it waits to be resumed.
+    pub inactive: bool,
     /// Who got directed presence and must get the unavailable one (RFC 6121 section 4.6).
     pub directed: BTreeSet<Jid>,
 }
@@ -53,6 +55,7 @@ impl Sessions {
             resume_id: None,
             available: None,
             interested: false,
+            inactive: false,
             directed: BTreeSet::new(),
         })
     }

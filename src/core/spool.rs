@@ -105,7 +105,7 @@ pub fn worth(message: &Stanza) -> Worth {
 }
 
 /// A chat state alone, with or without what clients put into every message, means nothing later.
-fn is_only_a_state(message: &Stanza) -> bool {
+pub fn is_only_a_state(message: &Stanza) -> bool {
     let accompanies = |ns: &str| [ns::CHAT_STATES, ns::HINTS, ns::STANZA_ID].contains(&ns);
     message.payload.root().children().all(|c| accompanies(c.ns()) || c.is(ns::CLIENT, "thread"))
 }

@@ -205,6 +205,9 @@ impl Engine {
         if let Some(request) = management::read(element.root()) {
             return self.manage(conn, session, request);
         }
+        if element.root().ns() != ns::CLIENT {
+            return self.nonza(conn, session, &element);
+        }
         let lang = c.stream.lang().cloned();
         let Some(jid) = self.core.sessions.get(session).map(|s| s.jid.clone()) else { return };
         let (stanza, refused) = match Stanza::read(element) {
@@ -245,6 +248,25 @@ impl Engine {
             Some(_) => {}
         }
         self.progress(session);
+    }
+
+    /// A first-level element that is no stanza, such as a client state indication (XEP-0352): modules read it.
+    fn nonza(&mut self, conn: ConnId, session: SessionId, element: &Element) {
+        let mut is_known = false;
+        let sound = self.step("an element that is no stanza", |core, modules| {
+            is_known = modules.nonza(core, session, element.root());
+        });
+        if sound.is_none() {
+            return self.fail(conn, StreamError::InternalServerError, None);
+        }
+        if !is_known {
+            return self.fail(conn, StreamError::UnsupportedStanzaType, None);
+        }
+        let is_active = self.core.sessions.get(session).is_some_and(|s| !s.inactive);
+        if let Some(c) = self.conns.get_mut(conn.0).filter(|_| is_active) {
+            c.out.release(self.core.view.durable());
+            self.dirty.insert(conn);
+        }
     }
 
     /// Ends a stream with an error; what waits in its queue still leaves.

@@ -9,7 +9,8 @@
 
 use super::parking::Lot;
 use super::{ConnId, Engine, LOG, Timer};
-use crate::core::flight::{Filters, InFlight, Item, Keep, OutQueue, Parcel, Receipt};
+use crate::core::flight::{Filters, InFlight, Item, Keep, Parcel, Receipt, Urgency};
+use crate::core::out_queue::OutQueue;
 use crate::core::session::SessionId;
 use crate::core::spool::stamp;
 use crate::fault::{Fault, armed};
@@ -103,9 +104,10 @@ impl Engine {
     }
 
     /// Puts a parcel into the queue of a session.
-    pub(super) fn hand_over(&mut self, session: SessionId, parcel: Parcel) {
+    pub(super) fn hand_over(&mut self, session: SessionId, parcel: Parcel, urgency: Urgency) {
         let receipt = parcel.keep.as_ref().and_then(|keep| keep.receipt);
         let (row, to) = (parcel.row(), parcel.to.clone());
+        let (durable, held_max) = (self.core.view.durable(), self.core.settings.limits.csi_held_max as usize);
         let conn = self.core.sessions.get(session).and_then(|s| s.conn);
         if conn.is_none_or(|conn| self.conns.get(conn.0).is_some_and(|c| !c.ends || armed(Fault::EndOutlived)))
             && let Some(out) = self.queue_of(session)
@@ -113,7 +115,15 @@ impl Engine {
             if conn.is_none() {
                 out.make_obsolete(&parcel);
             }
-            out.push(Item::Stanza(Box::new(parcel)));
+            let parcel = Box::new(parcel);
+            match urgency {
+                Urgency::Now => {
+                    out.release(durable);
+                    out.push(Item::Stanza(parcel));
+                }
+                Urgency::Later => out.hold(parcel, None, durable, held_max),
+                Urgency::Last(subject) => out.hold(parcel, Some(subject), durable, held_max),
+            }
             match conn {
                 Some(conn) => _ = self.dirty.insert(conn),
                 None => self.crowded(session),
@@ -135,9 +145,9 @@ impl Engine {
     pub(super) fn spool_in(&mut self, session: SessionId, delay_ms: u64) {
         let at = self.core.now.mono_ms + delay_ms;
         if let Some(out) = self.queue_of(session)
-            && out.spool_at_ms.is_none()
+            && !out.spools()
         {
-            out.spool_at_ms = Some(at);
+            out.set_spools(true);
             self.timers.insert((at, Timer::Spool(session)));
         }
     }
@@ -147,7 +157,7 @@ impl Engine {
         let (now_ms, durable) = (self.core.now.mono_ms, self.core.view.durable());
         let delay_ms = u64::from(self.core.settings.limits.sm_spool_delay_ms);
         let Some(out) = self.queue_of(session) else { return };
-        out.spool_at_ms = None;
+        out.set_spools(false);
         let waits = |keep: &Keep| keep.row.is_none() && keep.owed(durable).is_some();
         self.spool(session, &|keep| waits(keep) && keep.since_ms + delay_ms <= now_ms);
         let Some(out) = self.queue_of(session) else { return };

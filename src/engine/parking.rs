@@ -3,7 +3,8 @@
 use super::managed::Managed;
 use super::{ConnId, Engine, LOG, Timer};
 use crate::budget::Charge;
-use crate::core::flight::{Item, Keep, OutQueue, Parcel, Receipt};
+use crate::core::flight::{Item, Keep, Parcel, Receipt};
+use crate::core::out_queue::OutQueue;
 use crate::core::session::SessionId;
 use crate::core::spool::Stored;
 use crate::jid::Jid;
@@ -22,8 +23,8 @@ pub(super) struct Lot {
     pub deadline_ms: u64,
     /// When its record is durable; none when it has none.
     saved: Option<Ticket>,
-    /// Stanzas that had been sent and were acknowledged before the restart that it was restored after.
-    restored: Option<(u64, u64)>,
+    /// Stanzas that had been sent before the restart that it was restored after.
+    restored: Option<u64>,
     /// Who takes it over as soon as all that it has sent is safe.
     pub resuming: Option<Box<Resuming>>,
 }
@@ -43,7 +44,8 @@ impl Lot {
 
     /// Stanzas sent and acknowledged.
     fn counts(&self) -> (u64, u64) {
-        self.restored.or_else(|| self.out.counts()).unwrap_or_default()
+        let (sent, acked) = self.out.counts().unwrap_or_default();
+        (self.restored.unwrap_or(sent), acked)
     }
 }
 
@@ -58,7 +60,7 @@ impl Engine {
             let rest_ms = record.until_ms.saturating_sub(wall_ms).min(u64::from(record.max_s) * 1000);
             let mut lot = Lot::new(OutQueue::restored(record.acked), self.core.now.mono_ms + rest_ms);
             lot.saved = Some(Ticket(0));
-            lot.restored = Some((record.sent, record.acked));
+            lot.restored = Some(record.sent);
             self.timers.insert((lot.deadline_ms, Timer::Parked(session)));
             self.modules.restore_flags(session, &record.flags);
             let inbound = Inbound::restored(record.received);
@@ -118,8 +120,8 @@ impl Engine {
         let Some(managed) = self.managed.get_mut(&session) else { return };
         let (received, max_s) = (managed.inbound.received(), managed.max_s);
         let Some(lot) = &mut managed.lot else { return };
+        let (sent, acked) = lot.counts();
         let mut out = std::mem::take(&mut lot.out);
-        let (sent, acked) = lot.restored.or(out.counts()).unwrap_or_default();
         let until_ms = u64::try_from(self.core.now.wall_ms).unwrap_or_default()
             + lot.deadline_ms.saturating_sub(self.core.now.mono_ms);
         let restored = lot.restored.is_some();
@@ -201,7 +203,9 @@ impl Engine {
     /// Loads what a session that ends has on disk alone.
     pub(super) fn load_all(&mut self, session: SessionId) -> OutQueue {
         let lot = self.managed.get(&session).and_then(|m| m.lot.as_ref());
-        let Some((_, acked)) = lot.and_then(|lot| lot.restored) else { return OutQueue::default() };
+        let Some((_, acked)) = lot.filter(|lot| lot.restored.is_some()).map(|lot| lot.counts()) else {
+            return OutQueue::default();
+        };
         self.core.view.begin();
         match self.load(session, acked) {
             Ok((out, _)) => out,
@@ -287,7 +291,7 @@ impl Engine {
         let Some(lot) = &mut managed.lot else { return };
         let Some(resuming) = lot.resuming.take_if(|r| is_safe && r.after <= durable) else { return };
         let Resuming { conn, h, .. } = *resuming;
-        let acked = lot.restored.map(|(_, acked)| acked + u64::from(h.wrapping_sub(acked as u32)));
+        let acked = lot.restored.map(|_| lot.counts().1).map(|acked| acked + u64::from(h.wrapping_sub(acked as u32)));
         let loaded = acked.map(|acked| {
             self.core.view.begin();
             self.load(session, acked)

@@ -5,7 +5,7 @@
 //! and no other module.
 
 use crate::core::disco::Disco;
-use crate::core::flight::{Flow, InFlight};
+use crate::core::flight::{Flow, InFlight, Urgency};
 use crate::core::session::SessionId;
 use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
@@ -122,6 +122,18 @@ pub trait Module: Sized {
     /// to it meanwhile follows.
     fn bind(&mut self, core: &mut Core, id: SessionId, request: ElementRef<'_>, bound: &mut Builder) {
         let _ = (core, id, request, bound);
+    }
+
+    /// A client says something of its session that is no stanza: true when the module knows the element.
+    fn nonza(&mut self, core: &mut Core, id: SessionId, element: ElementRef<'_>) -> bool {
+        let _ = (core, id, element);
+        false
+    }
+
+    /// Phase *deliver*: a stanza leaves for a session that is [inactive](crate::core::session::Session::inactive).
+    fn urgency(&mut self, core: &mut Core, stanza: &Stanza) -> Urgency {
+        let _ = (core, stanza);
+        Urgency::Now
     }
 
     /// Answers a request that [`Module::IQ`] names. With [`Answer::NotMine`] the next module is asked that names it.
@@ -321,6 +333,22 @@ macro_rules! modules {
                 $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.bind(core, id, request, bound); } )*
             }
 
+            /// True when one of the modules knows the element.
+            pub fn nonza(&mut self, core: &mut Core, id: SessionId, element: ElementRef<'_>) -> bool {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && m.nonza(core, id, element) {
+                    return true;
+                } )*
+                false
+            }
+
+            /// The first module by which it can wait decides.
+            pub fn urgency(&mut self, core: &mut Core, stanza: &Stanza) -> Urgency {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    match m.urgency(core, stanza) { Urgency::Now => {} waits => return waits }
+                } )*
+                Urgency::Now
+            }
+
             /// The answer of the first module that has the request's route and answers; none when there is none.
             pub fn iq(&mut self, core: &mut Core, scope: Scope, request: &Request<'_>)
                 -> Option<Result<Answer, StanzaError>>
@@ -438,6 +466,7 @@ modules! {
     "bookmarks" => bookmarks::Bookmarks,
     "avatars" => avatars::Avatars,
     "pep" => pep::Pep,
+    "csi" => csi::Csi,
     "disco" => disco::ServiceDiscovery,
     "caps" => caps::Caps,
     "ping" => ping::Ping,

@@ -52,6 +52,12 @@ pub const BLOCKING: &str = "urn:xmpp:blocking";
 pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
 /// XEP-0198.
 pub const SM: &str = "urn:xmpp:sm:3";
+/// XEP-0352.
+pub const CSI: &str = "urn:xmpp:csi:0";
+/// XEP-0380.
+pub const EME: &str = "urn:xmpp:eme:0";
+/// XEP-0353.
+pub const JINGLE_MESSAGE: &str = "urn:xmpp:jingle-message:0";
 /// XEP-0199.
 pub const PING: &str = "urn:xmpp:ping";
 /// XEP-0202.
