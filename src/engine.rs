@@ -4,6 +4,7 @@
 //! collects what it wants delivered. When it returns, the batch joins the tick's and the deliveries go to their queues
 //! with the ticket that they must wait for. When it fails by a bug of ours, both are dropped and the connection closed.
 
+mod accounts;
 mod admin;
 mod client;
 mod managed;
@@ -16,6 +17,7 @@ use crate::core::caps::Capabilities;
 use crate::core::disco::Disco;
 use crate::core::flight::{Item, Parcel, Receipt};
 use crate::core::out_queue::OutQueue;
+use crate::core::register::Visit;
 use crate::core::session::{SessionId, Sessions};
 use crate::core::settings;
 use crate::core::slab::Slab;
@@ -90,7 +92,7 @@ const RETRY_MS: u64 = 1000;
 /// Who waits for the hashing thread.
 enum HashOwner {
     Login(ConnId),
-    Admin { id: u32, command: admin::Pending },
+    Account(Box<accounts::Pending>),
 }
 
 /// The server.
@@ -123,6 +125,10 @@ pub struct Engine {
     answered: Vec<SessionId>,
     /// Answers to operators that wait for the disk.
     replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
+    /// What strangers have shown, for as long as they are that.
+    visits: BTreeMap<ConnId, Visit>,
+    /// Answers to strangers that wait for the disk: the request of each.
+    registering: Vec<(Ticket, ConnId, Stanza)>,
     /// For the salts of accounts that do not exist.
     secret: [u8; 32],
     shutting_down: bool,
@@ -162,6 +168,7 @@ impl Engine {
             counters: Counters::default(),
             spool: Spool::default(),
             queue: VecDeque::new(),
+            ask: None,
         };
         let mut engine = Self {
             core,
@@ -182,6 +189,8 @@ impl Engine {
             unproven: VecDeque::new(),
             answered: Vec::new(),
             replies: Vec::new(),
+            visits: BTreeMap::new(),
+            registering: Vec::new(),
             secret,
             shutting_down: false,
             exited: false,
@@ -333,6 +342,7 @@ impl Engine {
         if outcome.is_err() {
             self.core.view.drop_scratch();
             self.core.queue.clear();
+            self.core.ask = None;
             self.caught(what);
             return None;
         }
@@ -446,6 +456,7 @@ impl Engine {
         for (_, id, reply) in ready {
             self.outputs.push_back(Output::AdminReply { id, reply });
         }
+        self.registered(durable);
         self.managed_committed();
         for (key, conn) in self.conns.iter() {
             if !conn.out.is_empty() {
@@ -519,6 +530,7 @@ impl Engine {
                 }
             }
         });
+        self.registering_failed(&condition.because("The server could not store that."));
         for (_, id, reply) in std::mem::take(&mut self.replies) {
             let text = format!("{}\nnot stored: {error}", reply.text);
             let reply = crate::core::admin::Reply { code: crate::core::admin::FAILED, text };

@@ -97,6 +97,12 @@ limits! {
     muc_history_max = 100 Count "messages that the history of a room can be configured to keep";
     muc_history_bytes_max = 262144 Bytes "all messages in the history of one room";
     sasl_tries_max = 3 Count "failed logins on one stream before it is closed";
+    register_questions_max = 20 Count "requests about registration on one stream before its login (XEP-0077)";
+    register_timeout_s = 300 Seconds "how long somebody may take who fills in the form of registration, instead of \
+        auth_timeout_s; as Prosody's c2s_timeout";
+    register_recent_max = 1000 Count "accounts of which the server remembers from where they were made, for \
+        modules.register.per_address";
+    invites_max = 1000 Count "invitations of one host that are neither used up nor expired";
     tls_timeout_s = 10 Seconds "from the start of a TLS handshake to its end";
     auth_timeout_s = 30 Seconds "from accepting a connection to the end of authentication";
     close_timeout_s = 5 Seconds "how long a closed stream may take to be written and answered";

@@ -317,6 +317,7 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
         Ok(Answer::Result(element)) => {
             core.queue.push_front(InFlight::answer(stanza.result(|b| b.copy(element.root()))));
         }
+        Ok(Answer::Later) => {}
         Ok(Answer::NotMine) => bounce(core, stanza, &Condition::ServiceUnavailable.into()),
         Ok(Answer::Empty) => core.queue.push_front(InFlight::answer(stanza.result(|_| {}))),
         Err(error) => bounce(core, stanza, &error),

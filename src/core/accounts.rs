@@ -66,6 +66,14 @@ impl Table for AccountIndex {
     type Value = Present;
 }
 
+/// Owner: the host. Sub key: the localpart of an account that an invitation has made an administrator's.
+pub struct Admins;
+impl Table for Admins {
+    const ID: u8 = 9;
+    const NAME: &'static str = "admins";
+    type Value = Present;
+}
+
 impl From<ScramKeys> for Keys {
     fn from(k: ScramKeys) -> Self {
         Self {
@@ -131,8 +139,25 @@ impl Core {
     /// When storage cannot be read.
     pub fn account_delete(&mut self, jid: &Jid) -> Result<(), StoreError> {
         self.view.delete_owner(jid.bare_str())?;
-        self.view.delete::<AccountIndex>(jid.domain(), jid.node().unwrap_or_default().as_bytes());
+        self.invites_forget(&jid.bare())?;
+        let node = jid.node().unwrap_or_default().as_bytes();
+        self.view.delete::<AccountIndex>(jid.domain(), node);
+        self.view.delete::<Admins>(jid.domain(), node);
         Ok(())
+    }
+
+    /// True for an administrator: `admins` of the configuration names him, or an invitation has made him one.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn is_admin(&mut self, jid: &Jid) -> Result<bool, StoreError> {
+        if self.settings.admins.iter().any(|admin| admin.same_bare(jid)) {
+            return Ok(true);
+        }
+        match jid.node() {
+            Some(node) if self.is_local(jid) => self.view.contains::<Admins>(jid.domain(), node.as_bytes()),
+            _ => Ok(false),
+        }
     }
 
     /// Localparts of the accounts of a host, in order.

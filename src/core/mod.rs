@@ -5,11 +5,13 @@ pub mod admin;
 pub mod caps;
 pub mod disco;
 pub mod flight;
+pub mod invites;
 pub mod io;
 pub mod out_queue;
 pub mod parked;
 pub mod presence;
 pub mod pubsub;
+pub mod register;
 pub mod roster;
 pub mod route;
 pub mod session;
@@ -55,6 +57,8 @@ pub struct Core {
     pub spool: spool::Spool,
     /// Stanzas that the input has set on their way.
     pub queue: VecDeque<InFlight>,
+    /// What the request at hand leads to beyond its step.
+    pub ask: Option<register::Ask>,
 }
 
 impl Core {
@@ -168,6 +172,8 @@ pub enum Answer {
     Result(Element),
     /// A result without child.
     Empty,
+    /// The answer comes when the engine has done what the handler has put into [`Core::ask`].
+    Later,
     /// This module has nothing to say to it after all: the next one with the same route is asked.
     NotMine,
 }

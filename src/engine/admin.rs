@@ -1,23 +1,16 @@
 //! Operators' commands.
 
-use super::{Engine, HashOwner, LOG};
+use super::Engine;
+use super::accounts::{Asker, Stored};
 use crate::clock::Entropy;
 use crate::core::admin::{Command, FAILED, OK, Reply};
 use crate::core::io::Output;
+use crate::core::register::{NewPassword, Purpose};
 use crate::jid::Jid;
 use crate::storage::{StoreError, Table, Ticket, View};
 use crate::stream::StreamError;
 use crate::stream::sasl::keys::prepare_password;
-use crate::stream::sasl::{HashWork, ScramKeys};
 use std::fmt::Write as _;
-use zeroize::Zeroizing;
-
-/// A command whose password is being hashed.
-#[derive(Clone, Debug)]
-pub struct Pending {
-    jid: Jid,
-    is_new: bool,
-}
 
 crate::record! {
     /// Random bytes that are made once.
@@ -52,8 +45,8 @@ pub(super) fn server_secret(view: &mut View, entropy: &mut dyn Entropy) -> Resul
 impl Engine {
     pub(super) fn admin(&mut self, id: u32, command: Command) {
         let done = match command {
-            Command::UserAdd { jid, password } => self.set_password(id, &jid, password, true),
-            Command::UserPasswd { jid, password } => self.set_password(id, &jid, password, false),
+            Command::UserAdd { jid, password } => self.set_password(id, &jid, &password, Purpose::Register),
+            Command::UserPasswd { jid, password } => self.set_password(id, &jid, &password, Purpose::Change),
             Command::UserDel { jid } => self.user_del(id, &jid),
             Command::UserList { host } => self.user_list(host).map(|text| self.reply_now(id, OK, text)),
             Command::Status => {
@@ -103,18 +96,13 @@ impl Engine {
         Ok(jid)
     }
 
-    fn set_password(&mut self, id: u32, jid: &str, password: Zeroizing<String>, is_new: bool) -> Result<(), String> {
-        let jid = self.account_address(jid)?;
-        self.check_exists(&jid, !is_new)?;
-        let password = prepare_password(&password).map_err(|e| e.to_string())?;
-        let mut salt = vec![0; 16];
-        self.core.entropy.fill(&mut salt);
-        let work = HashWork::Derive { salt, iterations: self.core.settings.iterations };
-        let owner = HashOwner::Admin { id, command: Pending { jid, is_new } };
-        if !self.hash(password, work, owner) {
-            return Err("too many passwords are being checked; try again".to_string());
-        }
-        Ok(())
+    fn set_password(&mut self, id: u32, jid: &str, password: &str, purpose: Purpose) -> Result<(), String> {
+        let account = self.account_address(jid)?;
+        self.check_exists(&account, purpose == Purpose::Change)?;
+        let password = prepare_password(password).map_err(|e| e.to_string())?;
+        let new = NewPassword { account, password, purpose, token: None };
+        self.hash_new(new, Asker::Operator(id))
+            .map_err(|_| "too many passwords are being checked; try again".to_string())
     }
 
     fn check_exists(&mut self, jid: &Jid, wanted: bool) -> Result<(), String> {
@@ -128,51 +116,32 @@ impl Engine {
         }
     }
 
-    pub(super) fn admin_derived(&mut self, id: u32, command: Pending, sha1: ScramKeys, sha256: ScramKeys) {
-        let Pending { jid, is_new } = command;
-        // Another command may have come in between.
-        if let Err(text) = self.check_exists(&jid, !is_new) {
-            return self.reply_now(id, FAILED, text);
-        }
-        let mut failed = None;
-        let ticket = self.step("a new password", |core, _| {
-            failed = core.account_put(&jid, sha1, sha256).err();
-        });
-        match failed {
-            Some(error) => self.reply_now(id, FAILED, error.to_string()),
-            None if is_new => self.reply_after(ticket, id, format!("added {jid}")),
-            None => self.reply_after(ticket, id, format!("changed the password of {jid}")),
+    /// Tells the operator what came of a password.
+    pub(super) fn reply_stored(&mut self, id: u32, jid: &Jid, purpose: Purpose, stored: Stored) {
+        let text = match purpose {
+            Purpose::Register => format!("added {jid}"),
+            Purpose::Change => format!("changed the password of {jid}"),
+        };
+        match stored {
+            Ok(ticket) => self.reply_after(ticket, id, text),
+            // Another command came in between, or storage cannot be read.
+            Err(error) => match self.check_exists(jid, purpose == Purpose::Change) {
+                Err(text) => self.reply_now(id, FAILED, text),
+                Ok(()) => self.reply_now(id, FAILED, error.text.unwrap_or("failed; the log has it").to_string()),
+            },
         }
     }
 
     fn user_del(&mut self, id: u32, jid: &str) -> Result<(), String> {
         let jid = self.account_address(jid)?;
         self.check_exists(&jid, true)?;
-        for session in self.core.sessions.of(&jid).to_vec() {
-            match self.core.sessions.get(session).and_then(|s| s.conn) {
-                Some(conn) => self.fail(conn, StreamError::NotAuthorized, Some("The account has been deleted.")),
-                None => self.end_session(session),
-            }
-        }
-        let mut failed = None;
-        let ticket = self.step("the deletion of an account", |core, modules| {
-            let delete = |core: &mut crate::core::Core| {
-                for (contact, item) in core.roster(jid.bare_str())? {
-                    core.roster_end(&jid, &contact, &item);
-                }
-                core.account_delete(&jid)
-            };
-            if modules.account_deleted(core, &jid).is_err() {
-                log::error!(target: LOG, "a module could not say good-bye for {jid}");
-            }
-            failed = delete(core).err();
-        });
-        match failed {
-            Some(error) => Err(error.to_string()),
-            None => {
+        self.close_sessions(&jid, None, StreamError::NotAuthorized, "The account has been deleted.");
+        match self.delete_account(&jid) {
+            Ok(ticket) => {
                 self.reply_after(ticket, id, format!("deleted {jid}"));
                 Ok(())
             }
+            Err(error) => Err(error.text.unwrap_or("failed; the log has it").to_string()),
         }
     }
 

@@ -70,19 +70,19 @@ impl Engine {
             Event::Hash { password, work } => self.need_hash(conn, password, work),
             Event::Authenticated { user } => {
                 self.core.counters.logins = self.core.counters.logins.wrapping_add(1);
+                self.visits.remove(&conn);
                 if let Some(c) = self.conns.get(conn.0) {
                     log::info!(target: LOG, "{user}@{} logged in from {}", c.stream.host().unwrap_or_default(), c.peer);
                 }
             }
             Event::NeedFeatures => {
-                let mut extra = self.modules.features(&self.core);
-                extra.extend(crate::core::roster::features());
-                extra.push(Element::empty(ns::SM, "sm"));
+                let extra = self.features(conn);
                 let settings = self.core.settings.clone();
                 if let Some(c) = self.conns.get_mut(conn.0) {
                     c.stream.features(&extra, &mut stream_cx!(self, settings));
                 }
             }
+            Event::Ask(element) => self.stranger(conn, element),
             Event::Bind { resource } => self.bind(conn, resource),
             Event::Resume { previd, h } => self.resume(conn, &previd, h),
             Event::Element(element) => self.element(conn, element),
@@ -93,6 +93,18 @@ impl Engine {
                 self.begin_end(conn);
             }
         }
+    }
+
+    /// Features beyond those of the stream itself, for a client that has logged in or could.
+    fn features(&mut self, conn: ConnId) -> Vec<Element> {
+        let Some(c) = self.conns.get(conn.0) else { return Vec::new() };
+        if !c.stream.is_authenticated() {
+            return self.modules.offers(&mut self.core, c.stream.host().unwrap_or_default());
+        }
+        let mut features = self.modules.features(&self.core);
+        features.extend(crate::core::roster::features());
+        features.push(Element::empty(ns::SM, "sm"));
+        features
     }
 
     fn need_keys(&mut self, conn: ConnId, user: &str) {
@@ -142,8 +154,8 @@ impl Engine {
                 }
                 self.drive(conn);
             }
-            (Some(HashOwner::Admin { id, command }), HashOutcome::Derived { sha1, sha256 }) => {
-                self.admin_derived(id, command, sha1, sha256);
+            (Some(HashOwner::Account(pending)), HashOutcome::Derived { sha1, sha256 }) => {
+                self.derived(*pending, sha1, sha256);
             }
             // A job answers what it was asked; its asker may be gone.
             (Some(_), _) | (None, _) => {}
@@ -231,6 +243,9 @@ impl Engine {
             None => pipeline::from_session(core, modules, session, stanza, receipt),
             Some(condition) => core.refuse(&stanza, &condition.into()),
         });
+        if let Some(ask) = self.core.ask.take() {
+            return self.session_asks(session, original, number, ask);
+        }
         match sound {
             None => {
                 if let Some(managed) = self.managed.get_mut(&session) {
@@ -321,6 +336,7 @@ impl Engine {
             self.timers.remove(&(at, Timer::Conn(conn)));
         }
         self.dirty.remove(&conn);
+        self.visits.remove(&conn);
         if let Some(session) = c.resuming {
             self.resume_given_up(session);
         }

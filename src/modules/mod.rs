@@ -6,6 +6,7 @@
 
 use crate::core::disco::Disco;
 use crate::core::flight::{Flow, InFlight, Urgency};
+use crate::core::register::{Newcomer, Stranger, Visit};
 use crate::core::session::SessionId;
 use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
@@ -136,6 +137,17 @@ pub trait Module: Sized {
         Urgency::Now
     }
 
+    /// Adds features of a stream whose client could log in and has not.
+    fn offers(&self, core: &mut Core, host: &str, out: &mut Vec<Element>) {
+        let _ = (core, host, out);
+    }
+
+    /// Answers a request of somebody who has not logged in; `visit` lasts as long as his stream.
+    fn stranger(&mut self, core: &mut Core, request: &Stranger<'_>, visit: &mut Visit) -> Result<Answer, StanzaError> {
+        let _ = (core, request, visit);
+        Ok(Answer::NotMine)
+    }
+
     /// Answers a request that [`Module::IQ`] names. With [`Answer::NotMine`] the next module is asked that names it.
     fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let _ = (core, request);
@@ -215,6 +227,18 @@ pub trait Module: Sized {
     /// Takes over what [`Module::session_flags`] has said before a restart.
     fn restore_flags(&mut self, id: SessionId, flags: u32) {
         let _ = (id, flags);
+    }
+
+    /// Somebody has made an account for himself.
+    fn registered(&mut self, core: &mut Core, newcomer: &Newcomer) -> Result<(), StanzaError> {
+        let _ = (core, newcomer);
+        Ok(())
+    }
+
+    /// An account has got another password: what stands in for the old one is void.
+    fn password_changed(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
+        let _ = (core, account);
+        Ok(())
     }
 
     /// An account is being deleted. Its tables go without that.
@@ -349,6 +373,23 @@ macro_rules! modules {
                 Urgency::Now
             }
 
+            /// Features of a stream whose client could log in and has not.
+            pub fn offers(&self, core: &mut Core, host: &str) -> Vec<Element> {
+                let mut out = Vec::new();
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file { m.offers(core, host, &mut out); } )*
+                out
+            }
+
+            /// The answer of the first module that has one for somebody who has not logged in.
+            pub fn stranger(&mut self, core: &mut Core, request: &Stranger<'_>, visit: &mut Visit)
+                -> Result<Answer, StanzaError>
+            {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    match m.stranger(core, request, visit)? { Answer::NotMine => {} answer => return Ok(answer) }
+                } )*
+                Err(Condition::ServiceUnavailable.into())
+            }
+
             /// The answer of the first module that has the request's route and answers; none when there is none.
             pub fn iq(&mut self, core: &mut Core, scope: Scope, request: &Request<'_>)
                 -> Option<Result<Answer, StanzaError>>
@@ -449,6 +490,20 @@ macro_rules! modules {
             }
 
             /// Every module hears of it.
+            pub fn registered(&mut self, core: &mut Core, newcomer: &Newcomer) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.registered(core, newcomer)?; } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn password_changed(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    m.password_changed(core, account)?;
+                } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
             pub fn account_deleted(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
                 $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.account_deleted(core, account)?; } )*
                 Ok(())
@@ -476,4 +531,5 @@ modules! {
     "private" => private::Private,
     "vcard" => vcard::VCard,
     "muc" => muc::Muc,
+    "register" => register::Register,
 }

@@ -6,9 +6,13 @@
 //!
 //! ```text
 //! client              machine              engine
-//! header           -> header, features
+//! header           -> header               NeedFeatures    -> features
+//!                     features
 //! starttls         -> proceed              StartTls        -> facts
-//! header           -> header, features
+//! header           -> header               NeedFeatures    -> features
+//!                     features
+//! (iq              ->                      Ask             -> asked, to register an account)
+//!                     result
 //! auth             ->                      NeedKeys        -> keys
 //!                     challenge
 //! response         ->                      (Hash           -> verified, for PLAIN)
@@ -33,7 +37,7 @@ use super::{StreamError, TlsFacts, header};
 use crate::clock::Entropy;
 use crate::jid::Jid;
 use crate::limits::Limits;
-use crate::stanza::{Condition, StanzaError};
+use crate::stanza::{Condition, Stanza, StanzaError};
 use crate::xml::{Element, FrameKind, Reader, ScanLimits, Scanner, Template, ns};
 
 /// What a stream offers. Fixed when it begins.
@@ -86,8 +90,11 @@ pub enum Event {
         /// Localpart.
         user: String,
     },
-    /// Which features are there behind authentication? Answer: [`C2s::features`].
+    /// Which features are there beyond those of the stream itself, at [`C2s::is_authenticated`]? Answer:
+    /// [`C2s::features`].
     NeedFeatures,
+    /// A request about registration (XEP-0077) of a client that could log in and has not. Answer: [`C2s::asked`].
+    Ask(Element),
     /// The client wants a resource. Answer: [`C2s::bound`] or [`C2s::refuse_bind`].
     Bind {
         /// Prepared; none when the server shall choose.
@@ -245,12 +252,19 @@ impl C2s {
         self.answer(cx, |n, output, cx| n.refuse_login(failure, output, cx));
     }
 
-    /// Answers [`Event::NeedFeatures`] with those beyond resource binding.
+    /// Answers [`Event::NeedFeatures`] with those beyond TLS, SASL and resource binding.
     pub fn features(&mut self, extra: &[Element], cx: &mut StreamCx<'_>) {
         self.answer(cx, |n, output, cx| {
             n.features(extra, output, cx.limits);
             Ok(None)
         });
+    }
+
+    /// Answers [`Event::Ask`] with a result or an error.
+    pub fn asked(&mut self, answer: &Stanza) {
+        if let Phase::Negotiating(n) = &mut self.phase {
+            n.asked(answer, &mut self.output);
+        }
     }
 
     /// Answers [`Event::Bind`] with the full address of the session.
@@ -464,6 +478,7 @@ impl fmt::Debug for Event {
             Self::Hash { .. } => f.write_str("Hash"),
             Self::Authenticated { user } => write!(f, "Authenticated({user:?})"),
             Self::NeedFeatures => f.write_str("NeedFeatures"),
+            Self::Ask(_) => f.write_str("Ask"),
             Self::Resume { previd, h } => write!(f, "Resume({previd:?}, {h})"),
             Self::Bind { resource } => write!(f, "Bind({resource:?})"),
             Self::Element(element) => write!(f, "Element({})", element.root().name()),

@@ -124,7 +124,10 @@ impl Play {
             let event = self.with(C2s::next);
             log.push_str(str::from_utf8(&self.c2s.take_output()).unwrap());
             let Some(event) = event else { return log };
-            log.push_str(&format!("[{event:?}]"));
+            // Before a login it comes with every header.
+            if self.c2s.is_authenticated() || !matches!(event, Event::NeedFeatures) {
+                log.push_str(&format!("[{event:?}]"));
+            }
             if self.obliging {
                 self.oblige(event);
             }
@@ -136,6 +139,7 @@ impl Play {
             Event::StartTls => c2s.facts(&facts()),
             Event::NeedKeys { user } => c2s.keys((user == "romeo").then(account), cx),
             Event::Hash { password, .. } => c2s.verified(password.as_str() == "right", cx),
+            Event::NeedFeatures if !c2s.is_authenticated() => c2s.features(&[], cx),
             Event::NeedFeatures => c2s.features(&[Element::empty(ns::ROSTER_VERSIONING, "ver")], cx),
             Event::Bind { resource } => {
                 let resource = resource.unwrap_or_else(|| "res".into());
@@ -145,6 +149,7 @@ impl Play {
                 c2s.resumed(&Jid::from_parts(c2s.user(), c2s.host().unwrap(), Some("res")).unwrap(), &previd, h.into());
             }
             Event::Resume { .. } => c2s.refuse_resume(Condition::ItemNotFound, Some(7)),
+            Event::Ask(iq) => c2s.asked(&Stanza::read(iq).unwrap().result(|_| {})),
             Event::Authenticated { .. } | Event::Element(_) | Event::Closed { .. } => {}
         });
     }
@@ -277,14 +282,31 @@ fn nothing_may_stand_behind_starttls() {
     }
     // Bytes that come before TLS stands belong to TLS: the shell must not have fed them.
     let mut p = play(OPTIONS);
-    p.obliging = false;
     p.says(OPEN);
+    p.obliging = false;
     p.says(STARTTLS);
     assert!(p.c2s.is_asking());
     assert_eq!(p.says("<auth/>"), "[Closed(Some(PolicyViolation))]", "in plain nothing is said any more");
     assert!(p.c2s.is_closed());
     p.c2s.facts(&facts());
     assert_eq!(p.says(OPEN), "");
+}
+
+#[test]
+fn an_account_is_asked_for_where_a_login_can_be_had() {
+    let ask = "<iq type='get' id='r'><query xmlns='jabber:iq:register'/></iq>";
+    let mut p = play(OPTIONS);
+    p.says(OPEN);
+    let log = p.says(ask);
+    assert!(ended_with(&log, StreamError::NotAuthorized), "not in plain: {log}");
+    let mut p = play(DIRECT);
+    p.c2s.facts(&facts());
+    p.says(OPEN);
+    assert_eq!(p.says(ask), "[Ask]<iq id='r' type='result'/>");
+    p.obliging = false;
+    assert_eq!(p.says(ask), "[Ask]");
+    assert!(p.c2s.is_asking(), "one after another");
+    assert_eq!(p.says(ask), "");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::xml::{Builder, Element, ns};
 pub(super) struct BeforeAuth<'a> {
     /// STARTTLS can be had; true inside when it must be.
     pub starttls: Option<bool>,
+    /// Those of modules.
+    pub extra: &'a [Element],
     /// Mechanisms to log in with; none when STARTTLS must come first.
     pub mechanisms: &'a [Mechanism],
     /// For XEP-0440.
@@ -39,6 +41,9 @@ impl BeforeAuth<'_> {
                     }
                     b.close();
                 }
+            }
+            for feature in self.extra {
+                b.copy(feature.root());
             }
             limits(b, self.bytes_max);
         });

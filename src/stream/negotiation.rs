@@ -22,6 +22,8 @@ pub(super) struct Negotiation {
     secured: bool,
     bindings: Bindings,
     failures: u32,
+    /// Questions about registration so far.
+    questions: u32,
     /// Our header has been sent on the present stream.
     pub header_sent: bool,
     /// Of the last header.
@@ -45,6 +47,8 @@ enum State {
     Verdict(AwaitVerdict),
     /// The engine must say which features there are.
     Features,
+    /// The engine must answer a question about registration.
+    Asking,
     /// The client must bind a resource.
     Unbound,
     /// The engine must answer the request with this id.
@@ -75,6 +79,7 @@ impl Negotiation {
             secured: options.direct_tls,
             bindings: Bindings::none(),
             failures: 0,
+            questions: 0,
             header_sent: false,
             host: None,
             user: None,
@@ -88,9 +93,13 @@ impl Negotiation {
     /// True while a question is open and input waits.
     pub(super) fn is_asking(&self) -> bool {
         match self.state {
-            State::Tls | State::Keys(_) | State::Verdict(_) | State::Features | State::Binding(_) | State::Resuming => {
-                true
-            }
+            State::Tls
+            | State::Keys(_)
+            | State::Verdict(_)
+            | State::Features
+            | State::Asking
+            | State::Binding(_)
+            | State::Resuming => true,
             State::Header | State::Strange | State::Response(_) | State::Unbound => false,
         }
     }
@@ -131,19 +140,8 @@ impl Negotiation {
         header::write(Some(&opened.host), opened.from.as_ref(), cx.entropy, output);
         self.header_sent = true;
         self.host = Some(opened.host);
-        if self.user.is_some() {
-            self.state = State::Features;
-            self.event = Some(Event::NeedFeatures);
-        } else {
-            self.state = State::Strange;
-            let features = features::BeforeAuth {
-                starttls: self.may_start_tls().then_some(self.options.encryption_required),
-                mechanisms: &self.mechanisms(),
-                bindings: &self.bindings,
-                bytes_max: cx.limits.stanza_bytes_max_before_auth,
-            };
-            features.write(output);
-        }
+        self.state = State::Features;
+        self.event = Some(Event::NeedFeatures);
         Ok(opened.lang.map(Rc::from))
     }
 
@@ -159,6 +157,15 @@ impl Negotiation {
         let is_stanza = root.ns() == ns::CLIENT && matches!(root.name(), "message" | "presence" | "iq");
         match (&self.state, root.ns()) {
             (State::Strange, ns::TLS) if root.name() == "starttls" => self.start_tls(more, output).map(|()| None),
+            (State::Strange, ns::CLIENT) if is_question(root) && !self.mechanisms().is_empty() => {
+                self.questions += 1;
+                if self.questions > cx.limits.register_questions_max {
+                    return Err(Stop::Error(StreamError::PolicyViolation, Some("too many questions before a login")));
+                }
+                self.state = State::Asking;
+                self.event = Some(Event::Ask(element));
+                Ok(None)
+            }
             (State::Strange | State::Response(_), ns::SASL) => match profile::read(root) {
                 Some(request) => self.request(request, output, cx),
                 None => Err(StreamError::UnsupportedStanzaType.into()),
@@ -349,9 +356,30 @@ impl Negotiation {
     }
 
     pub(super) fn features(&mut self, extra: &[Element], output: &mut Vec<u8>, limits: &Limits) {
-        if matches!(self.state, State::Features) {
+        if !matches!(self.state, State::Features) {
+            return;
+        }
+        if self.user.is_some() {
             self.state = State::Unbound;
-            features::write_after_auth(extra, limits.stanza_bytes_max, output);
+            return features::write_after_auth(extra, limits.stanza_bytes_max, output);
+        }
+        self.state = State::Strange;
+        let mechanisms = self.mechanisms();
+        let features = features::BeforeAuth {
+            starttls: self.may_start_tls().then_some(self.options.encryption_required),
+            // What leads to a login is there where a login is.
+            extra: if mechanisms.is_empty() { &[] } else { extra },
+            mechanisms: &mechanisms,
+            bindings: &self.bindings,
+            bytes_max: limits.stanza_bytes_max_before_auth,
+        };
+        features.write(output);
+    }
+
+    pub(super) fn asked(&mut self, answer: &Stanza, output: &mut Vec<u8>) {
+        if matches!(self.state, State::Asking) {
+            write(answer, output);
+            self.state = State::Strange;
         }
     }
 
@@ -416,6 +444,13 @@ impl Negotiation {
             self.state = State::Unbound;
         }
     }
+}
+
+/// Whether a stanza is a request about registration (XEP-0077, XEP-0445).
+fn is_question(stanza: ElementRef<'_>) -> bool {
+    stanza.name() == "iq"
+        && matches!(stanza.attr("type"), Some("get" | "set"))
+        && stanza.children().next().is_some_and(|child| matches!(child.ns(), ns::REGISTER | ns::PRE_AUTHENTICATION))
 }
 
 /// What stands behind `<starttls/>` in plain would be taken for something said under TLS.

@@ -78,6 +78,14 @@ pub const MUC_UNIQUE: &str = "http://jabber.org/protocol/muc#unique";
 pub const REGISTER: &str = "jabber:iq:register";
 /// Ad-hoc commands (XEP-0050).
 pub const COMMANDS: &str = "http://jabber.org/protocol/commands";
+/// XEP-0077 section 8: the stream feature.
+pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
+/// XEP-0379: the token of an invitation, in a request to register or to subscribe.
+pub const PRE_AUTHENTICATION: &str = "urn:xmpp:pars:0";
+/// XEP-0445 section 3: the stream feature.
+pub const REGISTER_TOKEN: &str = "urn:xmpp:ibr-token:0";
+/// The stream feature of XEP-0401 before version 0.5, which clients look for.
+pub const INVITE: &str = "urn:xmpp:invite";
 /// XEP-0317.
 pub const HATS: &str = "urn:xmpp:hats:0";
 /// XEP-0421.

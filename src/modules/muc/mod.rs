@@ -246,7 +246,7 @@ impl Muc {
             };
         }
         core.may_write()?;
-        let is_admin = core.settings.admins.iter().any(|admin| admin.same_bare(from));
+        let is_admin = core.is_admin(from)?;
         if self.config.restrict_creation && !is_admin {
             return Err(Condition::NotAllowed.because("Only admins may create rooms."));
         }

@@ -51,7 +51,7 @@ fn reply(core: &mut Core, stanza: &Stanza, answer: Answer) {
     core.send(InFlight::answer(match answer {
         Answer::Result(element) => stanza.result(|b| b.copy(element.root())),
         Answer::Empty => stanza.result(|_| {}),
-        Answer::NotMine => return,
+        Answer::NotMine | Answer::Later => return,
     }));
 }
 

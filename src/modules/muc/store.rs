@@ -213,7 +213,9 @@ pub fn standing(core: &mut Core, room: &Jid, account: &str) -> Result<Option<Sta
 /// # Errors
 /// When storage cannot be read.
 pub fn affiliation(core: &mut Core, room: &Jid, account: &str) -> Result<Affiliation, StoreError> {
-    if core.settings.admins.iter().any(|admin| admin.as_str() == account) {
+    if let Ok(jid) = Jid::parse(account)
+        && core.is_admin(&jid)?
+    {
         return Ok(Affiliation::Owner);
     }
     if let Some(standing) = standing(core, room, account)? {
