@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -70,7 +72,8 @@ impl Notice {
     }
 }
 
-/// The certificates in force. Acceptors that were made with its resolver see every exchange.
+/// The certificates in force. Acceptors that were made with its resolver see every exchange. A clone is the same store.
+#[derive(Clone)]
 pub struct CertStore {
     folder: PathBuf,
     resolver: Arc<Resolver>,
@@ -152,6 +155,31 @@ impl CertStore {
     /// For [`tls::TlsAcceptor::new`].
     pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
         self.resolver.clone()
+    }
+
+    /// Shows the certificate of one of our hosts to the servers that it connects to.
+    pub fn client_resolver(&self, host: &str) -> Arc<dyn ResolvesClientCert> {
+        let name = idna::to_ascii(host).unwrap_or_else(|| host.to_owned());
+        Arc::new(OfHost { resolver: self.resolver.clone(), name })
+    }
+}
+
+/// The certificate of one host.
+#[derive(Debug)]
+struct OfHost {
+    resolver: Arc<Resolver>,
+    /// As A-labels.
+    name: String,
+}
+
+impl ResolvesClientCert for OfHost {
+    /// Whatever authorities the server names: it may believe others, and does not need to believe any.
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.resolver.table().choose(Some(&self.name)).map(|loaded| loaded.key.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -5,6 +5,7 @@
 //! hasher ([`threads`]) and async-io's helper, which sleeps.
 
 pub mod admin;
+pub mod authorities;
 pub mod bell;
 mod cert_folder;
 pub mod certs;

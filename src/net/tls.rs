@@ -1,4 +1,4 @@
-//! A TLS connection of a client, without I/O and without buffers while it is idle.
+//! A TLS connection, of a client or with another server, without I/O and without buffers while it is idle.
 //!
 //! Bytes from the socket go into [`TlsConn::receive`], plaintext and bytes for the socket come out. The connection
 //! keeps nothing between calls but rustls' keys and, when the peer stopped in the middle of one, an incomplete record.
@@ -6,21 +6,38 @@
 //! Channel bindings: tls-exporter (RFC 9266) on TLS 1.3 and tls-server-end-point (RFC 5929) on both versions.
 //! Sessions are not resumed: no tickets, no session cache, so an idle connection costs no more than its keys.
 
+mod connector;
+mod peer;
+
 use std::cell::RefCell;
 use std::fmt;
 use std::mem;
+use std::ops::DerefMut;
 use std::sync::Arc;
 
 use ring::hkdf;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::ServerName;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
+    WriteTraffic,
+};
 use rustls::{KeyLog, ProtocolVersion, ServerConfig};
 
-use crate::stream::TlsFacts;
+pub use self::connector::{ALPN_SERVER, TlsConnector};
+pub use self::peer::PeerVerifier;
+use crate::stream::{PeerCert, TlsFacts};
 
 /// The largest record on the wire: 2^14 bytes of plaintext, 2048 of expansion (RFC 5246 section 6.2.3), the header.
-/// A handshake message that does not fit in one is refused: no client without a certificate of its own needs more.
 const RECORD_BYTES_MAX: usize = 16_384 + 2_048 + 5;
+
+/// An incomplete handshake message is kept up to this size; a longer one is refused. It is one record for a peer
+/// without a certificate of its own, which needs no more.
+const KEPT_BYTES_MAX: usize = RECORD_BYTES_MAX;
+
+/// The same for a peer that shows its certificates, which are seldom more than 6 kB.
+const KEPT_WITH_CERTIFICATES_BYTES_MAX: usize = 3 * RECORD_BYTES_MAX;
 
 /// Plaintext in one record (RFC 8446 section 5.1).
 const FRAGMENT_BYTES_MAX: usize = 16_384;
@@ -47,8 +64,10 @@ pub enum Progress {
 pub enum TlsError {
     /// The peer broke the protocol, wants what we do not have, or sent an alert.
     Protocol(rustls::Error),
-    /// A handshake message that is longer than one record.
+    /// A handshake message that is longer than any that we need.
     TooLong,
+    /// The peer's domain is no name that TLS can ask for.
+    Name,
     /// Data to send before the handshake is done, after `close`, or after an error.
     NotOpen,
     /// So much was sent under one key that TLS 1.2 allows no more.
@@ -60,6 +79,7 @@ pub enum TlsError {
 #[derive(Clone)]
 pub struct TlsAcceptor {
     config: Arc<ServerConfig>,
+    kept_bytes_max: usize,
 }
 
 impl TlsAcceptor {
@@ -72,28 +92,91 @@ impl TlsAcceptor {
     /// # Errors
     /// When the cryptography at hand does not support these versions.
     pub fn new(resolver: Arc<dyn ResolvesServerCert>, alpn: &[&[u8]]) -> Result<Self, TlsError> {
+        Self::with(resolver, alpn, None)
+    }
+
+    /// As [`TlsAcceptor::new`], for other servers: their certificates are asked for and looked at.
+    ///
+    /// # Errors
+    /// As [`TlsAcceptor::new`].
+    pub fn for_servers(
+        resolver: Arc<dyn ResolvesServerCert>,
+        alpn: &[&[u8]],
+        verifier: Arc<PeerVerifier>,
+    ) -> Result<Self, TlsError> {
+        Self::with(resolver, alpn, Some(verifier))
+    }
+
+    fn with(
+        resolver: Arc<dyn ResolvesServerCert>,
+        alpn: &[&[u8]],
+        verifier: Option<Arc<PeerVerifier>>,
+    ) -> Result<Self, TlsError> {
+        let kept_bytes_max = if verifier.is_some() { KEPT_WITH_CERTIFICATES_BYTES_MAX } else { KEPT_BYTES_MAX };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(TlsError::Protocol)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
+            .map_err(TlsError::Protocol)?;
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.key_log = Arc::new(ExporterTap);
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), kept_bytes_max })
     }
 }
 
-/// The server's side of one TLS connection.
+/// One TLS connection, as server or as client.
 pub struct TlsConn {
-    tls: UnbufferedServerConnection,
+    tls: Side,
     phase: Phase,
+    kept_bytes_max: usize,
     /// An incomplete record, or records that hold an incomplete handshake message; rustls decrypts in place and
     /// remembers offsets in it, so it must be given back as it was left.
     kept: Vec<u8>,
     seen: Option<Box<Seen>>,
+}
+
+enum Side {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+/// Does the same with either side, whose types have no trait in common.
+macro_rules! with_either {
+    ($side:expr, $tls:ident => $body:expr) => {
+        match $side {
+            Side::Server($tls) => $body,
+            Side::Client($tls) => $body,
+        }
+    };
+}
+
+/// What rustls has for both sides, under one name.
+trait Records: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> {
+    type Data;
+
+    fn read<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+}
+
+impl Records for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn read<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(bytes)
+    }
+}
+
+impl Records for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn read<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(bytes)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,7 +196,31 @@ impl TlsConn {
     /// When rustls refuses the configuration.
     pub fn new(acceptor: &TlsAcceptor) -> Result<Self, TlsError> {
         let tls = UnbufferedServerConnection::new(acceptor.config.clone()).map_err(TlsError::Protocol)?;
-        Ok(Self { tls, phase: Phase::Handshaking, kept: Vec::new(), seen: None })
+        Ok(Self::of(Side::Server(tls), acceptor.kept_bytes_max))
+    }
+
+    /// A connection as client, in the name of `host`, to a server for `domain` (A-labels), whose first bytes are
+    /// appended to `out`. `direct` where TLS starts with the first byte: then ALPN says what will be spoken.
+    ///
+    /// # Errors
+    /// When the domain cannot be asked for, or rustls refuses the configuration.
+    pub fn connect(
+        connector: &TlsConnector,
+        host: &str,
+        domain: &str,
+        direct: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, TlsError> {
+        let name = ServerName::try_from(domain.to_owned()).map_err(|_| TlsError::Name)?;
+        let config = connector.config(host, direct);
+        let tls = UnbufferedClientConnection::new(config, name).map_err(TlsError::Protocol)?;
+        let mut conn = Self::of(Side::Client(tls), KEPT_WITH_CERTIFICATES_BYTES_MAX);
+        conn.process(&mut [], &mut Vec::new(), out)?;
+        Ok(conn)
+    }
+
+    fn of(tls: Side, kept_bytes_max: usize) -> Self {
+        Self { tls, phase: Phase::Handshaking, kept_bytes_max, kept: Vec::new(), seen: None }
     }
 
     /// Takes bytes from the socket, which are overwritten; appends plaintext to `plain` and bytes for the socket to
@@ -161,22 +268,7 @@ impl TlsConn {
             Phase::Open | Phase::PeerClosed => {}
             Phase::Handshaking | Phase::Done => return Err(TlsError::NotOpen),
         }
-        self.write(out, |traffic, out| {
-            let start = out.len();
-            let records = plain.len().div_ceil(FRAGMENT_BYTES_MAX);
-            let mut room = plain.len() + records * RECORD_OVERHEAD_BYTES;
-            loop {
-                out.resize(start + room, 0);
-                let result = traffic.encrypt(plain, &mut out[start..]);
-                out.truncate(start + *result.as_ref().unwrap_or(&0));
-                match result {
-                    Ok(_) => return Ok(()),
-                    // A key update that was waiting goes out in front.
-                    Err(EncryptError::InsufficientSize(size)) if size.required_size > room => room = size.required_size,
-                    Err(_) => return Err(TlsError::Exhausted),
-                }
-            }
-        })
+        self.write(Say::Data(plain), out)
     }
 
     /// Appends close_notify (RFC 8446 section 6.1) to `out`, once and if the handshake is done. Nothing can be sent or
@@ -184,8 +276,7 @@ impl TlsConn {
     pub fn close(&mut self, out: &mut Vec<u8>) {
         if matches!(self.phase, Phase::Open | Phase::PeerClosed) {
             // With no room for it the alert is queued, and flushed below.
-            let _ = self
-                .write(out, |traffic, _| traffic.queue_close_notify(&mut []).map(drop).map_err(|_| TlsError::NotOpen));
+            let _ = self.write(Say::Goodbye, out);
         }
         self.finish(out);
     }
@@ -194,14 +285,16 @@ impl TlsConn {
     /// handshake alone (channel bindings, server name) is no longer held afterwards, and missing from a second answer.
     pub fn facts(&mut self) -> TlsFacts {
         let seen = self.seen.take().map(|seen| *seen).unwrap_or_default();
-        let tls13 = self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let (version, alpn) =
+            with_either!(&self.tls, tls => (tls.protocol_version(), tls.alpn_protocol().map(<[u8]>::to_vec)));
+        let tls13 = version == Some(ProtocolVersion::TLSv1_3);
         TlsFacts {
             tls13,
             exporter: seen.exporter.filter(|_| tls13),
             end_point: seen.end_point.map(|hash| hash.to_vec()),
             sni: seen.sni,
-            alpn: self.tls.alpn_protocol().map(<[u8]>::to_vec),
-            peer: None,
+            alpn,
+            peer: seen.peer,
         }
     }
 
@@ -222,92 +315,29 @@ impl TlsConn {
             // The buffer itself is kept only while it grows towards one record.
             self.kept = if used == 0 { held } else { held.get(used..).unwrap_or_default().to_vec() };
         }
-        if self.kept.len() > RECORD_BYTES_MAX { Err(TlsError::TooLong) } else { Ok(()) }
+        if self.kept.len() > self.kept_bytes_max { Err(TlsError::TooLong) } else { Ok(()) }
     }
 
     /// Lets rustls read the records of `buffer` and does what each state asks for. Gives the number of bytes that are
     /// done with.
     fn process(&mut self, buffer: &mut [u8], plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<usize, TlsError> {
-        let mut used = 0;
-        loop {
-            let rest = buffer.get_mut(used..).unwrap_or_default();
-            let UnbufferedStatus { mut discard, state, .. } = self.tls.process_tls_records(rest);
-            let mut waits = false;
-            match state.map_err(TlsError::Protocol)? {
-                ConnectionState::EncodeTlsData(data) => encode(data, out),
-                ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::ReadTraffic(mut traffic) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(TlsError::Protocol)?;
-                        plain.extend_from_slice(record.payload);
-                        discard += record.discard;
-                    }
-                }
-                ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => waits = true,
-                ConnectionState::PeerClosed | ConnectionState::Closed => {
-                    // What follows a closure alert is ignored (RFC 8446 section 6.1).
-                    self.phase = Phase::PeerClosed;
-                    return Ok(buffer.len());
-                }
-                // Early data is off, and there are no further states.
-                _ => return Err(TlsError::Protocol(rustls::Error::HandshakeNotComplete)),
-            }
-            used += discard;
-            if waits {
-                if self.phase == Phase::Handshaking && !self.tls.is_handshaking() {
-                    self.phase = Phase::Open;
-                }
-                return Ok(used);
-            }
-        }
+        with_either!(&mut self.tls, tls => process(tls, &mut self.phase, buffer, plain, out))
     }
 
-    /// Lets `act` use the state in which data can be written.
-    fn write(
-        &mut self,
-        out: &mut Vec<u8>,
-        act: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> Result<(), TlsError>,
-    ) -> Result<(), TlsError> {
-        loop {
-            // All whole records were read on arrival, so nothing but the way to that state is left. It may not be
-            // shown an empty buffer: it remembers offsets in what was kept.
-            let result = match self.tls.process_tls_records(&mut self.kept).state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => act(&mut traffic, out),
-                Ok(ConnectionState::EncodeTlsData(data)) => {
-                    encode(data, out);
-                    continue;
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    continue;
-                }
-                Ok(_) => Err(TlsError::NotOpen),
-                Err(error) => Err(TlsError::Protocol(error)),
-            };
-            if result.is_err() {
-                self.finish(out);
-            }
-            return result;
+    fn write(&mut self, what: Say<'_>, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let result = with_either!(&mut self.tls, tls => write(tls, &mut self.kept, what, out));
+        if result.is_err() {
+            self.finish(out);
         }
+        result
     }
 
     /// The end, whatever the reason: appends the last alert and lets go of everything.
     fn finish(&mut self, out: &mut Vec<u8>) {
-        self.flush(out);
+        with_either!(&mut self.tls, tls => flush(tls, out));
         self.phase = Phase::Done;
         self.kept = Vec::new();
         self.seen = None;
-    }
-
-    /// Appends what rustls has queued (alerts, above all). It must not come to read records here: after an error it
-    /// may not, and while a handshake message is incomplete it would miss its buffer.
-    fn flush(&mut self, out: &mut Vec<u8>) {
-        while self.tls.wants_write() {
-            match self.tls.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
-                _ => return,
-            }
-        }
     }
 
     fn take_seen(&mut self) {
@@ -322,6 +352,104 @@ impl TlsConn {
         }
         if new.exporter.is_some() {
             seen.exporter = new.exporter;
+        }
+        if new.peer.is_some() {
+            seen.peer = new.peer;
+        }
+    }
+}
+
+fn process<T: Records>(
+    tls: &mut T,
+    phase: &mut Phase,
+    buffer: &mut [u8],
+    plain: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<usize, TlsError> {
+    let mut used = 0;
+    loop {
+        let rest = buffer.get_mut(used..).unwrap_or_default();
+        let UnbufferedStatus { mut discard, state, .. } = tls.read(rest);
+        let mut waits = false;
+        match state.map_err(TlsError::Protocol)? {
+            ConnectionState::EncodeTlsData(data) => encode(data, out),
+            ConnectionState::TransmitTlsData(data) => data.done(),
+            ConnectionState::ReadTraffic(mut traffic) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record.map_err(TlsError::Protocol)?;
+                    plain.extend_from_slice(record.payload);
+                    discard += record.discard;
+                }
+            }
+            ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => waits = true,
+            ConnectionState::PeerClosed | ConnectionState::Closed => {
+                // What follows a closure alert is ignored (RFC 8446 section 6.1).
+                *phase = Phase::PeerClosed;
+                return Ok(buffer.len());
+            }
+            // Early data is off, and there are no further states.
+            _ => return Err(TlsError::Protocol(rustls::Error::HandshakeNotComplete)),
+        }
+        used += discard;
+        if waits {
+            if *phase == Phase::Handshaking && !tls.is_handshaking() {
+                *phase = Phase::Open;
+            }
+            return Ok(used);
+        }
+    }
+}
+
+/// What is to be written on an open connection.
+enum Say<'a> {
+    Data(&'a [u8]),
+    /// close_notify.
+    Goodbye,
+}
+
+fn write<T: Records>(tls: &mut T, kept: &mut [u8], what: Say<'_>, out: &mut Vec<u8>) -> Result<(), TlsError> {
+    loop {
+        // All whole records were read on arrival, so nothing but the way to that state is left. It may not be shown an
+        // empty buffer: it remembers offsets in what was kept.
+        match tls.read(kept).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                return match what {
+                    Say::Data(plain) => encrypt(&mut traffic, plain, out),
+                    Say::Goodbye => traffic.queue_close_notify(&mut []).map(drop).map_err(|_| TlsError::NotOpen),
+                };
+            }
+            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(_) => return Err(TlsError::NotOpen),
+            Err(error) => return Err(TlsError::Protocol(error)),
+        }
+    }
+}
+
+fn encrypt<Data>(traffic: &mut WriteTraffic<'_, Data>, plain: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+    let start = out.len();
+    let records = plain.len().div_ceil(FRAGMENT_BYTES_MAX);
+    let mut room = plain.len() + records * RECORD_OVERHEAD_BYTES;
+    loop {
+        out.resize(start + room, 0);
+        let result = traffic.encrypt(plain, &mut out[start..]);
+        out.truncate(start + *result.as_ref().unwrap_or(&0));
+        match result {
+            Ok(_) => return Ok(()),
+            // A key update that was waiting goes out in front.
+            Err(EncryptError::InsufficientSize(size)) if size.required_size > room => room = size.required_size,
+            Err(_) => return Err(TlsError::Exhausted),
+        }
+    }
+}
+
+/// Appends what rustls has queued (alerts, above all). It must not come to read records here: after an error it may
+/// not, and while a handshake message is incomplete it would miss its buffer.
+fn flush<T: Records>(tls: &mut T, out: &mut Vec<u8>) {
+    while tls.wants_write() {
+        match tls.read(&mut []).state {
+            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
+            _ => return,
         }
     }
 }
@@ -343,11 +471,12 @@ struct Seen {
     sni: Option<String>,
     end_point: Option<Arc<[u8]>>,
     exporter: Option<[u8; 32]>,
+    peer: Option<PeerCert>,
 }
 
 impl Seen {
     fn is_empty(&self) -> bool {
-        !self.hello && self.exporter.is_none()
+        !self.hello && self.exporter.is_none() && self.peer.is_none()
     }
 }
 
@@ -365,6 +494,11 @@ pub(super) fn note_hello(sni: Option<&str>, end_point: Option<Arc<[u8]>>) {
         seen.sni = sni.map(str::to_owned);
         seen.end_point = end_point;
     });
+}
+
+/// For the verifier: the handshake that this thread is in has shown this certificate of the peer.
+fn note_peer(peer: PeerCert) {
+    SEEN.with_borrow_mut(|seen| seen.peer = Some(peer));
 }
 
 /// A key log that logs nothing: it derives tls-exporter from the exporter secret, which it alone is shown, and keeps
@@ -425,7 +559,8 @@ impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TlsError::Protocol(error) => write!(f, "TLS: {error}"),
-            TlsError::TooLong => f.write_str("TLS: a handshake message is longer than one record"),
+            TlsError::TooLong => f.write_str("TLS: a handshake message is too long"),
+            TlsError::Name => f.write_str("TLS: the domain is no name that it can ask for"),
             TlsError::NotOpen => f.write_str("TLS: the connection is not open for data"),
             TlsError::Exhausted => f.write_str("TLS: the keys of the connection are used up"),
         }
@@ -434,5 +569,7 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
+#[cfg(test)]
+mod peer_tests;
 #[cfg(test)]
 mod tests;

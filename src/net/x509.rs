@@ -1,10 +1,13 @@
 //! A look at a certificate (RFC 5280): names, validity, fingerprint, channel binding. It trusts nothing it reads and
-//! verifies nothing: these are the operator's own certificates, and the clients do the verifying.
+//! verifies nothing: of the operator's own certificates others do that, and of other servers' [`super::tls`].
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ring::digest;
+
+use crate::jid::idna;
+use crate::stream::PeerNames;
 
 /// What a certificate says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,9 @@ pub struct CertInfo {
 /// Names read of one certificate; more are left out.
 const NAMES_MAX: usize = 1_000;
 
+/// The same for a certificate of a stranger: public authorities put 100 into one.
+const PEER_NAMES_MAX: usize = 256;
+
 pub(super) const OID_SAN: &[u8] = &[0x55, 0x1d, 0x11];
 pub(super) const OID_XMPP_ADDR: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 5];
 pub(super) const OID_SRV_NAME: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 7];
@@ -47,32 +53,14 @@ pub(super) const SEQUENCE: u8 = 0x30;
 impl CertInfo {
     /// Reads a certificate in DER. None when it is not one.
     pub fn parse(der: &[u8], path: PathBuf) -> Option<Self> {
-        let mut tbs = Der(Der(Der(der).expect(SEQUENCE)?).expect(SEQUENCE)?);
-        tbs.optional(0xa0); // version
-        tbs.expect(0x02)?; // serial number
-        tbs.expect(SEQUENCE)?; // signature
-        let issuer = tbs.expect(SEQUENCE)?;
-        let mut validity = Der(tbs.expect(SEQUENCE)?);
+        let fields = Fields::parse(der)?;
+        let mut validity = Der(fields.validity);
         let not_before_unix_s = unix_seconds(validity.next()?)?;
         let not_after_unix_s = unix_seconds(validity.next()?)?;
-        let subject = tbs.expect(SEQUENCE)?;
-        tbs.expect(SEQUENCE)?; // public key
-        tbs.optional(0x81);
-        tbs.optional(0x82);
-        let mut names = Vec::new();
-        if let Some(extensions) = tbs.optional(0xa3) {
-            let mut extensions = Der(Der(extensions).expect(SEQUENCE)?);
-            while let Some((tag, extension)) = extensions.next() {
-                let mut extension = Der(extension);
-                if tag == SEQUENCE && extension.expect(OID)? == OID_SAN {
-                    extension.optional(BOOLEAN); // critical
-                    names = alternative_names(Der(extension.expect(OCTETS)?).expect(SEQUENCE)?);
-                }
-            }
-        }
+        let names = fields.alternative_names.map(alternative_names).unwrap_or_default();
         let mut fingerprint_sha256 = [0; 32];
         fingerprint_sha256.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
-        let self_signed = issuer == subject;
+        let self_signed = fields.issuer == fields.subject;
         Some(Self { path, names, not_before_unix_s, not_after_unix_s, self_signed, fingerprint_sha256 })
     }
 
@@ -90,6 +78,75 @@ impl CertInfo {
     pub fn fingerprint(&self) -> String {
         let pairs: Vec<String> = self.fingerprint_sha256.iter().map(|b| format!("{b:02X}")).collect();
         pairs.join(":")
+    }
+}
+
+/// Issuer and subject of a certificate, in DER without their heads.
+pub(super) fn parties(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    Fields::parse(der).map(|fields| (fields.issuer, fields.subject))
+}
+
+/// The domains that a peer's certificate names, by kind of name; those that are no domains are left out.
+pub(super) fn peer_names(der: &[u8]) -> PeerNames {
+    let mut names = PeerNames::default();
+    let mut list = Der(Fields::parse(der).and_then(|fields| fields.alternative_names).unwrap_or_default());
+    for _ in 0..PEER_NAMES_MAX {
+        match list.next() {
+            Some((0x82, value)) => names.dns.extend(dns_name(value)),
+            Some((0xa0, value)) => match other_kind(value) {
+                Some((OID_XMPP_ADDR, name)) => names.xmpp.extend(idna::to_ascii(&name).filter(|name| is_short(name))),
+                Some((OID_SRV_NAME, name)) => names.srv.extend(Some(name).filter(|name| is_short(name))),
+                _ => {}
+            },
+            Some(_) => {}
+            None => break,
+        }
+    }
+    names
+}
+
+/// A dNSName is ASCII (RFC 5280 section 4.2.1.6).
+fn dns_name(value: &[u8]) -> Option<String> {
+    text(value).filter(|name| name.is_ascii() && is_short(name))
+}
+
+/// No domain is longer (RFC 1035 section 2.3.4); a service in front of it takes no more than this, either.
+fn is_short(name: &str) -> bool {
+    name.len() <= 275
+}
+
+/// The parts of a certificate that are looked at, each the content of its DER.
+struct Fields<'a> {
+    issuer: &'a [u8],
+    validity: &'a [u8],
+    subject: &'a [u8],
+    alternative_names: Option<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    fn parse(der: &'a [u8]) -> Option<Self> {
+        let mut tbs = Der(Der(Der(der).expect(SEQUENCE)?).expect(SEQUENCE)?);
+        tbs.optional(0xa0); // version
+        tbs.expect(0x02)?; // serial number
+        tbs.expect(SEQUENCE)?; // signature
+        let issuer = tbs.expect(SEQUENCE)?;
+        let validity = tbs.expect(SEQUENCE)?;
+        let subject = tbs.expect(SEQUENCE)?;
+        tbs.expect(SEQUENCE)?; // public key
+        tbs.optional(0x81);
+        tbs.optional(0x82);
+        let mut alternative_names = None;
+        if let Some(extensions) = tbs.optional(0xa3) {
+            let mut extensions = Der(Der(extensions).expect(SEQUENCE)?);
+            while let Some((tag, extension)) = extensions.next() {
+                let mut extension = Der(extension);
+                if tag == SEQUENCE && extension.expect(OID)? == OID_SAN {
+                    extension.optional(BOOLEAN); // critical
+                    alternative_names = Some(Der(extension.expect(OCTETS)?).expect(SEQUENCE)?);
+                }
+            }
+        }
+        Some(Self { issuer, validity, subject, alternative_names })
     }
 }
 
@@ -158,15 +215,21 @@ fn alternative_names(content: &[u8]) -> Vec<String> {
 
 /// xmppAddr of a domain, or SRVName (RFC 4985) of an XMPP service.
 fn other_name(content: &[u8]) -> Option<String> {
+    match other_kind(content)? {
+        (OID_XMPP_ADDR, name) => idna::to_ascii(&name),
+        (OID_SRV_NAME, name) => {
+            ["_xmpp-client.", "_xmpp-server."].iter().find_map(|s| name.strip_prefix(s)).map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
+/// The kind of an otherName, and its text.
+fn other_kind(content: &[u8]) -> Option<(&[u8], String)> {
     let mut content = Der(content);
     let kind = content.expect(OID)?;
     let (_, value) = Der(content.expect(0xa0)?).next()?;
-    let name = text(value)?;
-    match kind {
-        OID_XMPP_ADDR => crate::jid::idna::to_ascii(&name),
-        OID_SRV_NAME => ["_xmpp-client.", "_xmpp-server."].iter().find_map(|s| name.strip_prefix(s)).map(str::to_owned),
-        _ => None,
-    }
+    Some((kind, text(value)?))
 }
 
 fn text(value: &[u8]) -> Option<String> {
@@ -343,6 +406,7 @@ mod tests {
             let _ = CertInfo::parse(&bytes, PathBuf::new());
             let _ = server_end_point(&bytes);
             let _ = alternative_names(&bytes);
+            let _ = (peer_names(&bytes), parties(&bytes));
         }
 
         #[test]
@@ -354,6 +418,7 @@ mod tests {
             der.truncate(der.len() - cut % 3 * (cut % der.len()) / 2);
             let _ = CertInfo::parse(&der, PathBuf::new());
             let _ = server_end_point(&der);
+            let _ = (peer_names(&der), parties(&der));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a certificate says of its owner: whether it can be believed, and which domains it names.
 
+use std::net::IpAddr;
+
 use crate::jid::idna;
 
 /// A peer's certificate, once its handshake has proved that the peer has the key.
@@ -52,16 +54,28 @@ pub struct PeerNames {
 const SERVICE: &str = "_xmpp-server.";
 
 impl PeerNames {
-    /// True when one of the names is this prepared domain (RFC 6120 section 13.7.2.2).
+    /// True when one of the names is this prepared domain (RFC 6120 section 13.7.2.2): of any kind, as each is given
+    /// for the whole domain or for servers of it. The common name of the subject does not count (RFC 9525 section 2).
     pub fn proves(&self, domain: &str) -> bool {
         let Some(domain) = idna::to_ascii(domain) else { return false };
-        let covers = |name: &str| match name.strip_prefix("*.") {
-            Some(parent) => domain.split_once('.').is_some_and(|(_, rest)| rest == parent),
-            None => name == domain,
-        };
-        self.dns.iter().any(|name| covers(name))
+        // An IP address is no name of DNS, whatever stands in a dNSName (RFC 9525 section 6.3).
+        let is_address = domain.contains(':') || domain.parse::<IpAddr>().is_ok();
+        (!is_address && self.dns.iter().any(|name| covers(name, &domain)))
             || self.srv.iter().any(|name| name.strip_prefix(SERVICE) == Some(&*domain))
             || self.xmpp.contains(&domain)
+    }
+}
+
+/// Whether a DNS name, with or without wildcard, stands for a domain. A wildcard is the whole first label, stands for
+/// one whole label (RFC 6125 section 6.4.3, RFC 9525 section 6.3), and has two labels or more behind it: nobody owns
+/// all of a top-level domain.
+fn covers(name: &str, domain: &str) -> bool {
+    match name.strip_prefix("*.") {
+        Some(parent) => {
+            parent.contains('.')
+                && domain.split_once('.').is_some_and(|(first, rest)| !first.is_empty() && rest == parent)
+        }
+        None => name == domain,
     }
 }
 
@@ -79,6 +93,12 @@ mod tests {
         assert!(names(&["*.example.org"], &[], &[]).proves("chat.example.org"));
         assert!(!names(&["*.example.org"], &[], &[]).proves("a.chat.example.org"));
         assert!(!names(&["*.example.org"], &[], &[]).proves("example.org"));
+        assert!(!names(&["*.org"], &[], &[]).proves("example.org"));
+        assert!(!names(&["c*.example.org", "*"], &[], &[]).proves("chat.example.org"));
+        assert!(!names(&[], &["_xmpp-server.*.example.org"], &["*.example.org"]).proves("chat.example.org"));
+        assert!(!names(&["192.0.2.1"], &[], &[]).proves("192.0.2.1"));
+        assert!(!names(&["::1"], &[], &[]).proves("[::1]"));
+        assert!(!PeerNames::default().proves("example.org"));
         assert!(names(&[], &["_xmpp-server.example.org"], &[]).proves("example.org"));
         assert!(!names(&[], &["_xmpp-client.example.org"], &[]).proves("example.org"));
         assert!(names(&[], &[], &["xn--bcher-kva.example"]).proves("b\u{fc}cher.example"));
