@@ -11,6 +11,8 @@ mod trust;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use couplet::modules;
 use scenario::grammar::{self, Play};
@@ -49,7 +51,7 @@ fn every_play_fails_in_process_without_a_module_that_it_requires() {
 
 #[test]
 fn every_cell_of_the_subscription_tables_is_performed_in_process() {
-    each("in process", subscriptions::plays(), |play| {
+    each("in process", WORKERS, subscriptions::plays(), |play| {
         Some(InProcess::new(play).and_then(|mut stage| perform(play, &mut stage)))
     });
 }
@@ -72,7 +74,8 @@ fn every_play_is_performed_against_another_server_when_one_is_named() {
         return;
     };
     let peer: SocketAddr = peer.parse().expect("COUPLET_SCENARIO_PEER is address:port");
-    each_play("against another server", |play| {
+    // One after the other: the accounts are the same.
+    each("against another server", 1, plays(std::env::var("SCENARIO").ok().as_deref()), |play| {
         if play.ours_only || play.in_process_only {
             return None;
         }
@@ -96,21 +99,37 @@ fn plays_are_numbered_and_titled() {
     }
 }
 
+/// Plays that are performed at the same time.
+const WORKERS: usize = 6;
+
 /// Performs all plays that `SCENARIO` chooses and reports every one that fails. `stage` returns `None` for a play that
 /// is not for it.
-fn each_play(place: &str, stage: impl FnMut(&Play) -> Option<Result<(), String>>) {
-    each(place, plays(std::env::var("SCENARIO").ok().as_deref()), stage);
+fn each_play(place: &str, stage: impl Fn(&Play) -> Option<Result<(), String>> + Sync) {
+    each(place, WORKERS, plays(std::env::var("SCENARIO").ok().as_deref()), stage);
 }
 
-fn each(place: &str, plays: Vec<Play>, mut stage: impl FnMut(&Play) -> Option<Result<(), String>>) {
+fn each(place: &str, workers: usize, plays: Vec<Play>, stage: impl Fn(&Play) -> Option<Result<(), String>> + Sync) {
+    // Over TLS a play mostly waits for silence. The first makes the certificates that all share.
+    let (next, outcomes) = (AtomicUsize::new(1), Mutex::new(vec![stage(&plays[0])]));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(play) = plays.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = stage(play);
+                    outcomes.lock().expect("no play panics while it holds it").push(outcome);
+                }
+            });
+        }
+    });
     let (mut played, mut skipped, mut failures) = (0, 0, Vec::new());
-    for play in plays {
-        match stage(&play) {
+    for outcome in outcomes.into_inner().expect("no play has panicked") {
+        match outcome {
             None => skipped += 1,
             Some(Ok(())) => played += 1,
             Some(Err(why)) => failures.push(why),
         }
     }
+    failures.sort();
     println!("{place}: {played} plays performed, {skipped} are not for this stage, {} failed", failures.len());
     assert!(failures.is_empty(), "{place}: {} plays failed\n\n{}", failures.len(), failures.join("\n"));
 }
