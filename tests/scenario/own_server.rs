@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -113,9 +114,13 @@ impl Drop for OwnServer {
     }
 }
 
-/// Two ports of the loopback address that nobody uses now.
+/// Two ports that nobody else uses: each server has a loopback address of its own.
 fn free_ports() -> Result<[SocketAddr; 2], String> {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| e.to_string());
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let process = std::process::id().to_le_bytes()[0];
+    let address = Ipv4Addr::new(127, 64 | (process & 127), high, low);
+    let listen = || TcpListener::bind((address, 0)).map_err(|e| e.to_string());
     let (one, two) = (listen()?, listen()?);
     Ok([one.local_addr().map_err(|e| e.to_string())?, two.local_addr().map_err(|e| e.to_string())?])
 }
