@@ -398,7 +398,8 @@ impl Engine {
             let managed = c.session.and_then(|session| self.managed.get_mut(&session));
             if let Some(managed) = managed.filter(|_| c.out.counts().is_some()) {
                 managed_bytes = size_of::<Managed>() + managed.inbound.heap_bytes();
-                if managed.inbound.progress(durable) {
+                // Whose message came back is told that first: the count alone would say that it is safe.
+                if managed.inbound.progress(durable) && !c.out.refuses() {
                     management::write_ack(managed.inbound.answer(), &mut bytes);
                 }
                 if c.out.ask() {
@@ -485,6 +486,7 @@ impl Engine {
             log::error!(target: LOG, "{error}");
         }
         let durable = self.core.view.durable();
+        self.core.spool_failed(durable);
         self.spooling.retain(|(after, _)| *after <= durable);
         let mut withdrawn = Vec::new();
         for key in self.conns.keys() {

@@ -13,7 +13,7 @@ use crate::core::{Answer, Core, Request};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
-use crate::stanza::{Condition, IqType, Kind, PresenceType, Stanza, StanzaError};
+use crate::stanza::{Condition, IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
 use crate::storage::Ticket;
 use crate::xml::ns;
 use log::debug;
@@ -197,7 +197,12 @@ fn to_account(
             return Ok(());
         }
     }
-    let verdict = decide(flight.stanza.kind, addressee(core, to, exists));
+    // What a session leaves behind was accepted before, and is not returned.
+    let kind = match flight.stanza.kind {
+        Kind::Message(MessageType::Normal) if flight.is_copy => Kind::Message(MessageType::Chat),
+        kind => kind,
+    };
+    let verdict = decide(kind, addressee(core, to, exists));
     debug!(target: LOG, "{:?} to {to}: {verdict:?}", flight.stanza.kind);
     let reached = match verdict {
         // Only the server itself pushes a roster (RFC 6121 section 2.1.6).

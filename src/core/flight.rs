@@ -140,7 +140,7 @@ pub struct Parcel {
     pub tail: Rc<[u8]>,
     /// It leaves when this is durable.
     pub after: Ticket,
-    /// A copy for another client: it means nothing to anybody else.
+    /// A copy for another client, or a request that has its answer: it means nothing to anybody else.
     pub is_copy: bool,
     /// What hangs on its arrival.
     pub keep: Option<Box<Keep>>,

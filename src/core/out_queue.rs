@@ -3,7 +3,7 @@
 use super::flight::{Item, Parcel};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
-use crate::stanza::{Kind, PresenceType};
+use crate::stanza::{IqType, Kind, MessageType, PresenceType};
 use crate::storage::Ticket;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -210,6 +210,12 @@ impl OutQueue {
         self.written += out.len() as u64;
     }
 
+    /// True while somebody's message is to go back to this client.
+    pub fn refuses(&self) -> bool {
+        let is_refusal = |item: &Item| matches!(item, Item::Stanza(p) if p.kind == Kind::Message(MessageType::Error));
+        self.items.iter().any(is_refusal)
+    }
+
     /// Whether the client is to be asked for an acknowledgement now: there is one answer under way at a time.
     pub fn ask(&mut self) -> bool {
         let Some(rest) = &mut self.rest else { return false };
@@ -315,6 +321,15 @@ impl OutQueue {
         let is_taken = |p: &&Parcel| p.keep.as_ref().is_none_or(|keep| keep.end <= taken);
         let n = self.sent().take_while(is_taken).count();
         self.arrive(n)
+    }
+
+    /// The client has answered a request: it is over, whether or not the client acknowledges it.
+    pub fn answered(&mut self, asker: Option<&Jid>, id: &str) {
+        let is_request = |p: &Parcel| matches!(p.kind, Kind::Iq(IqType::Get | IqType::Set)) && p.from.as_ref() == asker;
+        for parcel in self.rest.iter_mut().flat_map(|rest| &mut rest.sent).filter(|p| is_request(p)) {
+            let same_id = crate::xml::parse(&parcel.to_xml()).is_ok_and(|e| e.root().attr("id") == Some(id));
+            parcel.is_copy |= same_id;
+        }
     }
 
     /// Puts what was sent and is not acknowledged back in front of what waits.
@@ -461,7 +476,6 @@ fn item_leaves(item: &Item, durable: Ticket) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stanza::MessageType;
 
     fn parcel(from: &str, body: &str, after: u64) -> Item {
         Item::Stanza(Box::new(Parcel {

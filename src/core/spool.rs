@@ -6,7 +6,8 @@
 //! are held by nobody, and so they find their way.
 
 use super::Core;
-use super::flight::{Keep, Parcel};
+use super::flight::{Filters, InFlight, Keep, Parcel};
+use super::session::SessionId;
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Kind, MessageType, Stanza, delay};
@@ -211,7 +212,8 @@ impl Core {
             }
             None => self.spool_put(&to, &stored)?,
         };
-        if keep.row.is_none() || keep.row_after > self.view.durable() {
+        // Written again before it is durable, it is there with the first of the two: the second may fail alone.
+        if keep.row.is_none() {
             keep.row_after = self.view.ticket();
         }
         keep.row = Some(row);
@@ -279,6 +281,23 @@ impl Core {
         self.spool.deleted.push((self.view.ticket(), account.bare(), row));
     }
 
+    /// What the row holds was promised to be kept and goes to another session: the row stays until it has arrived.
+    pub fn spool_pass_on(&mut self, account: &Jid, row: u64, heir: SessionId) {
+        match self.spool_row(account, row).map(|stored| stored.and_then(|stored| stored.stanza())) {
+            Ok(Some(stanza)) => {
+                self.spool_hold(account, row);
+                let flight =
+                    InFlight { is_copy: true, filters: Filters::In, row: Some(row), ..InFlight::passing(stanza) };
+                self.send(flight.to_session(heir));
+            }
+            Ok(None) => self.spool_release(account, row),
+            Err(error) => {
+                log::error!(target: "couplet::storage", "{error}");
+                self.spool_release(account, row);
+            }
+        }
+    }
+
     /// What the row holds is on its way elsewhere: should this fail, the row is for anybody.
     pub fn spool_give(&mut self, account: &Jid, row: u64) {
         self.view.delete::<Rows>(account.bare_str(), &row.to_be_bytes());
@@ -290,6 +309,13 @@ impl Core {
         let durable = self.view.durable();
         for (_, account, row) in self.spool.deleted.extract_if(.., |(after, ..)| *after <= durable) {
             self.spool.held.remove(&(account, row));
+        }
+    }
+
+    /// A commit failed: what was deleted behind `durable` is not, and no later commit makes it so.
+    pub fn spool_failed(&mut self, durable: Ticket) {
+        for deleted in self.spool.deleted.iter_mut().filter(|(after, ..)| *after > durable) {
+            deleted.0 = Ticket(u64::MAX);
         }
     }
 

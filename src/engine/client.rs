@@ -8,7 +8,7 @@ use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
-use crate::stanza::{Condition, ReadError, Stanza};
+use crate::stanza::{Condition, IqType, Kind, ReadError, Stanza};
 use crate::stream::management;
 use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork};
 use crate::stream::{Event, StreamCx, StreamError};
@@ -238,6 +238,11 @@ impl Engine {
         let stanza = Stanza { from: Some(jid), lang, ..stanza };
         let number = self.managed.get_mut(&session).map(|managed| managed.inbound.count());
         let receipt = number.map(|number| Receipt { sender: session, number });
+        if let (Kind::Iq(IqType::Result | IqType::Error), Some(id), Some(_)) = (stanza.kind, &stanza.id, number)
+            && let Some(c) = self.conns.get_mut(conn.0)
+        {
+            c.out.answered(stanza.to.as_ref(), id);
+        }
         let (original, durable) = (stanza.clone(), self.core.view.durable());
         let sound = self.step("a stanza", |core, modules| match refused {
             None => pipeline::from_session(core, modules, session, stanza, receipt),

@@ -290,7 +290,7 @@ impl Engine {
             });
             let goes =
                 matches!(parcel.kind, Kind::Message(t) if t != MessageType::Error) && !parcel.is_copy && !elsewhere;
-            let asks = matches!(parcel.kind, Kind::Iq(IqType::Get | IqType::Set));
+            let asks = matches!(parcel.kind, Kind::Iq(IqType::Get | IqType::Set)) && !parcel.is_copy;
             let (row, to) = (parcel.row(), parcel.to.clone());
             if let (Some(row), Some(to), None, true) = (row, &to, owed, goes)
                 && self.core.sessions.highest(to).is_empty()
@@ -298,6 +298,12 @@ impl Engine {
             {
                 // It is where it would go, in its order.
                 self.core.spool_release(to, row);
+                continue;
+            }
+            if let (Some(row), Some(to), None, true) = (row, &to, owed, goes)
+                && let Some(heir) = self.heir(to)
+            {
+                self.step("what a session left", |core, _| core.spool_pass_on(to, row, heir));
                 continue;
             }
             let stanza = if goes || asks { crate::xml::parse(&parcel.to_xml()).ok() } else { None };
@@ -331,6 +337,13 @@ impl Engine {
                 self.settle(&keep, durable);
             }
         }
+    }
+
+    /// Which session gets what another has left on the disk: one of those that a message to the account goes to.
+    fn heir(&self, account: &Jid) -> Option<SessionId> {
+        let is_here = |id: &SessionId| self.core.sessions.get(*id).is_some_and(|s| s.conn.is_some());
+        let highest = self.core.sessions.highest(account);
+        highest.iter().copied().find(is_here).or(highest.first().copied())
     }
 
     /// Whether a row of the spool is of no session in particular.
