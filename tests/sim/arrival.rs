@@ -34,7 +34,11 @@ impl World {
             };
         }
         match (self.clients[client].state.clone(), self.clients[client].session) {
-            (State::Online | State::Leaving, Some(session)) => self.stanza(session, root, left),
+            (State::Online | State::Leaving | State::Resuming, _) if root.ns() == ns::SM => self.managed(client, root),
+            (State::Online | State::Leaving, Some(session)) => {
+                self.handled(client);
+                self.stanza(session, root, left)
+            }
             (State::Binding, _) if root.attr("id") == Some("bind") => {
                 if root.attr("type") == Some("result") {
                     self.bound(client, &deep_text(root))
@@ -61,6 +65,8 @@ impl World {
             account,
             jid: jid.to_string(),
             alive: true,
+            managed: false,
+            restarted: false,
             priority: None,
             heard: false,
             unsure: false,
@@ -74,6 +80,8 @@ impl World {
         let session = self.model.sessions.len() - 1;
         self.clients[client].session = Some(session);
         self.clients[client].state = State::Online;
+        self.enable(client, session);
+        self.send_left_over(client, session);
         self.greet(session);
         Ok(())
     }
@@ -158,25 +166,39 @@ impl World {
             let text = format!("{own} got x{number} from {from}, and {} sent it", self.model.sessions[sender].jid);
             return broken(Invariant::TrueSender, text);
         }
-        let again = way == "spool" && sent.step < self.model.trouble;
+        let sent_again = sent.again;
+        let again = sent_again || way == "spool" && sent.step < self.model.trouble;
+        let lane = (sender, way == "spool", sent.to.clone().unwrap_or_default());
+        if matches!(way, "live" | "spool") {
+            self.model.sent[number].arrived = true;
+        }
+        let some_managed = self.model.sessions.iter().any(|s| s.managed && s.account == bare(&own));
         if way == "spool" {
             self.count("messages out of the spool");
             let first = *self.model.spooled.entry((bare(&own).to_string(), number)).or_insert(session);
-            if first != session && !again {
+            // What a session has left may go to several others, and it may have read that without acknowledging it.
+            if first != session && !again && !some_managed {
                 return broken(Invariant::NotTwice, format!("{own} got x{number} out of the spool, another before it"));
             }
         }
         let s = &mut self.model.sessions[session];
         // What nobody could take is kept and copied at once (XEP-0280 section 7).
         let kept = |before| matches!((before, way), ("received copy", "spool") | ("spool", "received copy"));
+        // What a session has left goes to another, which has had a copy of it.
+        let left = |before| matches!((before, way), ("sent copy", "spool") | ("spool", "sent copy"));
+        let restarted = s.restarted && way == "spool";
         if let Some(before) = s.messages.insert(number, way)
             && !again
             && !kept(before)
+            && !restarted
+            && !(some_managed && left(before))
         {
             return broken(Invariant::NotTwice, format!("{own} got x{number} as {before} and as {way}"));
         }
-        if matches!(way, "live" | "spool") && !again {
-            let newest = s.newest.entry((sender, way == "spool")).or_insert(number);
+        // What another session has left comes late.
+        let late = way == "spool" && some_managed && lane.2 != own;
+        if matches!(way, "live" | "spool") && !again && !late {
+            let newest = s.newest.entry(lane).or_insert(number);
             if *newest > number {
                 return broken(Invariant::OrderKept, format!("{own} got x{number} behind x{newest}, both from {from}"));
             }
@@ -253,7 +275,7 @@ impl World {
             }
         }
         let id = stanza.attr("id").unwrap_or_default();
-        self.say(client, &format!("<iq type='result' to='{from}' id='{id}'/>"));
+        self.say_stanza(client, None, format!("<iq type='result' to='{from}' id='{id}'/>"));
         Ok(())
     }
 
@@ -280,6 +302,10 @@ impl World {
         };
         if matches!(sent.what, What::Peer) && sent.session != session && self.model.sessions[sent.session].jid == jid {
             // The peer answers to an address, and that has passed to a new session.
+            return Ok(());
+        }
+        if stanza.name() != "iq" && self.model.sessions[sent.session].jid == jid {
+            // It has waited for whoever comes under that address.
             return Ok(());
         }
         if sent.session != session {

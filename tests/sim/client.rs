@@ -1,6 +1,7 @@
 //! What clients do: log in, and everything that a person might.
 
 use super::disk::private_ns;
+use super::managed::Managed;
 use super::model::{Check, Key, Sent, What, WriteId, bare};
 use super::world::{HOST, World, password};
 use base64::Engine as _;
@@ -24,6 +25,8 @@ pub enum State {
     Known,
     Binding,
     Online,
+    /// It has asked to resume a session.
+    Resuming,
     /// It has closed its stream.
     Leaving,
 }
@@ -34,12 +37,27 @@ pub struct Client {
     pub state: State,
     pub conn: Option<ConnId>,
     pub session: Option<usize>,
+    pub managed: Option<Managed>,
+    /// Messages of sessions that are over, which may have been lost.
+    pub left_over: Vec<(usize, String)>,
+    /// Stanzas sent when it last asked at rest whether they are safe.
+    pub asked_at_rest: Option<u32>,
     secured: bool,
 }
 
 impl Client {
     pub fn new(account: &str, resource: &'static str) -> Self {
-        Self { account: account.to_string(), resource, state: State::Away, conn: None, session: None, secured: false }
+        Self {
+            account: account.to_string(),
+            resource,
+            state: State::Away,
+            conn: None,
+            session: None,
+            managed: None,
+            left_over: Vec::new(),
+            asked_at_rest: None,
+            secured: false,
+        }
     }
 
     pub fn name(&self) -> String {
@@ -83,6 +101,8 @@ enum Act {
     Ping,
     Unknown,
     Forge,
+    Ask,
+    Acknowledge,
     Close,
 }
 
@@ -122,6 +142,8 @@ impl World {
             (6, Act::Ping),
             (2, Act::Unknown),
             (1, Act::Forge),
+            (10, Act::Ask),
+            (6, Act::Acknowledge),
             (2, Act::Close),
         ];
         if let Some(act) = self.rng.weighted(&acts) {
@@ -236,7 +258,16 @@ impl World {
                 let what = What::Message;
                 self.send(session, what, Some(to), "message", &attributes, "<body>hm</body>", vec![]);
             }
-            Act::Close => self.close_stream(client),
+            Act::Ask => self.ask(client),
+            Act::Acknowledge => self.acknowledge(client),
+            Act::Close => {
+                if self.rng.percent(70) {
+                    self.acknowledge(client);
+                }
+                // It does not mean to come back.
+                self.clients[client].managed = None;
+                self.close_stream(client);
+            }
         }
     }
 
@@ -349,9 +380,11 @@ impl World {
         let number = self.model.sent.len();
         let to_attribute = to.as_ref().map(|to| format!(" to='{to}'")).unwrap_or_default();
         let xml = format!("<{name} id='x{number}'{to_attribute}{attributes}>{body}</{name}>");
-        self.model.sent.push(Sent { session, step: self.step, what, to, answers: 0, writes });
+        let is_normal = attributes.contains("'normal'");
+        let is_kept = is_normal || attributes.contains("'chat'");
+        self.model.sent.push(Sent { is_kept, is_normal, ..Sent::new(session, self.step, what, to, writes) });
         self.count(name);
-        self.say(self.model.sessions[session].client, &xml);
+        self.say_stanza(self.model.sessions[session].client, Some(number), xml);
     }
 
     /// A full address at which somebody may be.
@@ -388,10 +421,17 @@ impl World {
         self.say(client, &header);
     }
 
+    pub fn bind(&mut self, client: usize) {
+        let resource = self.clients[client].resource;
+        let bind = format!("<bind xmlns='{}'><resource>{resource}</resource></bind>", ns::BIND);
+        self.say(client, &format!("<iq type='set' id='bind'>{bind}</iq>"));
+        self.clients[client].state = State::Binding;
+    }
+
     /// An element arrives before a session begins.
     pub fn log_in(&mut self, client: usize, element: ElementRef<'_>) {
-        let Client { account, resource, state, secured, .. } = &self.clients[client];
-        let (account, resource, secured) = (account.clone(), *resource, *secured);
+        let Client { account, state, secured, .. } = &self.clients[client];
+        let (account, secured) = (account.clone(), *secured);
         let user = account.split('@').next().unwrap_or_default();
         match (state.clone(), element.ns(), element.name()) {
             (State::Greeting, ns::STREAM, "features") if !secured => {
@@ -422,9 +462,9 @@ impl World {
                 self.clients[client].state = State::Known;
             }
             (State::Known, ns::STREAM, "features") => {
-                let bind = format!("<bind xmlns='{}'><resource>{resource}</resource></bind>", ns::BIND);
-                self.say(client, &format!("<iq type='set' id='bind'>{bind}</iq>"));
-                self.clients[client].state = State::Binding;
+                if !self.ask_to_resume(client) {
+                    self.bind(client);
+                }
             }
             (State::Tls, ns::TLS, "proceed") => {}
             _ => self.close_stream(client),

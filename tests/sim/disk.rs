@@ -3,6 +3,7 @@
 use super::rng::Rng;
 use couplet::core::io::Input;
 use couplet::core::roster::{self, Items, Versions};
+use couplet::core::spool::Rows;
 use couplet::core::vcard;
 use couplet::modules::{blocking, private};
 use couplet::storage::memory::Memory;
@@ -114,6 +115,12 @@ impl Disk {
     /// A contact as committed.
     pub fn item(&self, account: &str, contact: &str) -> Option<roster::Item> {
         self.view().get::<Items>(account, contact.as_bytes()).expect("a row")
+    }
+
+    /// Whether the spool of an account holds that message as committed.
+    pub fn spools(&self, account: &str, number: usize) -> bool {
+        let id = format!(" id='x{number}'");
+        self.view().list::<Rows>(account, usize::MAX).expect("rows").iter().any(|(_, row)| row.xml.contains(&id))
     }
 
     /// All contacts as committed.

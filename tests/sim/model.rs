@@ -173,9 +173,43 @@ pub struct Sent {
     pub to: Option<String>,
     pub answers: u32,
     pub writes: Vec<WriteId>,
+    /// A message that XEP-0160 would keep.
+    pub is_kept: bool,
+    /// That comes back when it is for a session that is not there.
+    pub is_normal: bool,
+    /// Stream management has told its sender that it is safe.
+    pub counted: bool,
+    /// Its sender has sent it again in another session, so that it may come twice.
+    pub again: bool,
+    /// A client of the addressee has read it.
+    pub arrived: bool,
+    /// The server has let an error go that answers it.
+    pub refused: bool,
+    /// It was written to a client without stream management that has gone.
+    pub excused: bool,
 }
 
 impl Sent {
+    pub fn new(session: usize, step: u64, what: What, to: Option<String>, writes: Vec<WriteId>) -> Self {
+        let (is_kept, is_normal) = (false, false);
+        let (counted, again, arrived, refused, excused) = (false, false, false, false, false);
+        Self {
+            session,
+            step,
+            what,
+            to,
+            answers: 0,
+            writes,
+            is_kept,
+            is_normal,
+            counted,
+            again,
+            arrived,
+            refused,
+            excused,
+        }
+    }
+
     /// True when the server owes an answer.
     pub fn is_owed(&self) -> bool {
         match self.what {
@@ -197,6 +231,10 @@ pub struct Session {
     pub jid: String,
     /// Its client is there and its stream open.
     pub alive: bool,
+    /// With stream management.
+    pub managed: bool,
+    /// It was resumed after a restart, which forgets what others of its account have read.
+    pub restarted: bool,
     /// The last presence that it sent; none at first and after the unavailable one.
     pub priority: Option<i8>,
     /// It has heard itself being available.
@@ -213,8 +251,8 @@ pub struct Session {
     pub directed: Vec<String>,
     /// Messages that arrived by whichever way.
     pub messages: BTreeMap<usize, &'static str>,
-    /// The newest message of each sender that came straight, and out of the spool.
-    pub newest: BTreeMap<(usize, bool), usize>,
+    /// The newest message of each sender that came straight, and out of the spool, to each address.
+    pub newest: BTreeMap<(usize, bool, String), usize>,
 }
 
 #[derive(Default)]
@@ -235,6 +273,13 @@ impl Model {
     pub fn by_id(&self, id: &str) -> Option<(usize, &Sent)> {
         let number = id.strip_prefix('x')?.parse().ok()?;
         Some((number, self.sent.get(number)?))
+    }
+
+    /// A message of that id was handed to a client that will not read it.
+    pub fn excuse(&mut self, id: String) {
+        if let Some((number, _)) = self.by_id(&id) {
+            self.sent[number].excused = true;
+        }
     }
 
     /// True when the two accounts have ever tried to block each other, in whichever direction.

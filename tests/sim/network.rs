@@ -29,6 +29,8 @@ pub struct Link {
     pub client: Option<usize>,
     /// What that client was logged in as when it went.
     pub session: Option<usize>,
+    /// That was one with stream management.
+    pub managed: bool,
     /// From the client, not yet taken by the engine.
     pub to_server: Vec<u8>,
     /// Bytes that the engine has handed out and the client has not taken.
@@ -52,6 +54,7 @@ impl Link {
         Self {
             client: Some(client),
             session: None,
+            managed: false,
             to_server: Vec::new(),
             waiting: 0,
             taken: 0,
@@ -75,6 +78,17 @@ impl Link {
             self.flying.push_back(Flying { end: start + *end as u64, left: step, frame: frame.clone() });
         }
         Ok(found.into_iter().map(|(_, frame)| frame).collect())
+    }
+
+    /// Messages that the client has not taken, by their ids.
+    pub fn messages(&self) -> impl Iterator<Item = String> {
+        let root = |f: &Flying| match &f.frame {
+            Frame::Element(element) if element.root().name() == "message" => {
+                element.root().attr("id").map(str::to_string)
+            }
+            _ => None,
+        };
+        self.flying.iter().filter_map(root)
     }
 
     /// The client takes some bytes. Returns what is complete with them.

@@ -29,6 +29,8 @@ pub struct Plan {
     pub block_weight: u32,
     /// How often a message is long.
     pub long_percent: usize,
+    /// How often a client enables stream management.
+    pub managed_percent: usize,
     pub limits: Limits,
 }
 
@@ -46,7 +48,16 @@ impl Plan {
         if rng.percent(30) {
             limits.offline_messages_max = 3;
         }
+        let managed_percent = rng.pick(&[0, 60, 100]);
+        if managed_percent > 0 {
+            limits.sm_resume_timeout_s = rng.pick(&[600, 600, 5]);
+            limits.sm_unacked_max = rng.pick(&[500, 20]);
+            limits.sm_parked_max = rng.pick(&[5, 1]);
+            limits.sm_spool_delay_ms = rng.pick(&[100, 1000]);
+        }
+        let drops: &[usize] = if managed_percent > 0 { &[3, 10, 30] } else { &[0, 3, 10] };
         Self {
+            managed_percent,
             accounts,
             resources,
             parts: 3,
@@ -56,7 +67,7 @@ impl Plan {
             disk_weight: rng.pick(&[1, 4, 20]),
             commit_fails_percent: rng.pick(&[0, 0, 5, 15]),
             stall_permille: rng.pick(&[0, 10, 30]),
-            drop_permille: rng.pick(&[0, 3, 10]),
+            drop_permille: rng.pick(drops),
             crash_permille: rng.pick(&[0, 0, 2, 5]),
             block_weight: rng.pick(&[0, 0, 4, 10]),
             long_percent: rng.pick(&[5, 5, 30]),

@@ -39,6 +39,10 @@ pub struct World {
     exited: bool,
     replies: Vec<Reply>,
     trace: Option<VecDeque<String>>,
+    /// No session waits to be resumed any more.
+    pub rested_long: bool,
+    /// How often the server has started.
+    pub life: u32,
 }
 
 /// Something that may happen next.
@@ -65,6 +69,9 @@ enum Move {
 /// Steps in which the world must come to rest. It fails instead of hanging.
 const QUIET_STEPS_MAX: u32 = 60_000;
 
+/// Longer than the server waits for anything but a session that is to be resumed.
+const SHORT_REST_MS: u64 = 60_000;
+
 impl World {
     pub fn new(seed: u64, traced: bool) -> Check<Self> {
         let mut rng = Rng::new(seed);
@@ -90,12 +97,14 @@ impl World {
             exited: false,
             replies: Vec::new(),
             trace: traced.then(VecDeque::new),
+            rested_long: false,
+            life: 0,
         };
         for account in world.plan.accounts.clone() {
             let password = Zeroizing::new(password(&account));
             world.input(Input::Admin { id: 0, command: Command::UserAdd { jid: account, password } })?;
         }
-        world.rest()?;
+        world.rest(true)?;
         let replies = std::mem::take(&mut world.replies);
         match replies.into_iter().find(|r| r.code != 0) {
             Some(reply) => broken(Invariant::NoBug, format!("account not added: {}", reply.text)),
@@ -109,7 +118,8 @@ impl World {
             for _ in 0..self.plan.steps {
                 self.happen(false)?;
             }
-            self.rest()?;
+            let long = self.rng.percent(40);
+            self.rest(long)?;
             self.check_at_rest()?;
             if part + 1 < self.plan.parts && self.rng.percent(30) {
                 self.shut_down()?;
@@ -264,13 +274,17 @@ impl World {
     }
 
     /// Lets everything that is on its way arrive, until nothing moves any more.
-    pub fn rest(&mut self) -> Check {
+    /// A long rest outlasts every session that waits to be resumed.
+    pub fn rest(&mut self, long: bool) -> Check {
+        let end = if long { u64::MAX } else { self.now.mono_ms + SHORT_REST_MS };
+        self.stir();
+        self.rested_long = long;
         for _ in 0..QUIET_STEPS_MAX {
-            if self.happen(true)? {
+            if self.happen(true)? || self.settle_counts() {
                 continue;
             }
             // Only time can change something: a stream that nobody will ever use or close.
-            match self.engine.next_deadline() {
+            match self.engine.next_deadline().filter(|at| *at < end) {
                 Some(at) => self.pass(at.saturating_sub(self.now.mono_ms)),
                 None => return Ok(()),
             }
@@ -335,9 +349,13 @@ impl World {
             }
             Output::Close { conn } => {
                 self.note(|| format!("{conn:?} is closed by the server"));
-                if let Some(link) = self.links.get_mut(&conn) {
-                    link.closed = true;
-                    link.to_server.clear();
+                let Some(link) = self.links.get_mut(&conn) else { return Ok(()) };
+                link.closed = true;
+                link.to_server.clear();
+                let session = link.client.and_then(|client| self.clients[client].session);
+                let plain = !link.managed && session.is_none_or(|s| !self.model.sessions[s].managed);
+                for number in link.messages().filter(|_| plain).collect::<Vec<_>>() {
+                    self.model.excuse(number);
                 }
             }
             Output::Dial { .. } => unreachable!("nobody here writes to other servers"),
@@ -427,12 +445,15 @@ impl World {
         }
         self.note(|| format!("the client of {conn:?} vanishes"));
         self.count("connections dropped");
-        let session = self.clients[client].disconnected();
-        if let Some(s) = session.and_then(|s| self.model.sessions.get_mut(s)) {
-            s.alive = false;
-        }
+        let Some(session) = self.clients[client].disconnected() else { return };
+        self.model.sessions[session].alive = false;
         if let Some(link) = self.links.get_mut(&conn) {
-            link.session = session;
+            link.managed = self.model.sessions[session].managed;
+        }
+        if self.clients[client].managed.is_some() {
+            self.lose(session);
+        } else if let Some(link) = self.links.get_mut(&conn) {
+            link.session = Some(session);
         }
     }
 
@@ -444,7 +465,7 @@ impl World {
             None => link.session,
         };
         if let Some(session) = session {
-            self.model.end_session(session, self.step);
+            self.lose(session);
         }
     }
 
@@ -475,6 +496,7 @@ impl World {
     /// The server starts on what is stored.
     fn start(&mut self) -> Check {
         self.now.mono_ms += 1_000;
+        self.life += 1;
         self.exited = false;
         self.disk.restart();
         self.engine = new_engine(&self.plan, &self.disk, &mut self.rng, self.now)?;
@@ -524,7 +546,7 @@ impl World {
                 None => {}
             }
         }
-        self.rest()?;
+        self.rest(true)?;
         if !self.links.is_empty() || self.clients.iter().any(|c| c.state != State::Away) {
             return broken(Invariant::EndsWell, "a stream was closed by its client and is still there");
         }
