@@ -167,6 +167,7 @@ impl Engine {
             entropy,
             counters: Counters::default(),
             spool: Spool::default(),
+            changed: BTreeSet::new(),
             queue: VecDeque::new(),
             ask: None,
         };
@@ -338,16 +339,19 @@ impl Engine {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             step(core, modules);
             pipeline::run(core, modules, &mut deliveries);
+            parking::renew(core, modules)
         }));
-        if outcome.is_err() {
+        let Ok(renewed) = outcome else {
             self.core.view.drop_scratch();
             self.core.queue.clear();
             self.core.ask = None;
+            self.core.changed.clear();
             self.caught(what);
             return None;
-        }
+        };
         let ticket = self.core.view.ticket();
         self.core.view.join();
+        self.renewed(&renewed, ticket);
         for Delivery { session, mut parcel, promise, urgency } in deliveries {
             if promise && !armed(Fault::PromiseEarly) {
                 parcel.after = ticket;

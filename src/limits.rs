@@ -96,6 +96,8 @@ limits! {
     muc_presence_bytes_max = 8192 Bytes "presence of one session in a room, kept for those who join";
     muc_history_max = 100 Count "messages that the history of a room can be configured to keep";
     muc_history_bytes_max = 262144 Bytes "all messages in the history of one room";
+    muc_parked_bytes_max = 65536 Bytes "what is stored of the rooms of one session that waits to be resumed \
+        (XEP-0198); it leaves the others when the server restarts";
     sasl_tries_max = 3 Count "failed logins on one stream before it is closed";
     register_questions_max = 20 Count "requests about registration on one stream before its login (XEP-0077)";
     register_timeout_s = 300 Seconds "how long somebody may take who fills in the form of registration, instead of \

@@ -30,7 +30,7 @@ use crate::xml::Element;
 use flight::InFlight;
 use session::{SessionId, Sessions};
 use settings::Settings;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// State that handlers work on. It knows no module.
@@ -55,6 +55,8 @@ pub struct Core {
     pub disco: disco::Disco,
     /// What is known of the spool's rows.
     pub spool: spool::Spool,
+    /// Sessions of which something has changed that is stored of those that wait to be resumed.
+    pub changed: BTreeSet<SessionId>,
     /// Stanzas that the input has set on their way.
     pub queue: VecDeque<InFlight>,
     /// What the request at hand leads to beyond its step.

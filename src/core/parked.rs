@@ -5,32 +5,75 @@ use super::Core;
 use super::session::{Available, Session, SessionId};
 use crate::jid::Jid;
 use crate::stanza::Stanza;
-use crate::storage::{StoreError, Table};
+use crate::storage::{Decoder, Encoder, Record, StoreError, Table};
 use std::rc::Rc;
 
-crate::record! {
-    /// A session without connection.
-    pub struct Parked {
-        /// The name by which it is resumed.
-        pub resume_id: String,
-        /// How long it may wait, in seconds.
-        pub max_s: u32,
-        /// When it ends, in milliseconds since 1970.
-        pub until_ms: u64,
-        /// Stanzas received from the client; all of them are safe.
-        pub received: u64,
-        /// Stanzas sent to it.
-        pub sent: u64,
-        /// Those of them that it has acknowledged.
-        pub acked: u64,
-        /// Its presence, as XML.
-        pub presence: Option<String>,
-        /// [`Session::directed`].
-        pub directed: Vec<Jid>,
-        /// [`Session::interested`].
-        pub interested: bool,
-        /// What modules know of it, by their names.
-        pub flags: Vec<(String, u32)>,
+/// A session without connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parked {
+    /// The name by which it is resumed.
+    pub resume_id: String,
+    /// How long it may wait, in seconds.
+    pub max_s: u32,
+    /// When it ends, in milliseconds since 1970.
+    pub until_ms: u64,
+    /// Stanzas received from the client; all of them are safe.
+    pub received: u64,
+    /// Stanzas sent to it.
+    pub sent: u64,
+    /// Those of them that it has acknowledged.
+    pub acked: u64,
+    /// Its presence, as XML.
+    pub presence: Option<String>,
+    /// [`Session::directed`].
+    pub directed: Vec<Jid>,
+    /// [`Session::interested`].
+    pub interested: bool,
+    /// What modules know of it.
+    pub state: State,
+}
+
+/// What modules know of a session, by their names.
+pub type State = Vec<(String, Vec<u8>)>;
+
+/// What the module of that name has said; empty for nothing.
+pub fn state_of<'a>(state: &'a State, module: &str) -> &'a [u8] {
+    state.iter().find(|(name, _)| name == module).map_or(&[], |(_, state)| state)
+}
+
+/// The second version; in the first, modules had a number each.
+impl Record for Parked {
+    fn encode(&self, out: &mut Encoder) {
+        out.byte(2);
+        out.put(&self.resume_id);
+        out.put(&self.max_s);
+        out.put(&self.until_ms);
+        [self.received, self.sent, self.acked].iter().for_each(|count| out.put(count));
+        out.put(&self.presence);
+        out.put(&self.directed);
+        out.put(&self.interested);
+        out.put(&self.state);
+    }
+
+    fn decode(d: &mut Decoder<'_>) -> Option<Self> {
+        let version = d.byte().filter(|version| matches!(version, 1 | 2))?;
+        let mut parked = Self {
+            resume_id: d.get()?,
+            max_s: d.get()?,
+            until_ms: d.get()?,
+            received: d.get()?,
+            sent: d.get()?,
+            acked: d.get()?,
+            presence: d.get()?,
+            directed: d.get()?,
+            interested: d.get()?,
+            state: State::new(),
+        };
+        parked.state = match version {
+            1 => d.get::<Vec<(String, u32)>>()?.into_iter().map(|(name, flags)| (name, vec![flags as u8])).collect(),
+            _ => d.get()?,
+        };
+        Some(parked)
     }
 }
 
@@ -45,15 +88,24 @@ impl Table for ParkedSessions {
 const OWNER: &str = "";
 
 impl Core {
+    /// What is stored of a session.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn parked(&mut self, jid: &Jid) -> Result<Option<Parked>, StoreError> {
+        self.view.get::<ParkedSessions>(OWNER, jid.as_str().as_bytes())
+    }
+
+    /// Something has changed that modules or the core know of a session: if it waits to be resumed, what is stored of
+    /// it is written anew with this input.
+    pub fn session_changed(&mut self, id: SessionId) {
+        if self.sessions.get(id).is_some_and(|s| s.conn.is_none()) {
+            self.changed.insert(id);
+        }
+    }
+
     /// Writes what is known of a session; `counts` are stanzas received, sent and acknowledged.
-    pub fn parked_put(
-        &mut self,
-        id: SessionId,
-        max_s: u32,
-        until_ms: u64,
-        counts: (u64, u64, u64),
-        flags: Vec<(String, u32)>,
-    ) {
+    pub fn parked_put(&mut self, id: SessionId, max_s: u32, until_ms: u64, counts: (u64, u64, u64), state: State) {
         let Some(session) = self.sessions.get(id) else { return };
         let Some(resume_id) = session.resume_id.as_deref() else { return };
         let parked = Parked {
@@ -69,7 +121,7 @@ impl Core {
             }),
             directed: session.directed.iter().cloned().collect(),
             interested: session.interested,
-            flags,
+            state,
         };
         let jid = session.jid.clone();
         self.view.put::<ParkedSessions>(OWNER, jid.as_str().as_bytes(), &parked);
@@ -110,5 +162,23 @@ impl Core {
             restored.push((id, parked));
         }
         Ok(restored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::codec::{from_bytes, to_bytes};
+
+    #[test]
+    fn records_of_the_first_version_are_read() {
+        let state = vec![("carbons".to_string(), vec![1])];
+        let parked = Parked { resume_id: "r".to_string(), received: 7, state, ..Parked::default() };
+        let bytes = to_bytes(&parked);
+        assert_eq!(from_bytes(&bytes).as_ref(), Some(&parked));
+        let mut first = bytes[..bytes.len() - 2].to_vec();
+        first[0] = 1;
+        first.push(1);
+        assert_eq!(from_bytes(&first), Some(parked));
     }
 }

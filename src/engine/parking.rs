@@ -3,13 +3,16 @@
 use super::managed::Managed;
 use super::{ConnId, Engine, LOG, Timer};
 use crate::budget::Charge;
+use crate::core::Core;
 use crate::core::flight::{Item, Keep, Parcel, Receipt};
 use crate::core::out_queue::OutQueue;
+use crate::core::parked::State;
 use crate::core::session::SessionId;
 use crate::core::spool::Stored;
 use crate::jid::Jid;
+use crate::modules::Modules;
 use crate::modules::SessionEvent;
-use crate::stanza::{Condition, Stanza};
+use crate::stanza::{Condition, Kind, PresenceType, Stanza};
 use crate::storage::{StoreError, Ticket};
 use crate::stream::StreamError;
 use crate::stream::management::Inbound;
@@ -21,13 +24,18 @@ pub(super) struct Lot {
     pub charge: Charge,
     /// When it ends.
     pub deadline_ms: u64,
-    /// When its record is durable; none when it has none.
-    saved: Option<Ticket>,
+    /// When its record is durable; [`NEVER`] while it has none.
+    saved: Ticket,
     /// Stanzas that had been sent before the restart that it was restored after.
     restored: Option<u64>,
+    /// What modules had stored, when somebody wanted to resume it in vain.
+    given_up: Option<Box<State>>,
     /// Who takes it over as soon as all that it has sent is safe.
     pub resuming: Option<Box<Resuming>>,
 }
+
+/// A batch that there will not be.
+const NEVER: Ticket = Ticket(u64::MAX);
 
 /// A connection that waits for a session.
 pub(super) struct Resuming {
@@ -35,11 +43,21 @@ pub(super) struct Resuming {
     h: u32,
     /// When the session's record is gone.
     after: Ticket,
+    /// What modules had stored there.
+    state: State,
 }
 
 impl Lot {
     fn new(out: OutQueue, deadline_ms: u64) -> Self {
-        Self { out, charge: Charge::default(), deadline_ms, saved: None, restored: None, resuming: None }
+        Self {
+            out,
+            charge: Charge::default(),
+            deadline_ms,
+            saved: NEVER,
+            restored: None,
+            given_up: None,
+            resuming: None,
+        }
     }
 
     /// Stanzas sent and acknowledged.
@@ -55,19 +73,26 @@ impl Engine {
         self.core.view.begin();
         let restored = self.core.parked_restore()?;
         self.core.view.join();
+        let mut states = Vec::with_capacity(restored.len());
         let wall_ms = u64::try_from(self.core.now.wall_ms).unwrap_or_default();
         for (session, record) in restored {
             let rest_ms = record.until_ms.saturating_sub(wall_ms).min(u64::from(record.max_s) * 1000);
             let mut lot = Lot::new(OutQueue::restored(record.acked), self.core.now.mono_ms + rest_ms);
-            lot.saved = Some(Ticket(0));
+            lot.saved = Ticket(0);
             lot.restored = Some(record.sent);
             self.timers.insert((lot.deadline_ms, Timer::Parked(session)));
-            self.modules.restore_flags(session, &record.flags);
+            states.push((session, record.state));
             let inbound = Inbound::restored(record.received);
             let managed = Managed { max_s: record.max_s, inbound, lot: Some(Box::new(lot)) };
             self.managed.insert(session, Box::new(managed));
             self.crowded(session);
         }
+        // Once all are there, since modules may look at each other's sessions.
+        self.core.view.begin();
+        for (session, state) in states {
+            self.modules.restore_session(&mut self.core, session, &state)?;
+        }
+        self.core.view.join();
         Ok(())
     }
 
@@ -125,6 +150,9 @@ impl Engine {
         let until_ms = u64::try_from(self.core.now.wall_ms).unwrap_or_default()
             + lot.deadline_ms.saturating_sub(self.core.now.mono_ms);
         let restored = lot.restored.is_some();
+        let given_up = lot.given_up.take().unwrap_or_default();
+        let is_leaving = |p: &&Parcel| p.kind == Kind::Presence(PresenceType::Unavailable);
+        let unseen: Vec<Jid> = out.parcels().filter(is_leaving).filter_map(|p| p.from.clone()).collect();
         let mut receipts: Vec<Receipt> = Vec::new();
         let mut failed = None;
         let ticket = self.step("parking a session", |core, modules| {
@@ -139,8 +167,10 @@ impl Engine {
                     Err(error) => failed = Some(error),
                 }
             }
-            let flags = modules.session_flags(session);
-            core.parked_put(session, max_s, until_ms, (received, sent, acked), flags);
+            let before = core.sessions.get(session).map(|s| s.jid.clone()).and_then(|jid| core.parked(&jid).ok()?);
+            let before = before.map_or(*given_up, |record| record.state);
+            let state = modules.session_state(core, session, &before, &unseen);
+            core.parked_put(session, max_s, until_ms, (received, sent, acked), state);
         });
         if let Some(error) = failed {
             log::error!(target: LOG, "of a session that waits not all is written: {error}");
@@ -149,7 +179,16 @@ impl Engine {
         self.spooled(ticket, receipts);
         if let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) {
             lot.out = out;
-            lot.saved = ticket;
+            lot.saved = ticket.unwrap_or(NEVER);
+        }
+    }
+
+    /// What is stored of these sessions is written anew with that batch.
+    pub(super) fn renewed(&mut self, sessions: &[SessionId], ticket: Ticket) {
+        for session in sessions {
+            if let Some(lot) = self.managed.get_mut(session).and_then(|m| m.lot.as_mut()) {
+                lot.saved = ticket;
+            }
         }
     }
 
@@ -245,19 +284,24 @@ impl Engine {
             self.fail(former, StreamError::Conflict, Some("Resumed elsewhere."));
         }
         self.spool_owed_to(session);
-        let written = self.managed.get(&session).and_then(|m| m.lot.as_ref()).is_some_and(|lot| lot.saved.is_some());
         let jid = self.core.sessions.get(session).map(|s| s.jid.clone());
+        let mut state = State::new();
         let gone = self.step("a session that is resumed", |core, modules| {
-            if written && let Some(jid) = &jid {
-                core.parked_delete(jid);
+            match jid.as_ref().map(|jid| (jid, core.parked(jid))) {
+                Some((jid, Ok(Some(record)))) => {
+                    state = record.state;
+                    core.parked_delete(jid);
+                }
+                Some((_, Err(error))) => log::error!(target: LOG, "{error}"),
+                Some((_, Ok(None))) | None => {}
             }
             if let Err(error) = modules.session(core, session, SessionEvent::Resumed) {
                 log::error!(target: LOG, "modules do not know a resumed session: {}", error.condition.as_str());
             }
         });
         if let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) {
-            lot.saved = None;
-            lot.resuming = Some(Box::new(Resuming { conn, h, after: gone.unwrap_or_default() }));
+            lot.saved = NEVER;
+            lot.resuming = Some(Box::new(Resuming { conn, h, after: gone.unwrap_or_default(), state }));
         }
         if let Some(c) = self.conns.get_mut(conn.0) {
             c.resuming = Some(session);
@@ -275,10 +319,18 @@ impl Engine {
 
     /// Whoever wanted to resume the session is gone, or what must be durable for it is not: it goes on waiting.
     pub(super) fn resume_given_up(&mut self, session: SessionId) {
-        let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) else { return };
-        if lot.resuming.take().is_some() {
-            self.save(session);
+        let lot = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut());
+        if let Some(resuming) = lot.and_then(|lot| lot.resuming.take()) {
+            self.wait_on(session, resuming.state);
         }
+    }
+
+    /// Writes a session once more that has not been resumed, with what modules had stored.
+    fn wait_on(&mut self, session: SessionId, state: State) {
+        if let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) {
+            lot.given_up = Some(Box::new(state));
+        }
+        self.save(session);
     }
 
     /// Lets a session go on if all that it has sent is safe.
@@ -290,7 +342,7 @@ impl Engine {
         let is_safe = managed.inbound.safe() == received;
         let Some(lot) = &mut managed.lot else { return };
         let Some(resuming) = lot.resuming.take_if(|r| is_safe && r.after <= durable) else { return };
-        let Resuming { conn, h, .. } = *resuming;
+        let Resuming { conn, h, state, .. } = *resuming;
         let acked = lot.restored.map(|_| lot.counts().1).map(|acked| acked + u64::from(h.wrapping_sub(acked as u32)));
         let loaded = acked.map(|acked| {
             self.core.view.begin();
@@ -301,7 +353,7 @@ impl Engine {
             Err(error) => {
                 log::error!(target: LOG, "{error}");
                 self.refuse_resume(conn, Condition::InternalServerError, None);
-                return self.save(session);
+                return self.wait_on(session, state);
             }
         };
         let Some(mut lot) = self.managed.get_mut(&session).and_then(|m| m.lot.take()) else { return };
@@ -331,13 +383,16 @@ impl Engine {
         self.dirty.insert(conn);
         self.arrived(arrived);
         if let Some(gone) = gone {
-            self.step("a session after a restart", |core, _| {
+            self.step("a session after a restart", |core, modules| {
                 for (jid, row) in &gone {
                     core.spool_delete(jid, *row);
                 }
                 let is_available = core.sessions.get(session).is_some_and(|s| s.available.is_some());
                 if is_available && let Err(error) = core.presence_initial(session, &jid) {
                     log::error!(target: LOG, "{jid} is not told who is there: {}", error.condition.as_str());
+                }
+                if let Err(error) = modules.revived(core, session, &state) {
+                    log::error!(target: LOG, "{jid} is not told what it has missed: {}", error.condition.as_str());
                 }
             });
         }
@@ -351,13 +406,16 @@ impl Engine {
         for managed in self.managed.values_mut() {
             managed.inbound.refused(durable);
             let Some(lot) = &mut managed.lot else { continue };
-            if lot.saved.is_some_and(|saved| saved > durable) {
-                lot.saved = None;
+            if lot.saved > durable {
+                lot.saved = NEVER;
             }
-            waiting.extend(lot.resuming.take());
+            if let Some(resuming) = lot.resuming.take() {
+                lot.given_up = Some(Box::new(resuming.state));
+                waiting.push(resuming.conn);
+            }
         }
-        for resuming in waiting {
-            self.refuse_resume(resuming.conn, Condition::InternalServerError, None);
+        for conn in waiting {
+            self.refuse_resume(conn, Condition::InternalServerError, None);
         }
         self.timers.insert((self.core.now.mono_ms + super::RETRY_MS, Timer::Retry));
     }
@@ -367,12 +425,32 @@ impl Engine {
         if self.core.spool_owes() {
             self.step("the spool", |core, _| core.spool_delete_again());
         }
-        let unsaved = |m: &Managed| m.lot.as_ref().is_some_and(|lot| lot.saved.is_none() && lot.resuming.is_none());
+        let unsaved = |m: &Managed| m.lot.as_ref().is_some_and(|lot| lot.saved == NEVER && lot.resuming.is_none());
         let sessions: Vec<SessionId> = self.managed.iter().filter(|(_, m)| unsaved(m)).map(|(id, _)| *id).collect();
         for session in sessions {
             self.save(session);
         }
     }
+}
+
+/// Writes anew what is stored of sessions that wait and of which something has changed. Gives those.
+pub(super) fn renew(core: &mut Core, modules: &mut Modules) -> Vec<SessionId> {
+    let mut renewed = Vec::new();
+    for session in std::mem::take(&mut core.changed) {
+        let Some(jid) = core.sessions.get(session).map(|s| s.jid.clone()) else { continue };
+        match core.parked(&jid) {
+            // Without record: it is about to get one, or to be resumed.
+            Ok(None) => {}
+            Ok(Some(record)) => {
+                let state = modules.session_state(core, session, &record.state, &[]);
+                let counts = (record.received, record.sent, record.acked);
+                core.parked_put(session, record.max_s, record.until_ms, counts, state);
+                renewed.push(session);
+            }
+            Err(error) => log::error!(target: LOG, "what is stored of {jid} stays as it was: {error}"),
+        }
+    }
+    renewed
 }
 
 /// A row as it waits for its session.

@@ -117,14 +117,15 @@ impl Module for Blocking {
         Ok(())
     }
 
-    fn session_flags(&self, id: SessionId) -> u32 {
-        u32::from(self.interested.contains(&id))
+    fn session_state(&mut self, _: &mut Core, id: SessionId, _: &[u8], _: &[Jid]) -> Vec<u8> {
+        if self.interested.contains(&id) { vec![1] } else { Vec::new() }
     }
 
-    fn restore_flags(&mut self, id: SessionId, flags: u32) {
-        if flags != 0 {
+    fn restore_session(&mut self, _: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StoreError> {
+        if !state.is_empty() {
             self.interested.insert(id);
         }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::setting::section;
 use crate::stanza::{Condition, Kind, MessageType, Stanza, StanzaError};
+use crate::storage::StoreError;
 use crate::xml::{Builder, ElementRef, ns};
 use log::debug;
 use std::collections::BTreeSet;
@@ -93,14 +94,15 @@ impl Module for Carbons {
         Ok(())
     }
 
-    fn session_flags(&self, id: SessionId) -> u32 {
-        u32::from(self.enabled.contains(&id))
+    fn session_state(&mut self, _: &mut Core, id: SessionId, _: &[u8], _: &[Jid]) -> Vec<u8> {
+        if self.enabled.contains(&id) { vec![1] } else { Vec::new() }
     }
 
-    fn restore_flags(&mut self, id: SessionId, flags: u32) {
-        if flags != 0 {
+    fn restore_session(&mut self, _: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StoreError> {
+        if !state.is_empty() {
             self.enabled.insert(id);
         }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::core::disco::Disco;
 use crate::core::flight::{Flow, InFlight, Urgency};
+use crate::core::parked::{State, state_of};
 use crate::core::register::{Newcomer, Stranger, Visit};
 use crate::core::session::SessionId;
 use crate::core::settings::Settings;
@@ -13,6 +14,7 @@ use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::setting::{Section, nearest};
 use crate::stanza::{Condition, Stanza, StanzaError};
+use crate::storage::StoreError;
 use crate::xml::{Builder, Element, ElementRef};
 
 /// A specification that a module follows.
@@ -218,15 +220,27 @@ pub trait Module: Sized {
         Ok(())
     }
 
-    /// What it knows of a session, for one that waits to be resumed after a restart; 0 is nothing.
-    fn session_flags(&self, id: SessionId) -> u32 {
-        let _ = id;
-        0
+    /// What it knows of a session that waits to be resumed, to be stored; empty is nothing. `before` is what it has
+    /// said of it last, and empty when the session has just lost its connection; `unseen` are those whose presence of
+    /// type unavailable its client may not have got.
+    fn session_state(&mut self, core: &mut Core, id: SessionId, before: &[u8], unseen: &[Jid]) -> Vec<u8> {
+        let _ = (core, id, before, unseen);
+        Vec::new()
     }
 
-    /// Takes over what [`Module::session_flags`] has said before a restart.
-    fn restore_flags(&mut self, id: SessionId, flags: u32) {
-        let _ = (id, flags);
+    /// Takes over what [`Module::session_state`] has said before a restart. Nothing is sent.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    fn restore_session(&mut self, core: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StoreError> {
+        let _ = (core, id, state);
+        Ok(())
+    }
+
+    /// A session goes on that was restored: its client hears what it has missed, beside messages and requests.
+    fn revived(&mut self, core: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StanzaError> {
+        let _ = (core, id, state);
+        Ok(())
     }
 
     /// Somebody has made an account for himself.
@@ -471,22 +485,31 @@ macro_rules! modules {
                 Ok(())
             }
 
-            /// What modules know of a session, by their names.
-            pub fn session_flags(&self, id: SessionId) -> Vec<(String, u32)> {
-                let mut all = Vec::new();
-                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file {
-                    all.push((stringify!($file).to_string(), m.session_flags(id)));
+            /// What modules know of a session.
+            pub fn session_state(&mut self, core: &mut Core, id: SessionId, before: &State, unseen: &[Jid]) -> State {
+                let mut all = State::new();
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    let name = stringify!($file);
+                    all.push((name.to_string(), m.session_state(core, id, state_of(before, name), unseen)));
                 } )*
-                all.retain(|(_, flags)| *flags != 0);
+                all.retain(|(_, state)| !state.is_empty());
                 all
             }
 
             /// Gives it back to them.
-            pub fn restore_flags(&mut self, id: SessionId, all: &[(String, u32)]) {
-                let of = |name: &str| all.iter().find(|(n, _)| n == name).map_or(0, |(_, flags)| *flags);
+            pub fn restore_session(&mut self, core: &mut Core, id: SessionId, all: &State) -> Result<(), StoreError> {
                 $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
-                    m.restore_flags(id, of(stringify!($file)));
+                    m.restore_session(core, id, state_of(all, stringify!($file)))?;
                 } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn revived(&mut self, core: &mut Core, id: SessionId, all: &State) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                    m.revived(core, id, state_of(all, stringify!($file)))?;
+                } )*
+                Ok(())
             }
 
             /// Every module hears of it.

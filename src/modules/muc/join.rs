@@ -216,7 +216,7 @@ pub fn join(
 }
 
 /// Puts the sessions of an occupant under a nickname, beside those that it has there already.
-fn take_seat(room: &mut Room, nick: &str, newcomer: Occupant) {
+pub fn take_seat(room: &mut Room, nick: &str, newcomer: Occupant) {
     let nick: Rc<str> = nick.into();
     for seat in &newcomer.seats {
         room.nicks.insert(seat.jid.clone(), nick.clone());

@@ -13,6 +13,7 @@ mod history;
 mod join;
 mod message;
 mod owner;
+mod parked;
 mod presence;
 mod register;
 mod request;
@@ -23,11 +24,12 @@ use super::{Module, TableInfo, Xep};
 use crate::core::Core;
 use crate::core::disco::{Disco, Service};
 use crate::core::flight::InFlight;
+use crate::core::session::SessionId;
 use crate::core::settings::Settings;
 use crate::jid::Jid;
 use crate::setting::section;
 use crate::stanza::{Condition, IqType, Kind, PresenceType, Stanza, StanzaError};
-use crate::storage::Table;
+use crate::storage::{StoreError, Table};
 use crate::xml::ns;
 use room::{Affiliation, Pm, Role, Room, Whois};
 use std::collections::BTreeMap;
@@ -185,6 +187,19 @@ impl Module for Muc {
                 self.rooms.insert(room.jid.clone(), room);
             }
         }
+    }
+
+    fn session_state(&mut self, core: &mut Core, id: SessionId, before: &[u8], unseen: &[Jid]) -> Vec<u8> {
+        self.places(core, id, before, unseen)
+    }
+
+    fn restore_session(&mut self, core: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StoreError> {
+        self.seat_again(core, id, state)
+    }
+
+    fn revived(&mut self, core: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StanzaError> {
+        self.catch_up(core, id, state);
+        Ok(())
     }
 
     fn account_deleted(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {

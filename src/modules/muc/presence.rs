@@ -157,8 +157,11 @@ pub fn remove(core: &mut Core, room: &mut Room, nick: &str, show: Show<'_>) {
 /// The session need not take back what it has said to the room.
 pub fn forget_directed(core: &mut Core, room: &Room, nick: &str, seat: &Seat) {
     let at = room.at(nick);
-    if let Some(session) = seat.session.and_then(|id| core.sessions.get_mut(id)) {
+    if let Some(id) = seat.session
+        && let Some(session) = core.sessions.get_mut(id)
+    {
         session.directed.remove(&at);
+        core.session_changed(id);
     }
 }
 
@@ -228,6 +231,7 @@ pub fn set_role(core: &mut Core, room: &mut Room, nick: &str, role: Role, show: 
     let Some(occupant) = room.occupants.get_mut(nick) else { return };
     let before = std::mem::replace(&mut occupant.role, role);
     let occupant = occupant.clone();
+    occupant.seats.iter().filter_map(|seat| seat.session).for_each(|id| core.session_changed(id));
     show_all(core, room, nick, &occupant, before, show);
 }
 

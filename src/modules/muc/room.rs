@@ -148,14 +148,23 @@ impl Room {
     /// # Errors
     /// When storage cannot be read.
     pub fn load(core: &mut Core, jid: &Jid) -> Result<Option<Self>, StoreError> {
-        let jid = jid.bare();
-        let Some(record) = core.view.get::<store::Rooms>(jid.as_str(), b"")? else { return Ok(None) };
-        let mut room = Self::new(jid, record);
+        let Some(room) = Self::load_occupied(core, jid)? else { return Ok(None) };
         if !room.record.persistent || room.record.locked {
             // The server has ended while somebody was in it, or before it was configured.
             store::forget(core, &room.jid, &room.record)?;
             return Ok(None);
         }
+        Ok(Some(room))
+    }
+
+    /// The same of a room that somebody is in: it need not be one that stays.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn load_occupied(core: &mut Core, jid: &Jid) -> Result<Option<Self>, StoreError> {
+        let jid = jid.bare();
+        let Some(record) = core.view.get::<store::Rooms>(jid.as_str(), b"")? else { return Ok(None) };
+        let mut room = Self::new(jid, record);
         room.count_history(core)?;
         Ok(Some(room))
     }
