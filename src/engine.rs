@@ -7,6 +7,7 @@
 mod accounts;
 mod admin;
 mod client;
+mod invites;
 mod managed;
 mod parking;
 

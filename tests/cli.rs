@@ -128,6 +128,7 @@ fn a_newcomer_gets_help() {
     for verb in [
         "run",
         "user",
+        "invite",
         "check",
         "status",
         "reload",
@@ -159,6 +160,11 @@ fn a_wrong_command_line_returns_2() {
         &["user", "add"],
         &["user", "add", "a@localhost", "b@localhost"],
         &["user", "frobnicate"],
+        &["user", "reset"],
+        &["invite", "--uses", "0"],
+        &["invite", "--uses", "many"],
+        &["invite", "--expires", "soon"],
+        &["invite", "revoke"],
         &["config"],
         &["run", "--config"],
         &["register", "romeo", "localhost"],
@@ -170,6 +176,67 @@ fn a_wrong_command_line_returns_2() {
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}");
         assert!(!ran.err.is_empty(), "{args:?}");
     }
+}
+
+/// The token in the link of an invitation.
+fn token(invited: &Ran) -> &str {
+    let (_, rest) = invited.out.split_once("preauth=").expect("a link");
+    rest.split([';', '\n']).next().expect("a token")
+}
+
+#[test]
+fn invitations() {
+    let folder = Folder::new();
+    assert_eq!(folder.run(&["invite", "list"]), ran(0, "", ""));
+    assert!(!folder.0.join("couplet-data").exists(), "asking makes nothing");
+    let one = folder.run(&["invite"]);
+    assert_eq!((one.code, one.err.as_str()), (0, ""));
+    let link = format!("xmpp:localhost?register;preauth={}\nan account at localhost, once, until ", token(&one));
+    assert!(one.out.starts_with(&link) && one.out.lines().count() == 2, "no picture in a pipe: {}", one.out);
+    // The running server does the same.
+    let server = folder.serve();
+    let created = folder.run(&["invite", "create", "--user", "Juliet@localhost", "--admin", "--expires", "1h"]);
+    let says = "the account juliet@localhost of an administrator, once, until ";
+    assert!(created.out.starts_with("xmpp:juliet@localhost?register;preauth=") && created.out.contains(says));
+    assert_eq!(folder.run_with_input(&["user", "add", "romeo@localhost", "--password-stdin"], "x\n").code, 0);
+    let contact = folder.run(&["invite", "--contact", "romeo@localhost", "--uses", "3"]);
+    let (link, rest) = contact.out.split_once('\n').unwrap();
+    assert_eq!(link, format!("xmpp:romeo@localhost?roster;preauth={};ibr=y", token(&contact)));
+    assert!(rest.starts_with("an account at localhost and, or only, romeo@localhost as a contact, 3 times, until "));
+    let reset = folder.run(&["user", "reset", "romeo@localhost"]);
+    assert!(reset.out.starts_with("xmpp:romeo@localhost?register;preauth="), "{}", reset.out);
+    assert!(reset.out.contains("\nanother password for romeo@localhost, until "), "{}", reset.out);
+    let list = folder.run(&["invite", "list", "localhost"]);
+    assert_eq!(list.out.lines().count(), 4);
+    for invited in [&one, &created, &contact, &reset] {
+        assert!(list.out.lines().any(|l| l.starts_with(&format!("{}  until 2", token(invited)))), "{}", list.out);
+    }
+    assert_eq!(folder.run(&["invite", "revoke", token(&one)]), ran(0, "the invitation is taken back\n", ""));
+    assert_eq!(folder.run(&["invite", "revoke", link]), ran(0, "the invitation is taken back\n", ""));
+    let gone = "there is no such invitation; see couplet invite list\n";
+    assert_eq!(folder.run(&["invite", "revoke", link]), ran(1, "", gone));
+    for (args, why) in [
+        (
+            &["invite", "--user", "romeo"][..],
+            "romeo@localhost exists already; for another password: couplet user reset",
+        ),
+        (&["invite", "--user", "juliet"], "somebody is invited as juliet@localhost already; see couplet invite list"),
+        (&["invite", "--user", "nurse", "--uses", "2"], "only one person can become nurse@localhost"),
+        (&["invite", "--user", "a b"], "\"a b\" is no username: "),
+        (&["invite", "--user", "nurse@else.example"], "else.example is not served here"),
+        (&["invite", "--admin", "--uses", "2"], "an administrator is one person"),
+        (&["invite", "--contact", "nurse@localhost"], "there is no account nurse@localhost; to add it:"),
+        (&["invite", "--expires", "2000d"], "an invitation ends within a year"),
+        (&["user", "reset", "nurse@localhost"], "there is no account nurse@localhost; to add it:"),
+    ] {
+        let refused = folder.run(args);
+        assert!(refused.code == 1 && refused.out.is_empty() && refused.err.starts_with(why), "{args:?}: {refused:?}");
+    }
+    // With the account goes what leads to it.
+    assert_eq!(folder.run(&["user", "del", "romeo@localhost"]).code, 0);
+    assert_eq!(folder.run(&["invite", "list"]).out.lines().count(), 1);
+    let ended = server.stop();
+    assert!(ended.code == 0 && !ended.out.contains("preauth") && !ended.err.contains("preauth"), "{ended:?}");
 }
 
 #[test]

@@ -62,15 +62,17 @@ fn ask_running(config: &Config, command: &Command) -> Exit {
 
 /// Asks the running server, or does it here when none runs.
 pub fn ask(config: &Config, command: Command) -> Exit {
+    ask_for(config, command).map_or_else(|exit| exit, |reply| print(&reply))
+}
+
+/// As [`ask`], for who prints the answer himself. Without an answer, what the program returns; why has been said.
+pub fn ask_for(config: &Config, command: Command) -> Result<Reply, Exit> {
     match call(&config.admin_socket(), &command) {
-        Ok(reply) => print(&reply),
+        Ok(reply) => Ok(reply),
         Err(CallError::NotRunning) if config.storage.backend == Backend::Redb => {
-            match offline::offline(config, command) {
-                Ok(reply) => print(&reply),
-                Err(error) => complain(Exit::Failed, &error),
-            }
+            offline::offline(config, command).map_err(|error| complain(Exit::Failed, &error))
         }
-        Err(error) => refused(config, &error),
+        Err(error) => Err(refused(config, &error)),
     }
 }
 

@@ -9,6 +9,7 @@ mod ask;
 mod backup;
 mod check;
 mod config;
+mod invite;
 mod offline;
 mod password;
 mod run;
@@ -75,6 +76,7 @@ struct Couplet {
 enum Verb {
     Run(run::Run),
     User(user::User),
+    Invite(invite::Invite),
     Check(check::Check),
     Status(ask::Status),
     Reload(ask::Reload),
@@ -104,6 +106,7 @@ fn dispatch() -> Exit {
         }
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let args = invite::with_verb(&args);
     let couplet = match Couplet::from_args(&["couplet"], &args) {
         Ok(couplet) => couplet,
         Err(early) if early.status.is_ok() => return say(&early.output),
@@ -120,6 +123,7 @@ fn dispatch() -> Exit {
         },
         Some(Verb::Run(verb)) => verb.run(),
         Some(Verb::User(verb)) => verb.run(),
+        Some(Verb::Invite(verb)) => verb.run(),
         Some(Verb::Check(verb)) => verb.run(),
         Some(Verb::Status(verb)) => verb.run(),
         Some(Verb::Reload(verb)) => verb.run(),

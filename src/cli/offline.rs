@@ -18,7 +18,7 @@ use std::path::Path;
 pub fn offline(config: &Config, command: Command) -> Result<Reply, String> {
     let store = config.store();
     let is_there = store.has_other_form() || store.file().is_some_and(Path::exists);
-    let (reader, mut writer) = if is_there || matches!(command, Command::UserAdd { .. }) {
+    let (reader, mut writer) = if is_there || matches!(command, Command::UserAdd { .. } | Command::InviteCreate(_)) {
         make_folder(&config.data_folder())?;
         let opened = store.open().map_err(|e| e.to_string())?;
         give_to_owner(config);

@@ -1,5 +1,6 @@
 //! `couplet run`.
 
+use super::invite::shown;
 use super::{Exit, complain, load, offline::make_folder, say};
 use crate::config::{Backend, Config, Format, Level, Output};
 use crate::core::admin::Command;
@@ -8,10 +9,11 @@ use crate::engine::Settings;
 use crate::net::admin::call;
 use crate::net::listen::Keepalive;
 use crate::net::log::{LogFormat, LogOptions, LogTarget};
-use crate::net::shell::{Reload, Tuning};
-use crate::net::{ServeError, ServeOptions, Serving, serve};
+use crate::net::shell::{Reload, Report, Tuning};
+use crate::net::{Handle, ServeError, ServeOptions, serve};
 use argh::FromArgs;
 use log::LevelFilter;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -66,12 +68,32 @@ fn options(config: Config, path: Option<PathBuf>, is_new: bool) -> ServeOptions 
         settings: config.engine_settings(),
         reload: reload(config.clone(), path),
         owns_process: true,
-        on_ready: greets.then(|| -> Box<dyn FnOnce(&Serving)> {
-            Box::new(move |serving| {
+        on_ready: Some(Box::new(move |serving| {
+            if greets {
                 say(&greeting(&config, &serving.addresses));
-            })
-        }),
+            }
+            // Who reads it makes himself the administrator: it is for the eyes of who starts the server, not for a log
+            // that is kept and that others read.
+            if std::io::stdout().is_terminal() {
+                invite_the_first(serving.handle.clone());
+            }
+        })),
     }
+}
+
+/// Shows the invitation for the first account, if there is none yet. It has a thread until the answer is there: that
+/// comes from the worker, which serves once this has returned.
+fn invite_the_first(handle: Handle) {
+    let (reply, answer) = smol::channel::bounded(1);
+    handle.report(Report::Admin(Command::InviteFirst, reply));
+    std::thread::spawn(move || {
+        if let Ok(reply) = answer.recv_blocking()
+            && !reply.text.is_empty()
+        {
+            let text = "There is no account yet. With this link the first one is made, that of an administrator:";
+            say(&format!("\n{text}\n\n{}\n", shown(&reply.text)));
+        }
+    });
 }
 
 /// Where to listen, STARTTLS first.

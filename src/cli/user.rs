@@ -1,12 +1,13 @@
 //! `couplet user ...`, and the names that prosodyctl has for the same.
 
+use super::invite::Reset;
 use super::{Exit, ask::ask, complain, password, with_config};
 use crate::core::admin::Command;
 use argh::FromArgs;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-/// Add, change, delete or list users.
+/// Add, change, delete or list users, or let them choose another password.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "user")]
 pub struct User {
@@ -20,6 +21,7 @@ enum UserVerb {
     Add(Add),
     Passwd(Passwd),
     Del(Del),
+    Reset(Reset),
     List(List),
 }
 
@@ -154,6 +156,7 @@ impl User {
             UserVerb::Add(verb) => verb.run(),
             UserVerb::Passwd(verb) => verb.run(),
             UserVerb::Del(verb) => verb.run(),
+            UserVerb::Reset(verb) => verb.run(),
             UserVerb::List(verb) => {
                 with_config(verb.config.as_ref(), |config| ask(config, Command::UserList { host: verb.host }))
             }

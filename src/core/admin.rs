@@ -34,6 +34,27 @@ pub enum Command {
         /// Of this host alone.
         host: Option<String>,
     },
+    /// Make a link by which the owner of an account gives it another password.
+    UserReset {
+        /// Bare address.
+        jid: String,
+        /// How long the link can be used.
+        expires_s: u32,
+    },
+    /// Make an invitation.
+    InviteCreate(NewInvite),
+    /// List the invitations that can be used.
+    InviteList {
+        /// Of this host alone.
+        host: Option<String>,
+    },
+    /// Take an invitation back.
+    InviteRevoke {
+        /// Its token, or the link that has it.
+        token: String,
+    },
+    /// The invitation for the first account, an administrator's; nothing when there is an account.
+    InviteFirst,
     /// A summary of what the server does at present.
     Status,
     /// Read configuration and certificates again, open the log anew.
@@ -44,6 +65,23 @@ pub enum Command {
     Backup,
     /// Make the data file as small as it can be.
     Compact,
+}
+
+/// An invitation as an operator asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewInvite {
+    /// At which host; none is the one that the other fields name, else the first.
+    pub host: Option<String>,
+    /// The username that is to be taken; none leaves the choice.
+    pub user: Option<String>,
+    /// Bare address of the account whose contact the invited becomes.
+    pub contact: Option<String>,
+    /// The account becomes one of an administrator.
+    pub admin: bool,
+    /// How often it can be used, at least 1.
+    pub uses: u32,
+    /// How long it can be used.
+    pub expires_s: u32,
 }
 
 /// The answer, as the command line prints it.
@@ -88,6 +126,12 @@ impl fmt::Debug for Command {
             Command::UserPasswd { jid, .. } => write!(f, "UserPasswd({jid:?})"),
             Command::UserDel { jid } => write!(f, "UserDel({jid:?})"),
             Command::UserList { host } => write!(f, "UserList({host:?})"),
+            Command::UserReset { jid, .. } => write!(f, "UserReset({jid:?})"),
+            Command::InviteCreate(new) => write!(f, "InviteCreate({new:?})"),
+            Command::InviteList { host } => write!(f, "InviteList({host:?})"),
+            // A token is as good as what it allows.
+            Command::InviteRevoke { .. } => f.write_str("InviteRevoke"),
+            Command::InviteFirst => f.write_str("InviteFirst"),
             Command::Status => f.write_str("Status"),
             Command::Reload => f.write_str("Reload"),
             Command::Healthcheck => f.write_str("Healthcheck"),
@@ -103,6 +147,7 @@ impl Command {
     /// # Errors
     /// [`WireError::TooLong`].
     pub fn to_wire(&self) -> Result<Zeroizing<Vec<u8>>, WireError> {
+        let (uses, expires_s);
         let (tag, texts): (u8, Vec<&str>) = match self {
             Command::UserAdd { jid, password } => (1, vec![jid, password]),
             Command::UserPasswd { jid, password } => (2, vec![jid, password]),
@@ -113,6 +158,19 @@ impl Command {
             Command::Healthcheck => (7, vec![]),
             Command::Backup => (8, vec![]),
             Command::Compact => (9, vec![]),
+            Command::UserReset { jid, expires_s: seconds } => {
+                expires_s = seconds.to_string();
+                (10, vec![jid, &expires_s])
+            }
+            Command::InviteCreate(new) => {
+                (uses, expires_s) = (new.uses.to_string(), new.expires_s.to_string());
+                let named = [&new.host, &new.user, &new.contact].map(|text| text.as_deref().unwrap_or_default());
+                let admin = if new.admin { "admin" } else { "" };
+                (11, named.into_iter().chain([admin, &uses, &expires_s]).collect())
+            }
+            Command::InviteList { host } => (12, host.iter().map(String::as_str).collect()),
+            Command::InviteRevoke { token } => (13, vec![token]),
+            Command::InviteFirst => (14, vec![]),
         };
         let len = 2 + texts.iter().map(|t| LENGTH_BYTES + t.len()).sum::<usize>();
         if len > COMMAND_BYTES_MAX {
@@ -151,6 +209,19 @@ impl Command {
             7 => Command::Healthcheck,
             8 => Command::Backup,
             9 => Command::Compact,
+            10 => Command::UserReset { jid: texts.next()?.to_string(), expires_s: texts.number()? },
+            11 => Command::InviteCreate(NewInvite {
+                host: texts.named()?,
+                user: texts.named()?,
+                contact: texts.named()?,
+                admin: texts.next()? == "admin",
+                uses: texts.number()?,
+                expires_s: texts.number()?,
+            }),
+            12 if texts.0.is_empty() => Command::InviteList { host: None },
+            12 => Command::InviteList { host: Some(texts.next()?.to_string()) },
+            13 => Command::InviteRevoke { token: texts.next()?.to_string() },
+            14 => Command::InviteFirst,
             _ => return Err(WireError::Unknown),
         };
         if texts.0.is_empty() { Ok(command) } else { Err(WireError::Malformed) }
@@ -167,6 +238,15 @@ impl<'a> Texts<'a> {
         let (text, rest) = rest.split_at_checked(len).ok_or(WireError::Malformed)?;
         self.0 = rest;
         std::str::from_utf8(text).map_err(|_| WireError::Malformed)
+    }
+
+    /// An empty text is none.
+    fn named(&mut self) -> Result<Option<String>, WireError> {
+        Ok(Some(self.next()?.to_string()).filter(|text| !text.is_empty()))
+    }
+
+    fn number(&mut self) -> Result<u32, WireError> {
+        self.next()?.parse().map_err(|_| WireError::Malformed)
     }
 
     fn password(&mut self) -> Result<Zeroizing<String>, WireError> {
@@ -242,12 +322,24 @@ mod tests {
             (any::<String>(), password()).prop_map(|(jid, password)| Command::UserPasswd { jid, password }),
             any::<String>().prop_map(|jid| Command::UserDel { jid }),
             any::<Option<String>>().prop_map(|host| Command::UserList { host }),
+            (any::<String>(), any::<u32>()).prop_map(|(jid, expires_s)| Command::UserReset { jid, expires_s }),
+            any_invite().prop_map(Command::InviteCreate),
+            any::<Option<String>>().prop_map(|host| Command::InviteList { host }),
+            any::<String>().prop_map(|token| Command::InviteRevoke { token }),
+            Just(Command::InviteFirst),
             Just(Command::Status),
             Just(Command::Reload),
             Just(Command::Healthcheck),
             Just(Command::Backup),
             Just(Command::Compact),
         ]
+    }
+
+    fn any_invite() -> impl Strategy<Value = NewInvite> {
+        let name = || proptest::option::of("[a-z]{1,5}");
+        (name(), name(), name(), any::<bool>(), any::<u32>(), any::<u32>()).prop_map(
+            |(host, user, contact, admin, uses, expires_s)| NewInvite { host, user, contact, admin, uses, expires_s },
+        )
     }
 
     proptest! {
@@ -258,8 +350,8 @@ mod tests {
             for len in 0..wire.len() {
                 // A cut request is refused, except that a list without its host is the list of all.
                 let cut = Command::from_wire(&wire[..len]);
-                let list_of_all = cut == Ok(Command::UserList { host: None });
-                prop_assert!(cut.is_err() || list_of_all);
+                let of_all = [Command::UserList { host: None }, Command::InviteList { host: None }];
+                prop_assert!(cut.as_ref().map_or(true, |cut| of_all.contains(cut)));
             }
             let mut longer = wire.to_vec();
             longer.push(0);
@@ -273,7 +365,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(tag in 0u8..9, bytes: Vec<u8>) {
+        fn no_bytes_panic(tag in 0u8..15, bytes: Vec<u8>) {
             let _ = (Command::from_wire(&bytes), Reply::from_wire(&bytes));
             let _ = Command::from_wire(&[&[VERSION, tag], bytes.as_slice()].concat());
         }

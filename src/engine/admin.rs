@@ -49,6 +49,11 @@ impl Engine {
             Command::UserPasswd { jid, password } => self.set_password(id, &jid, &password, Purpose::Change),
             Command::UserDel { jid } => self.user_del(id, &jid),
             Command::UserList { host } => self.user_list(host).map(|text| self.reply_now(id, OK, text)),
+            Command::UserReset { jid, expires_s } => self.user_reset(id, &jid, expires_s),
+            Command::InviteCreate(new) => self.invite_create(id, &new),
+            Command::InviteList { host } => self.invite_list(host).map(|text| self.reply_now(id, OK, text)),
+            Command::InviteRevoke { token } => self.invite_revoke(id, &token),
+            Command::InviteFirst => self.invite_first(id),
             Command::Status => {
                 let text = self.status();
                 self.reply_now(id, OK, text);
@@ -70,12 +75,12 @@ impl Engine {
         }
     }
 
-    fn reply_now(&mut self, id: u32, code: u8, text: String) {
+    pub(super) fn reply_now(&mut self, id: u32, code: u8, text: String) {
         self.outputs.push_back(Output::AdminReply { id, reply: Reply { code, text } });
     }
 
     /// The reply says that something is stored, so it waits until that is so.
-    fn reply_after(&mut self, ticket: Option<Ticket>, id: u32, text: String) {
+    pub(super) fn reply_after(&mut self, ticket: Option<Ticket>, id: u32, text: String) {
         match ticket {
             Some(ticket) if ticket <= self.core.view.durable() => self.reply_now(id, OK, text),
             Some(ticket) => self.replies.push((ticket, id, Reply { code: OK, text })),
@@ -84,7 +89,7 @@ impl Engine {
     }
 
     /// A bare address at one of our hosts.
-    fn account_address(&self, text: &str) -> Result<Jid, String> {
+    pub(super) fn account_address(&self, text: &str) -> Result<Jid, String> {
         let jid = Jid::parse(text).map_err(|e| format!("\"{text}\" is no address: {e}"))?;
         if jid.node().is_none() || !jid.is_bare() {
             return Err(format!("\"{text}\" is not of the form user@host"));
@@ -105,7 +110,7 @@ impl Engine {
             .map_err(|_| "too many passwords are being checked; try again".to_string())
     }
 
-    fn check_exists(&mut self, jid: &Jid, wanted: bool) -> Result<(), String> {
+    pub(super) fn check_exists(&mut self, jid: &Jid, wanted: bool) -> Result<(), String> {
         match (self.core.account_exists(jid), wanted) {
             (Ok(true), true) | (Ok(false), false) => Ok(()),
             (Ok(true), false) => {
@@ -145,12 +150,17 @@ impl Engine {
         }
     }
 
+    /// That host, or all.
+    pub(super) fn hosts_of(&self, host: Option<String>) -> Result<Vec<String>, String> {
+        match host {
+            Some(host) if self.core.serves(&host) => Ok(vec![host]),
+            Some(host) => Err(format!("{host} is not served here")),
+            None => Ok(self.core.settings.hosts.clone()),
+        }
+    }
+
     fn user_list(&mut self, host: Option<String>) -> Result<String, String> {
-        let hosts = match host {
-            Some(host) if self.core.serves(&host) => vec![host],
-            Some(host) => return Err(format!("{host} is not served here")),
-            None => self.core.settings.hosts.clone(),
-        };
+        let hosts = self.hosts_of(host)?;
         let mut lines = Vec::new();
         for host in hosts {
             let users = self.core.account_list(&host).map_err(|e| e.to_string())?;

@@ -555,4 +555,5 @@ modules! {
     "vcard" => vcard::VCard,
     "muc" => muc::Muc,
     "register" => register::Register,
+    "invites" => invites::Invites,
 }

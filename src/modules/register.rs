@@ -66,7 +66,7 @@ pub struct Register {
 }
 
 impl Module for Register {
-    const XEPS: &'static [Xep] = &[Xep { number: 77, version: "2.4" }];
+    const XEPS: &'static [Xep] = &[Xep { number: 77, version: "2.4" }, Xep { number: 445, version: "0.2.0" }];
     const HOST_FEATURES: &'static [&'static str] = &[ns::REGISTER];
     const IQ: &'static [IqRoute] = &[(Scope::Host, ns::REGISTER, "query"), (Scope::Account, ns::REGISTER, "query")];
     type Config = Config;
@@ -101,7 +101,7 @@ impl Module for Register {
         visit: &mut Visit,
     ) -> Result<Answer, StanzaError> {
         let host = request.host.domain();
-        if !self.config.open && !core.has_invites(host)? {
+        if !self.config.open && visit.token.is_none() && !core.has_invites(host)? {
             return Ok(Answer::NotMine);
         }
         if request.child.is(ns::PRE_AUTHENTICATION, "preauth") && request.is_set {

@@ -47,15 +47,17 @@
 //! | `Romeo receives stream error: condition` | the next thing is that error, and then the end of the stream |
 //! | `Romeo is disconnected` | the server has closed the stream without an error |
 //! | `Romeo's connection drops` | the connection is gone without a word |
+//! | `the operator runs: invite --user juliet` | that command of `couplet`, one of those in `operator.rs`; not against another server |
 //! | `time passes 5 minutes` | (`ms`, `seconds`, `minutes`, `hours`, `days`) in process only |
 //! | `the disk fails`, `the disk works again` | what is committed in between is not stored; in process only |
 //! | `the server restarts` | every connection ends, what is stored stays; not against another server |
 //! | `the server is killed` | the same without a warning; not against another server |
 //!
 //! In XML and in raw text `${Romeo's JID}`, `${Romeo's full JID}` and `${Romeo's resource}` stand for what they say,
-//! `${300 times x}` for 300 x. `{scansion:capture:name}` in what is received keeps the value and, in what is received
-//! or sent later, stands for it; `{scansion:any}` stands for any value. XML stands in the namespace `jabber:client`,
-//! with the prefixes `stream` and `scansion` declared.
+//! `${300 times x}` for 300 x, `${the token}` for that of the last invitation that the operator has made.
+//! `{scansion:capture:name}` in what is received keeps the value and, in what is received or sent later, stands for it;
+//! `{scansion:any}` stands for any value. XML stands in the namespace `jabber:client`, with the prefixes `stream` and
+//! `scansion` declared.
 //!
 //! Comments of the form `# key: value` before the line of dashes say where a play can run:
 //!
@@ -132,6 +134,8 @@ pub enum Action {
     ReceiveNothing(usize),
     ReceiveStreamError(usize, String),
     Disconnected(usize),
+    /// A command line without the program.
+    OperatorRuns(String),
     /// Milliseconds.
     TimePasses(u64),
     DiskFails,
@@ -297,6 +301,10 @@ impl Play {
                 return alone(Action::ServerIsKilled);
             }
             _ => {}
+        }
+        if let Some(command) = line.strip_prefix("the operator runs: ") {
+            self.ours_only = true;
+            return alone(Action::OperatorRuns(command.trim().to_owned()));
         }
         if let Some(duration) = line.strip_prefix("time passes ") {
             self.in_process_only = true;

@@ -19,7 +19,7 @@ use couplet::stream::{TlsFacts, sasl};
 use zeroize::Zeroizing;
 
 use super::grammar::Play;
-use super::{Fate, Heard, Stage};
+use super::{Fate, Heard, Stage, operator};
 
 /// Plays are not about the cost of a stolen password file.
 const ITERATIONS: u32 = 1;
@@ -257,6 +257,15 @@ impl Stage for InProcess {
 
     fn exporter(&mut self, connection: usize) -> Option<[u8; 32]> {
         Some([connection as u8; 32])
+    }
+
+    fn operate(&mut self, words: &[&str]) -> Result<String, String> {
+        self.engine.handle(self.now, Input::Admin { id: 2, command: operator::command(words)? });
+        self.settle()?;
+        match self.replies.pop_back() {
+            Some((0, text)) => Ok(text),
+            other => Err(format!("the operator is refused: {other:?}")),
+        }
     }
 
     fn fate(&mut self, fate: Fate) -> Result<(), String> {

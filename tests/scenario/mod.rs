@@ -4,6 +4,7 @@ pub mod client;
 pub mod grammar;
 pub mod in_process;
 pub mod matching;
+pub mod operator;
 pub mod own_server;
 pub mod scram;
 pub mod subscriptions;
@@ -52,6 +53,8 @@ pub trait Stage {
     fn hang_up(&mut self, connection: usize) -> Result<(), String>;
     /// The binding of RFC 9266 of this connection.
     fn exporter(&mut self, connection: usize) -> Option<[u8; 32]>;
+    /// Runs a command of the operator, its words without the program, and returns what it prints.
+    fn operate(&mut self, words: &[&str]) -> Result<String, String>;
     /// Lets something happen.
     fn fate(&mut self, fate: Fate) -> Result<(), String>;
     /// True when [`Heard::Silence`] means that the server has nothing more to do; false when it only means that nothing
@@ -72,6 +75,7 @@ pub fn perform(play: &Play, stage: &mut dyn Stage) -> Result<(), String> {
         captures: BTreeMap::new(),
         log: VecDeque::new(),
         barriers: 0,
+        token: None,
     };
     for line in &play.lines {
         troupe.act(play, &line.action).map_err(|e| {
@@ -94,6 +98,8 @@ struct Troupe<'a> {
     captures: Captures,
     log: VecDeque<String>,
     barriers: u32,
+    /// Of the operator's last invitation.
+    token: Option<String>,
 }
 
 impl Troupe<'_> {
@@ -149,6 +155,13 @@ impl Troupe<'_> {
                 None => Err("the stream is still open".to_owned()),
                 Some(Said::Element(e) | Said::Header(e)) => Err(format!("unexpected:\n{}", xml_text::pretty(e.root()))),
             },
+            Action::OperatorRuns(command) => {
+                let command = self.substituted(play, command)?;
+                let printed = self.stage.operate(&command.split_whitespace().collect::<Vec<_>>())?;
+                self.note(format!("the operator reads {printed}"));
+                self.token = operator::token(&printed).or(self.token.take());
+                Ok(())
+            }
             Action::TimePasses(ms) => self.stage.fate(Fate::TimePasses(*ms)),
             Action::DiskFails => self.stage.fate(Fate::DiskFails),
             Action::DiskWorks => self.stage.fate(Fate::DiskWorks),
@@ -330,6 +343,9 @@ impl Troupe<'_> {
             && let Ok(number) = number.parse::<usize>()
         {
             return Ok(piece.repeat(number));
+        }
+        if what == "the token" {
+            return self.token.clone().ok_or_else(|| "nobody has been invited".to_owned());
         }
         let unknown = || format!("nobody knows what `${{{what}}}` is");
         let (who, property) = play.who(what).ok_or_else(unknown)?;

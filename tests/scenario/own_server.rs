@@ -70,6 +70,18 @@ impl OwnServer {
         self.run()
     }
 
+    /// Runs a command of the operator beside the server.
+    ///
+    /// # Errors
+    /// What it says when it is refused.
+    pub fn operate(&self, words: &[&str]) -> Result<String, String> {
+        let done = self.command(words).output().map_err(|e| e.to_string())?;
+        match done.status.success() {
+            true => Ok(String::from_utf8_lossy(&done.stdout).into_owned()),
+            false => Err(format!("couplet {words:?}: {}", String::from_utf8_lossy(&done.stderr))),
+        }
+    }
+
     fn add_user(&self, jid: &str, password: &str) -> Result<(), String> {
         let mut command = self.command(&["user", "add", jid, "--password-stdin"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(|e| e.to_string())?;

@@ -103,6 +103,10 @@ impl Stage for Tcp {
         stream.conn.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok()
     }
 
+    fn operate(&mut self, words: &[&str]) -> Result<String, String> {
+        self.own.as_ref().ok_or("this server is not ours to operate")?.operate(words)
+    }
+
     fn fate(&mut self, fate: Fate) -> Result<(), String> {
         match (fate, &mut self.own) {
             (Fate::ServerRestarts, Some(own)) => own.restart(false),
