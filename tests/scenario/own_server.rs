@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -75,6 +76,9 @@ impl OwnServer {
     /// # Errors
     /// What it says when it is refused.
     pub fn operate(&self, words: &[&str]) -> Result<String, String> {
+        // The ports come before the socket; without that, the command would open the store itself.
+        let socket = self.folder.join("data/couplet.sock");
+        wait_for("the admin socket", || Ok(UnixStream::connect(&socket).ok()))?;
         let done = self.command(words).output().map_err(|e| e.to_string())?;
         match done.status.success() {
             true => Ok(String::from_utf8_lossy(&done.stdout).into_owned()),
