@@ -36,6 +36,14 @@ pub enum Fault {
     StreamForgotten,
     /// Stanzas follow the end of a stream.
     EndOutlived,
+    /// A stanza is counted as safe when it has been received.
+    CountEarly,
+    /// What was sent and is not acknowledged is forgotten when a session is resumed.
+    ResumedQueueLost,
+    /// What a client says at resumption that it has is sent to it again.
+    ResumedTwice,
+    /// What has not arrived at a session that ends goes nowhere.
+    LeftBehind,
 }
 
 #[cfg(feature = "planted-faults")]

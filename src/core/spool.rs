@@ -284,6 +284,7 @@ impl Core {
     /// What the row holds was promised to be kept and goes to another session: the row stays until it has arrived.
     pub fn spool_pass_on(&mut self, account: &Jid, row: u64, heir: SessionId) {
         match self.spool_row(account, row).map(|stored| stored.and_then(|stored| stored.stanza())) {
+            Ok(Some(_)) if armed(Fault::LeftBehind) => self.spool_give(account, row),
             Ok(Some(stanza)) => {
                 self.spool_hold(account, row);
                 let flight =

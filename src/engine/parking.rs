@@ -9,6 +9,7 @@ use crate::core::out_queue::OutQueue;
 use crate::core::parked::State;
 use crate::core::session::SessionId;
 use crate::core::spool::Stored;
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::Modules;
 use crate::modules::SessionEvent;
@@ -364,8 +365,12 @@ impl Engine {
             loaded.append_waiting(out);
             out = loaded;
         } else {
-            arrived = out.ack(h).unwrap_or_default();
-            out.send_again();
+            if !armed(Fault::ResumedTwice) {
+                arrived = out.ack(h).unwrap_or_default();
+            }
+            if !armed(Fault::ResumedQueueLost) {
+                out.send_again();
+            }
         }
         let Some(s) = self.core.sessions.get_mut(session) else { return };
         let (jid, id) = (s.jid.clone(), s.resume_id.clone().unwrap_or_default());

@@ -1,6 +1,5 @@
 //! The storage thread as it may behave: late, in groups, failing, and cut off by a crash anywhere.
 
-use super::rng::Rng;
 use couplet::core::io::Input;
 use couplet::core::roster::{self, Items, Versions};
 use couplet::core::spool::Rows;
@@ -75,6 +74,11 @@ impl Disk {
         }
     }
 
+    /// Nothing can be read until told so again.
+    pub fn make_unreadable(&mut self, on: bool) {
+        self.memory.fail_snapshots(on.then(|| StoreError::Io("the simulated disk cannot be read".to_string())));
+    }
+
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -87,8 +91,7 @@ impl Disk {
     }
 
     /// The power goes: some of what waits may have reached the disk, in order; nobody was told.
-    pub fn crash(&mut self, rng: &mut Rng, step: u64) {
-        let reached = rng.below(self.waiting.len() + 1);
+    pub fn crash(&mut self, reached: usize, step: u64) {
         if reached > 0 {
             self.commit(reached, false, step);
         }

@@ -6,6 +6,7 @@
 mod arrival;
 mod client;
 mod disk;
+mod loops;
 mod managed;
 mod model;
 mod network;
@@ -107,7 +108,7 @@ fn every_rule_holds_for_every_seed() {
 
 /// Each fault and the rule that it breaks. Every rule is here, so that none only seems to be checked.
 #[cfg(feature = "planted-faults")]
-const FAULTS: [(Fault, Invariant); 16] = [
+const FAULTS: [(Fault, Invariant); 20] = [
     (Fault::NameForgotten, Invariant::NothingLost),
     (Fault::QueueJumped, Invariant::OrderKept),
     (Fault::SenderBelieved, Invariant::TrueSender),
@@ -124,6 +125,10 @@ const FAULTS: [(Fault, Invariant); 16] = [
     (Fault::EndUntold, Invariant::PresenceAgrees),
     (Fault::StreamForgotten, Invariant::EndsWell),
     (Fault::EndOutlived, Invariant::NoBug),
+    (Fault::CountEarly, Invariant::NothingEarly),
+    (Fault::ResumedQueueLost, Invariant::AnsweredOnce),
+    (Fault::ResumedTwice, Invariant::NotTwice),
+    (Fault::LeftBehind, Invariant::NothingLost),
 ];
 
 #[cfg(feature = "planted-faults")]

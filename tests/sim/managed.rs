@@ -260,7 +260,7 @@ impl World {
     /// Whether a request writes, and nothing can refuse that.
     fn is_surely_written(&self, number: usize) -> bool {
         let plain = |write: &WriteId| matches!(write.0.1, Key::Private(_) | Key::VCard);
-        self.plan.commit_fails_percent == 0 && self.model.sent[number].writes.iter().all(plain)
+        !self.plan.may_refuse() && self.model.sent[number].writes.iter().all(plain)
     }
 
     /// Whether a message has arrived, was refused, or is on the disk. True for what nobody has promised to keep.
@@ -271,7 +271,7 @@ impl World {
             return true;
         }
         let from = &self.model.sessions[sent.session];
-        let may_fail = self.plan.commit_fails_percent > 0 || self.plan.limits.offline_messages_max < 10;
+        let may_fail = self.plan.may_refuse() || self.plan.limits.offline_messages_max < 10;
         let may_return = may_fail || sent.is_normal || !self.plan.accounts.iter().any(|a| a == account);
         if may_return && (over || !from.alive && !self.is_parked(sent.session)) {
             // Whoever would be told is gone.

@@ -31,6 +31,8 @@ pub struct Plan {
     pub long_percent: usize,
     /// How often a client enables stream management.
     pub managed_percent: usize,
+    /// One write fails.
+    pub refuses: bool,
     pub limits: Limits,
 }
 
@@ -58,6 +60,7 @@ impl Plan {
         let drops: &[usize] = if managed_percent > 0 { &[3, 10, 30] } else { &[0, 3, 10] };
         Self {
             managed_percent,
+            refuses: false,
             accounts,
             resources,
             parts: 3,
@@ -73,6 +76,33 @@ impl Plan {
             long_percent: rng.pick(&[5, 5, 30]),
             limits,
         }
+    }
+
+    /// A run for loops over one: little chance, everybody with stream management.
+    pub fn script(rng: &mut Rng, refuses: bool) -> Self {
+        let plan = Self::new(rng);
+        let limits = Limits { out_window_bytes: 2_000, sm_resume_timeout_s: 20, ..Limits::default() };
+        Self {
+            parts: 3,
+            steps: 250,
+            step_ms: 40,
+            tick_percent: 100,
+            disk_weight: 20,
+            commit_fails_percent: 0,
+            stall_permille: 0,
+            drop_permille: 25,
+            crash_permille: 0,
+            block_weight: 0,
+            managed_percent: 100,
+            refuses,
+            limits,
+            ..plan
+        }
+    }
+
+    /// Whether the disk may refuse something.
+    pub fn may_refuse(&self) -> bool {
+        self.refuses || self.commit_fails_percent > 0
     }
 
     pub fn settings(&self) -> Settings {

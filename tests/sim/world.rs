@@ -2,6 +2,7 @@
 
 use super::client::{Client, State};
 use super::disk::Disk;
+use super::loops::Doom;
 use super::model::{Check, Invariant, Model, broken};
 use super::network::{Frame, Link};
 use super::plan::Plan;
@@ -37,8 +38,15 @@ pub struct World {
     /// Inputs were handled since the last tick.
     open: bool,
     exited: bool,
+    /// The server has been told to end.
+    ending: bool,
     replies: Vec<Reply>,
     trace: Option<VecDeque<String>>,
+    /// What is to happen at which commit, until it has.
+    pub doom: Option<(u64, Doom)>,
+    commits: u64,
+    /// At the next report of the disk nothing can be read.
+    unreadable: bool,
     /// No session waits to be resumed any more.
     pub rested_long: bool,
     /// How often the server has started.
@@ -76,6 +84,17 @@ impl World {
     pub fn new(seed: u64, traced: bool) -> Check<Self> {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng);
+        Self::build(rng, plan, traced, None)
+    }
+
+    /// The same run each time, up to the one misfortune.
+    pub fn scripted(script: u64, doom: Option<(u64, Doom)>, traced: bool) -> Check<Self> {
+        let mut rng = Rng::new(script);
+        let plan = Plan::script(&mut rng, doom.is_some_and(|(_, doom)| doom.refuses()));
+        Self::build(rng, plan, traced, doom)
+    }
+
+    fn build(mut rng: Rng, plan: Plan, traced: bool, doom: Option<(u64, Doom)>) -> Check<Self> {
         let now = Now { mono_ms: 1_000, wall_ms: 1_700_000_000_000 };
         let disk = Disk::new();
         let engine = new_engine(&plan, &disk, &mut rng, now)?;
@@ -95,9 +114,13 @@ impl World {
             hashing: VecDeque::new(),
             open: false,
             exited: false,
+            ending: false,
             replies: Vec::new(),
             trace: traced.then(VecDeque::new),
             rested_long: false,
+            doom: None,
+            commits: 0,
+            unreadable: false,
             life: 0,
         };
         for account in world.plan.accounts.clone() {
@@ -108,7 +131,10 @@ impl World {
         let replies = std::mem::take(&mut world.replies);
         match replies.into_iter().find(|r| r.code != 0) {
             Some(reply) => broken(Invariant::NoBug, format!("account not added: {}", reply.text)),
-            None => Ok(world),
+            None => {
+                world.doom = doom;
+                Ok(world)
+            }
         }
     }
 
@@ -175,6 +201,18 @@ impl World {
                 let n =
                     if self.rng.percent(60) { self.disk.waiting() } else { 1 + self.rng.below(self.disk.waiting()) };
                 let fails = !resting && self.rng.percent(self.plan.commit_fails_percent);
+                self.commits += 1;
+                let doom = self.doom.take_if(|(at, _)| self.commits >= *at).map(|(_, doom)| doom);
+                if let Some(doom @ (Doom::CrashBefore | Doom::CrashAfter)) = doom {
+                    self.crash(if doom == Doom::CrashAfter { n } else { 0 })?;
+                    match self.ending {
+                        true => self.exited = true,
+                        false => self.start()?,
+                    }
+                    return Ok(true);
+                }
+                self.unreadable |= doom == Some(Doom::Unreadable);
+                let fails = fails || doom == Some(Doom::Fails);
                 self.note(|| format!("the disk {} {n} batches", if fails { "refuses" } else { "takes" }));
                 self.count(if fails { "commits that failed" } else { "commits" });
                 self.disk.commit(n, fails, self.step);
@@ -185,7 +223,11 @@ impl World {
                         self.model.trouble = self.step;
                     }
                     self.note(|| format!("{report:?}"));
-                    self.input(report)?;
+                    self.disk.make_unreadable(self.unreadable);
+                    self.engine.handle(self.now, report);
+                    self.disk.make_unreadable(false);
+                    self.unreadable = false;
+                    self.input(Input::Wake)?;
                 }
             }
             Move::Hash => {
@@ -207,7 +249,8 @@ impl World {
                 self.drop_link(conn);
             }
             Move::Crash => {
-                self.crash()?;
+                let reached = self.rng.below(self.disk.waiting() + 1);
+                self.crash(reached)?;
                 self.start()?;
             }
         }
@@ -469,11 +512,12 @@ impl World {
         }
     }
 
-    /// The power goes.
-    fn crash(&mut self) -> Check {
+    /// The power goes when so much of what waits has reached the disk.
+    fn crash(&mut self, reached: usize) -> Check {
         self.note(|| "the server crashes".to_string());
         self.count("crashes");
-        self.disk.crash(&mut self.rng, self.step);
+        self.disk.crash(reached, self.step);
+        self.unreadable = false;
         // What was on the wire may still arrive.
         let conns: Vec<ConnId> = self.links.keys().copied().collect();
         for conn in conns {
@@ -497,7 +541,7 @@ impl World {
     fn start(&mut self) -> Check {
         self.now.mono_ms += 1_000;
         self.life += 1;
-        self.exited = false;
+        (self.exited, self.ending) = (false, false);
         self.disk.restart();
         self.engine = new_engine(&self.plan, &self.disk, &mut self.rng, self.now)?;
         self.open = true;
@@ -508,6 +552,7 @@ impl World {
     fn shut_down(&mut self) -> Check {
         self.note(|| "shutdown".to_string());
         self.count("shutdowns");
+        self.ending = true;
         self.input(Input::Shutdown)?;
         for _ in 0..QUIET_STEPS_MAX {
             if self.exited {
