@@ -545,6 +545,7 @@ modules! {
     "avatars" => avatars::Avatars,
     "pep" => pep::Pep,
     "csi" => csi::Csi,
+    "external_services" => external_services::ExternalServices,
     "disco" => disco::ServiceDiscovery,
     "caps" => caps::Caps,
     "ping" => ping::Ping,

@@ -86,6 +86,8 @@ pub const PRE_AUTHENTICATION: &str = "urn:xmpp:pars:0";
 pub const REGISTER_TOKEN: &str = "urn:xmpp:ibr-token:0";
 /// The stream feature of XEP-0401 before version 0.5, which clients look for.
 pub const INVITE: &str = "urn:xmpp:invite";
+/// External service discovery (XEP-0215).
+pub const EXTDISCO: &str = "urn:xmpp:extdisco:2";
 /// XEP-0317.
 pub const HATS: &str = "urn:xmpp:hats:0";
 /// XEP-0421.
