@@ -96,10 +96,11 @@ def run_slixmpp(tally, host, python):
     bindings = [f"{version}={kind}" for version, kind in sorted(host.bindings.items()) if kind != "tls-exporter"]
     if host.kind == "couplet":
         bindings.append("TLSv1.3=tls-server-end-point")
+    tokens = [host.invite("--contact", "romeo@localhost")] if host.kind == "couplet" else []
     extra = [part for binding in bindings for part in ("--binding", binding)]
     Client(tally, "slixmpp", [
         python, HERE / "slix.py", "checks", *slix_address(host), "--user", "romeo", "--peer", "juliet",
-        "--odd", "mer,cu=tio", "--password", PASSWORD, *extra]).finish()
+        "--odd", "mer,cu=tio", "--password", PASSWORD, *extra, *(f"--token={token}" for token in tokens)]).finish()
 
 
 def slix_address(host):

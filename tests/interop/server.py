@@ -126,6 +126,13 @@ class Couplet(Server):
             input=password + "\n", text=True, env=self.environment(), cwd=self.folder, check=True, timeout=30,
             stdout=subprocess.DEVNULL)
 
+    def invite(self, *options):
+        """The token of an invitation."""
+        made = subprocess.run(
+            [self.binary, "invite", *options], text=True, env=self.environment(), cwd=self.folder, check=True,
+            timeout=30, capture_output=True)
+        return made.stdout.split("preauth=")[1].split()[0].split(";")[0]
+
     @property
     def certificate(self):
         """The certificate that the server made for itself at its first start, for clients to trust."""

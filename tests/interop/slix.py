@@ -402,6 +402,55 @@ async def all_checks(check, args):
     await removal(check, romeo, juliet)
     await romeo.leave()
     await juliet.leave()
+    if args.token:
+        await registration(check, args)
+
+
+class Newcomer(Peer):
+    """Makes its account with the token of an invitation (XEP-0077, XEP-0445) and goes on to log in."""
+
+    def __init__(self, args, user, password, resource, **how):
+        super().__init__(args, user, password, resource, **how)
+        self.register_plugin("xep_0077")
+        self.form = None
+        self.add_event_handler("register", self.make_account)
+
+    async def make_account(self, _form):
+        # Before a session, slixmpp keeps back every stanza that it does not know for one of registration.
+        self.send_raw(f"<iq type='set' id='shown' to='{DOMAIN}'>"
+                      f"<preauth xmlns='urn:xmpp:pars:0' token='{self.args.token}'/></iq>")
+        answer = await self.until(lambda s: s.name == "iq" and s["id"] == "shown", "an answer to the token")
+        assert answer["type"] == "result", answer
+        self.form = (await self.plugin["xep_0077"].get_registration())["register"]
+        wanted = self.make_iq_set(ito=DOMAIN)
+        wanted["register"]["username"], wanted["register"]["password"] = self.boundjid.user, self.password
+        await wanted.send(timeout=WAIT_S)
+
+
+async def registration(check, args):
+    """From the invitation to the end of an account."""
+    newcomer = Newcomer(args, "susan", args.password, "new")
+    async with check("an account by invitation (XEP-0077, XEP-0445)"):
+        await newcomer.arrive()
+        assert {"username", "password"} <= set(newcomer.form["fields"]), newcomer.form["fields"]
+    async with check("the inviter is a contact of the invited (XEP-0401)"):
+        contacts = await newcomer.contacts()
+        assert contacts.get(f"{args.user}@{DOMAIN}", [""])[0] == "both", contacts
+    async with check("another password (XEP-0077)"):
+        await newcomer.plugin["xep_0077"].change_password("another one", jid=DOMAIN)
+        await newcomer.leave()
+        newcomer = await Newcomer(args, "susan", "another one", "new", mechanism="SCRAM-SHA-256").arrive()
+    async with check("the end of an account (XEP-0077)"):
+        gone = asyncio.get_running_loop().create_future()
+        newcomer.add_event_handler("disconnected", lambda _: gone.done() or gone.set_result(True))
+        await newcomer.plugin["xep_0077"].cancel_registration(jid=DOMAIN)
+        await asyncio.wait_for(gone, WAIT_S)
+        try:
+            await Peer(args, "susan", "another one", "late").login()
+        except Refused as refused:
+            assert str(refused) == "not-authorized", refused
+        else:
+            raise AssertionError("the account is still there")
 
 
 async def partner(check, args):
@@ -467,7 +516,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("mode", choices=("checks", "partner", "offline"))
     parser.add_argument("--host", default="127.0.0.1")
-    for name in ("ca", "user", "peer", "odd", "password"):
+    for name in ("ca", "user", "peer", "odd", "password", "token"):
         parser.add_argument(f"--{name}", default="")
     for name in ("starttls", "tls"):
         parser.add_argument(f"--{name}", type=int, required=True)
