@@ -24,7 +24,6 @@ use crate::core::settings;
 use crate::core::slab::Slab;
 use crate::core::spool::Spool;
 use crate::fault::{Fault, armed};
-use crate::jid::Jid;
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery};
@@ -111,8 +110,6 @@ pub struct Engine {
     managed: BTreeMap<SessionId, Box<Managed>>,
     /// Receipts that wait for a batch.
     spooling: Vec<(Ticket, Receipt)>,
-    /// Names of sessions that are over, whose they were, and how many stanzas of theirs were safe.
-    ended: VecDeque<(Rc<str>, Jid, u64)>,
     /// Parked sessions that hold too much.
     overfull: Vec<SessionId>,
     /// Connections whose question is answered: they have more to say.
@@ -169,6 +166,7 @@ impl Engine {
             counters: Counters::default(),
             spool: Spool::default(),
             changed: BTreeSet::new(),
+            ended_unchecked: 0,
             queue: VecDeque::new(),
             ask: None,
         };
@@ -183,7 +181,6 @@ impl Engine {
             timers: BTreeSet::new(),
             managed: BTreeMap::new(),
             spooling: Vec::new(),
-            ended: VecDeque::new(),
             overfull: Vec::new(),
             again: Vec::new(),
             hashing: Vec::new(),

@@ -121,7 +121,8 @@ limits! {
         wait until it acknowledges some, and end a session without connection, whose messages then go elsewhere";
     sm_resume_timeout_s = 600 Seconds "how long a session whose connection is lost waits to be resumed";
     sm_parked_max = 5 Count "sessions of one account that wait to be resumed; another ends the oldest";
-    sm_ended_max = 1000 Count "ended sessions of which the server can still say how much it has received";
+    sm_ended_max = 1000 Count "sessions that are over and of which the server can still say how much it has received, \
+        also after a restart; a sixteenth more until they are counted";
     sm_spool_delay_ms = 100 Milliseconds "how long the recipient of a message has to acknowledge it, before it is \
         written to the disk so that its sender can be told that it is safe";
     csi_held_max = 256 Count "stanzas held back from a client that nobody looks at (XEP-0352), as Prosody's \

@@ -491,6 +491,21 @@ fn a_backup_made_while_the_server_runs_brings_everything_back() {
 }
 
 #[test]
+fn what_is_in_memory_is_on_the_disk_when_the_operator_says_so() {
+    let folder = Folder::new();
+    folder.write("couplet.toml", &format!("{CONFIG}[storage]\ndurability = \"volatile\"\n"));
+    assert_eq!(folder.run(&["flush"]).code, 3);
+    let server = folder.serve();
+    for user in ["romeo@localhost", "juliet@localhost"] {
+        assert_eq!(folder.run_with_input(&["user", "add", user, "--password-stdin"], "x\n").code, 0);
+        assert_eq!(folder.run(&["flush"]), ran(0, "all that was stored is on the disk\n", ""));
+    }
+    assert_eq!(folder.run_with_input(&["user", "add", "tybalt@localhost", "--password-stdin"], "x\n").code, 0);
+    drop(server);
+    assert_eq!(folder.run(&["user", "list"]).out, "juliet@localhost\nromeo@localhost\n", "killed before its time");
+}
+
+#[test]
 fn backups_and_compaction_need_no_server_but_a_store() {
     let folder = Folder::new();
     let data = folder.0.join("couplet-data");

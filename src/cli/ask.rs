@@ -34,6 +34,15 @@ pub struct Healthcheck {
     config: Option<PathBuf>,
 }
 
+/// Let the running server write to the disk now what waits for its time (storage.durability batched or volatile).
+#[derive(FromArgs)]
+#[argh(subcommand, name = "flush")]
+pub struct Flush {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
 impl Status {
     pub fn run(&self) -> Exit {
         with_config(self.config.as_ref(), |config| ask_running(config, &Command::Status))
@@ -49,6 +58,12 @@ impl Reload {
 impl Healthcheck {
     pub fn run(&self) -> Exit {
         with_config(self.config.as_ref(), |config| ask_running(config, &Command::Healthcheck))
+    }
+}
+
+impl Flush {
+    pub fn run(&self) -> Exit {
+        with_config(self.config.as_ref(), |config| ask_running(config, &Command::Flush))
     }
 }
 

@@ -65,6 +65,8 @@ pub enum Command {
     Backup,
     /// Make the data file as small as it can be.
     Compact,
+    /// Write to the disk now what waits for its time.
+    Flush,
 }
 
 /// An invitation as an operator asks for it.
@@ -137,6 +139,7 @@ impl fmt::Debug for Command {
             Command::Healthcheck => f.write_str("Healthcheck"),
             Command::Backup => f.write_str("Backup"),
             Command::Compact => f.write_str("Compact"),
+            Command::Flush => f.write_str("Flush"),
         }
     }
 }
@@ -171,6 +174,7 @@ impl Command {
             Command::InviteList { host } => (12, host.iter().map(String::as_str).collect()),
             Command::InviteRevoke { token } => (13, vec![token]),
             Command::InviteFirst => (14, vec![]),
+            Command::Flush => (15, vec![]),
         };
         let len = 2 + texts.iter().map(|t| LENGTH_BYTES + t.len()).sum::<usize>();
         if len > COMMAND_BYTES_MAX {
@@ -222,6 +226,7 @@ impl Command {
             12 => Command::InviteList { host: Some(texts.next()?.to_string()) },
             13 => Command::InviteRevoke { token: texts.next()?.to_string() },
             14 => Command::InviteFirst,
+            15 => Command::Flush,
             _ => return Err(WireError::Unknown),
         };
         if texts.0.is_empty() { Ok(command) } else { Err(WireError::Malformed) }

@@ -55,6 +55,8 @@ pub struct Core {
     pub disco: disco::Disco,
     /// What is known of the spool's rows.
     pub spool: spool::Spool,
+    /// Rows of [`parked::EndedSessions`] that were written since they were counted.
+    pub ended_unchecked: usize,
     /// Sessions of which something has changed that is stored of those that wait to be resumed.
     pub changed: BTreeSet<SessionId>,
     /// Stanzas that the input has set on their way.

@@ -85,6 +85,26 @@ impl Table for ParkedSessions {
     type Value = Parked;
 }
 
+crate::record! {
+    /// A session that could have been resumed and is over.
+    pub struct Ended {
+        /// The name by which it would have been resumed.
+        pub resume_id: String,
+        /// Whose it was.
+        pub account: Jid,
+        /// Stanzas of its client that are safe.
+        pub received: u64,
+    }
+}
+
+/// Owner: nobody. Sub key: when it ended, in milliseconds since 1970 (eight bytes, big endian), and its name.
+pub struct EndedSessions;
+impl Table for EndedSessions {
+    const ID: u8 = 14;
+    const NAME: &'static str = "ended-sessions";
+    type Value = Ended;
+}
+
 const OWNER: &str = "";
 
 impl Core {
@@ -125,6 +145,50 @@ impl Core {
         };
         let jid = session.jid.clone();
         self.view.put::<ParkedSessions>(OWNER, jid.as_str().as_bytes(), &parked);
+    }
+
+    /// Keeps what a client may ask for that comes too late (XEP-0198 section 5), of the last
+    /// `limits.sm_ended_max` sessions, and a sixteenth more of them at most.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn ended_put(&mut self, ended: &Ended) -> Result<(), StoreError> {
+        let max = self.settings.limits.sm_ended_max as usize;
+        self.ended_unchecked += 1;
+        // Counting them each time would cost more than all the rest of the end of a session.
+        if self.ended_unchecked > max / 16 {
+            self.ended_unchecked = 0;
+            let excess = (self.view.count::<EndedSessions>(OWNER)? + 1).saturating_sub(max);
+            for (sub, _) in self.view.list::<EndedSessions>(OWNER, excess)? {
+                self.view.delete::<EndedSessions>(OWNER, &sub);
+            }
+        }
+        if max > 0 {
+            let ended_ms = u64::try_from(self.now.wall_ms).unwrap_or_default();
+            let sub = [&ended_ms.to_be_bytes(), ended.resume_id.as_bytes()].concat();
+            self.view.put::<EndedSessions>(OWNER, &sub, ended);
+        }
+        Ok(())
+    }
+
+    /// How many stanzas of a session that is over are safe; none when that is not known.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn ended(&mut self, account: &Jid, resume_id: &str) -> Result<Option<u64>, StoreError> {
+        let rows = self.view.list::<EndedSessions>(OWNER, usize::MAX)?;
+        let is = |ended: &Ended| ended.resume_id == resume_id && ended.account == *account;
+        Ok(rows.into_iter().map(|(_, ended)| ended).find(is).map(|ended| ended.received))
+    }
+
+    /// Forgets all of them; false when there are none.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn ended_forget(&mut self) -> Result<bool, StoreError> {
+        let rows = self.view.list::<EndedSessions>(OWNER, usize::MAX)?;
+        rows.iter().for_each(|(sub, _)| self.view.delete::<EndedSessions>(OWNER, sub));
+        Ok(!rows.is_empty())
     }
 
     /// Deletes what is stored of a session.

@@ -64,7 +64,7 @@ impl Engine {
                 Ok(())
             }
             // The store's own business: whoever runs the engine does them beside it.
-            Command::Backup | Command::Compact => Err("this needs the store itself".to_string()),
+            Command::Backup | Command::Compact | Command::Flush => Err("this needs the store itself".to_string()),
             Command::Reload => {
                 self.outputs.push_back(Output::Reload { id });
                 Ok(())

@@ -11,6 +11,7 @@ use super::parking::Lot;
 use super::{ConnId, Engine, LOG, Timer};
 use crate::core::flight::{Filters, InFlight, Item, Keep, Parcel, Receipt, Urgency};
 use crate::core::out_queue::OutQueue;
+use crate::core::parked::Ended;
 use crate::core::session::SessionId;
 use crate::core::spool::stamp;
 use crate::fault::{Fault, armed};
@@ -357,10 +358,12 @@ impl Engine {
         let Some(mut managed) = self.managed.remove(&session) else { return self.forsake(out.into_parcels()) };
         managed.inbound.progress(self.core.view.durable());
         if let Some(id) = resume_id {
-            self.ended.push_back((id, jid.bare(), managed.inbound.safe()));
-            while self.ended.len() > self.core.settings.limits.sm_ended_max as usize {
-                self.ended.pop_front();
-            }
+            let ended = Ended { resume_id: id.to_string(), account: jid.bare(), received: managed.inbound.safe() };
+            self.step("what is known of a session that is over", |core, _| {
+                if let Err(error) = core.ended_put(&ended) {
+                    log::error!(target: LOG, "of a session nothing is kept: {error}");
+                }
+            });
         }
         let mut parcels = out.into_parcels();
         if let Some(mut lot) = managed.lot {

@@ -263,8 +263,11 @@ impl Engine {
         let (Some(host), Some(user)) = (c.stream.host(), c.stream.user()) else { return };
         let Ok(account) = Jid::from_parts(Some(user), host, None) else { return };
         let Some(session) = self.core.sessions.resumable(&account, previd) else {
-            let ended = self.ended.iter().find(|(id, of, _)| **id == *previd && *of == account);
-            let h = ended.map(|(_, _, h)| *h);
+            self.core.view.begin();
+            let h = self.core.ended(&account, previd).unwrap_or_else(|error| {
+                log::error!(target: LOG, "{error}");
+                None
+            });
             return self.refuse_resume(conn, Condition::ItemNotFound, h);
         };
         let old = self.core.sessions.get(session).and_then(|s| s.conn);

@@ -205,7 +205,7 @@ async fn within<T>(time: Duration, what: impl Future<Output = io::Result<T>>) ->
 }
 
 fn answer_timeout(command: &Command) -> Duration {
-    if *command == Command::Compact { LONG_ANSWER_TIMEOUT } else { ANSWER_TIMEOUT }
+    if matches!(command, Command::Compact | Command::Flush) { LONG_ANSWER_TIMEOUT } else { ANSWER_TIMEOUT }
 }
 
 /// Both ends bound what they write far below this.

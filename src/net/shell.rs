@@ -54,6 +54,8 @@ pub enum Report {
     Stored(Result<Ticket, StoreError>),
     /// The store was made smaller.
     Stats(Result<Stats, StoreError>),
+    /// What was stored before somebody asked for it is on the disk, or it is not.
+    Flushed(bool),
     /// A password was hashed.
     Hashed(HashResult),
     /// A thread ended by a panic.
@@ -137,6 +139,8 @@ pub struct Shell {
     last_asked: u32,
     /// Administrators that wait for the store to be made smaller.
     compacting: Vec<Sender<Reply>>,
+    /// Who waits for the disk.
+    flushing: VecDeque<Sender<Reply>>,
     certificates_check_ms: u64,
     /// What was last said about certificates that cannot be used.
     certificates_error: String,
@@ -196,6 +200,7 @@ impl Shell {
             asked: Vec::new(),
             last_asked: 0,
             compacting: Vec::new(),
+            flushing: VecDeque::new(),
             certificates_check_ms,
             certificates_error: String::new(),
             exhausted: false,
@@ -330,11 +335,18 @@ impl Shell {
             }
             Report::Stored(Err(error)) => self.engine.handle(now, Input::CommitFailed(error)),
             Report::Stats(result) => self.compacted(&result),
+            Report::Flushed(done) => self.flushed(done),
             Report::Hashed(result) => self.engine.handle(now, Input::Hashed(result)),
             Report::ThreadLost(name) => self.lose(name),
             Report::Admin(Command::Compact, reply) => {
                 self.compacting.push(reply);
                 if self.threads.storage.send(Job::Compact).is_err() {
+                    self.lose("storage");
+                }
+            }
+            Report::Admin(Command::Flush, reply) => {
+                self.flushing.push_back(reply);
+                if self.threads.storage.send(Job::Flush).is_err() {
                     self.lose("storage");
                 }
             }
@@ -375,6 +387,17 @@ impl Shell {
         }
         for waiting in self.compacting.drain(..) {
             let _ = waiting.try_send(reply.clone());
+        }
+    }
+
+    /// Answers come in the order of the questions.
+    fn flushed(&mut self, done: bool) {
+        let reply = match done {
+            true => Reply::ok("all that was stored is on the disk"),
+            false => Reply::failed("not all that was stored is on the disk; the log says why"),
+        };
+        if let Some(waiting) = self.flushing.pop_front() {
+            let _ = waiting.try_send(reply);
         }
     }
 

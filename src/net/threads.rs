@@ -54,6 +54,7 @@ impl Threads {
                     log::error!("what is in memory cannot be written, which is tried again: {error}");
                 }
                 storage::Report::Flushed(Ok(())) => {}
+                storage::Report::Asked(done) => watch.bell.report(Report::Flushed(done)),
                 storage::Report::Stored(result) => watch.bell.report(Report::Stored(result)),
                 storage::Report::Stats(result) => watch.bell.report(Report::Stats(result)),
             });

@@ -16,7 +16,7 @@ const COMPACT_BYTES_MIN: u64 = 4 * 1024 * 1024;
 pub enum Job {
     /// Store a batch. Answered by [`Report::Stored`] of its ticket or a later one, or of an error.
     Commit(Batch),
-    /// Make durable now what waits for its time. Answered by [`Report::Flushed`].
+    /// Make durable now what waits for its time. Answered by [`Report::Asked`].
     Flush,
     /// Say what the store takes. Answered by [`Report::Stats`].
     Stats,
@@ -25,7 +25,7 @@ pub enum Job {
 }
 
 /// What the storage thread says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// All batches up to this ticket are stored, as far as the [`Mode`] promises. On an error they and all that were
     /// made before the engine heard of it never happened; when it [is fatal](StoreError::is_fatal) the thread has ended
@@ -33,6 +33,9 @@ pub enum Report {
     Stored(Result<Ticket, StoreError>),
     /// All that was stored is durable. An error takes nothing back: it is tried again.
     Flushed(Result<(), StoreError>),
+    /// Answer to [`Job::Flush`]: all that was stored before it is durable. When that went wrong, the error was told
+    /// before.
+    Asked(bool),
     /// Answer to [`Job::Stats`] and [`Job::Compact`].
     Stats(Result<Stats, StoreError>),
 }
@@ -115,7 +118,17 @@ pub trait Jobs {
 /// for several batches in one commit, they are tried one after the other, so that what frees room is done.
 pub fn run(writer: Box<dyn Writer>, plan: Plan, jobs: &mut dyn Jobs, mut report: impl FnMut(Report)) {
     let (waiting, report) = (Vec::new(), &mut report);
-    let mut thread = Thread { writer, plan, epoch: 0, waiting, waiting_bytes: 0, due_ms: None, idle_ms: None, report };
+    let mut thread = Thread {
+        writer,
+        plan,
+        epoch: 0,
+        waiting,
+        waiting_bytes: 0,
+        due_ms: None,
+        idle_ms: None,
+        unflushed: false,
+        report,
+    };
     loop {
         let until_ms = if thread.gathers() { Some(0) } else { thread.due_ms.into_iter().chain(thread.idle_ms).min() };
         let next = jobs.next(until_ms);
@@ -146,6 +159,8 @@ struct Thread<'a> {
     due_ms: Option<u64>,
     /// When it has rested long enough.
     idle_ms: Option<u64>,
+    /// The last flush went wrong.
+    unflushed: bool,
     report: &'a mut dyn FnMut(Report),
 }
 
@@ -266,7 +281,9 @@ impl Thread<'_> {
         if self.due_ms.take().is_none() {
             return Some(());
         }
-        match (self.writer.flush(now.wall_ms), self.plan.mode) {
+        let flushed = self.writer.flush(now.wall_ms);
+        self.unflushed = flushed.is_err();
+        match (flushed, self.plan.mode) {
             (Ok(()), _) => (self.report)(Report::Flushed(Ok(()))),
             (Err(error), Mode::Volatile { snapshot_every_ms }) => {
                 // It is all still there, and not on the disk.
@@ -282,8 +299,12 @@ impl Thread<'_> {
     fn answer(&mut self, job: &Job, now: Now) -> WentOn {
         match job {
             Job::Commit(_) => {}
-            Job::Flush if self.due_ms.is_none() => (self.report)(Report::Flushed(Ok(()))),
-            Job::Flush => return self.flush(now),
+            Job::Flush => {
+                self.unflushed = false;
+                let went_on = self.flush(now);
+                (self.report)(Report::Asked(!self.unflushed));
+                return went_on;
+            }
             Job::Stats => (self.report)(Report::Stats(self.writer.stats())),
             Job::Compact => return self.compact(),
         }
@@ -408,7 +429,7 @@ mod tests {
         assert_eq!(reports(&memory, WAIT, jobs), [stored(3), stored(4), stored(5)]);
         assert_eq!(memory.commits(), 3);
         let jobs = vec![(0, batch(6, 0)), (1, Job::Flush), (2, batch(7, 0)), (3, Job::Flush)];
-        let done = || Report::Flushed(Ok(()));
+        let done = || Report::Asked(true);
         assert_eq!(reports(&memory, WAIT, jobs), [stored(6), done(), stored(7), done()]);
     }
 
@@ -455,6 +476,21 @@ mod tests {
         let seen = reports(&memory, WAIT, vec![(0, batch(1, 0)), (0, Job::Stats), (0, Job::Compact)]);
         let none = || Report::Stats(Ok(Stats::default()));
         assert_eq!(seen, [stored(1), none(), none()]);
+    }
+
+    #[test]
+    fn what_waits_for_its_time_is_durable_at_once_when_somebody_asks() {
+        for mode in [Mode::Durable, WAIT, EARLY, VOLATILE] {
+            let memory = Memory::new();
+            let seen = reports(&memory, mode, vec![(0, batch(1, 0)), (0, Job::Flush), (1, Job::Flush)]);
+            let at_once = matches!(mode, Mode::Durable) || mode == WAIT;
+            let flushed = (!at_once).then_some(Report::Flushed(Ok(())));
+            let expected: Vec<_> = [stored(1)].into_iter().chain(flushed).collect();
+            assert_eq!(seen, [expected, vec![Report::Asked(true), Report::Asked(true)]].concat(), "{mode:?}");
+            memory.fail_flush(StoreError::Io("x".into()));
+            let seen = reports(&memory, mode, vec![(0, batch(2, 0)), (0, Job::Flush)]);
+            assert!(seen.contains(&Report::Asked(at_once)), "{mode:?}: {seen:?}");
+        }
     }
 
     #[test]
