@@ -534,12 +534,29 @@ impl Engine {
                 }
             }
         });
+        if *error == StoreError::Full && !self.shutting_down {
+            self.make_room();
+        }
         self.registering_failed(&condition.because("The server could not store that."));
         for (_, id, reply) in std::mem::take(&mut self.replies) {
             let text = format!("{}\nnot stored: {error}", reply.text);
             let reply = crate::core::admin::Reply { code: crate::core::admin::FAILED, text };
             self.outputs.push_back(Output::AdminReply { id, reply });
         }
+    }
+
+    /// Gives up the least of what is stored and was promised to nobody, so that the next write finds room:
+    /// `storage.size_max` says what, in which order. Each refused write gives up some.
+    fn make_room(&mut self) {
+        self.step("making room", |core, modules| {
+            let made = match core.ended_forget() {
+                Ok(false) => modules.make_room(core),
+                known => known.map(drop),
+            };
+            if let Err(error) = made {
+                log::error!(target: LOG, "no room is made: {error}");
+            }
+        });
     }
 
     fn wake(&mut self) {

@@ -65,7 +65,9 @@ section! {
         /// Memory for pages of the data file.
         pub cache: Bytes = Bytes(256_000) => |size| at_least_bytes(*size, 64_000),
         /// Bytes that the data file may have, 1 MB of reserve included; 0 is as many as the disk has. When they are
-        /// used up, new data is refused with an error and deleting still works.
+        /// used up, new data is refused with an error and deleting still works. For what comes next the server gives up
+        /// what it has promised to nobody: how much it had got of sessions that are over (XEP-0198), then the older
+        /// half of the history of rooms. Accounts, rosters, messages and all that people have stored stay.
         pub size_max: Bytes = Bytes(0) => |size| size_max(*size),
         /// What a crash or a power cut may take with it. "durable": nothing that was acknowledged; each write is on
         /// the disk first. "batched": the same, or a few seconds, see promises; one write to the disk for all that

@@ -214,6 +214,15 @@ pub trait Module: Sized {
         let _ = core;
     }
 
+    /// The store is full: gives up some of what was promised to nobody, the oldest.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    fn make_room(&mut self, core: &mut Core) -> Result<(), StoreError> {
+        let _ = core;
+        Ok(())
+    }
+
     /// A session changes.
     fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
         let _ = (core, id, event);
@@ -482,6 +491,12 @@ macro_rules! modules {
             /// Every module hears of it.
             pub fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
                 $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.session(core, id, event)?; } )*
+                Ok(())
+            }
+
+            /// Every module gives up something.
+            pub fn make_room(&mut self, core: &mut Core) -> Result<(), StoreError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.make_room(core)?; } )*
                 Ok(())
             }
 

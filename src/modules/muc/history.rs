@@ -4,6 +4,7 @@ use super::room::{Room, Seat, hand};
 use super::store::{History, Line};
 use crate::clock::datetime_ms;
 use crate::core::Core;
+use crate::jid::Jid;
 use crate::stanza::{Kind, MessageType, Stanza, StanzaError, delay};
 use crate::storage::StoreError;
 use crate::xml::{ElementRef, ns};
@@ -51,6 +52,18 @@ pub fn keep(core: &mut Core, room: &mut Room, stanza: &Stanza) -> Result<(), Sta
     room.next_line += 1;
     room.lines = left;
     Ok(())
+}
+
+/// Forgets the older half of the history of a room, and says how many messages that is.
+///
+/// # Errors
+/// When storage cannot be read.
+pub fn halve(core: &mut Core, room: &Jid) -> Result<usize, StoreError> {
+    let half = core.view.count::<History>(room.as_str())? / 2;
+    for (sub, _) in core.view.list::<History>(room.as_str(), half)? {
+        core.view.delete::<History>(room.as_str(), &sub);
+    }
+    Ok(half)
 }
 
 /// How much of the history somebody wants; all conditions hold.

@@ -63,6 +63,9 @@ fn domains(hosts: &[String]) -> Result<(), String> {
     }
 }
 
+/// Lines of history that are given up at once when the store is full.
+const GIVEN_UP_LINES: usize = 256;
+
 /// The module.
 pub struct Muc {
     config: Config,
@@ -70,6 +73,8 @@ pub struct Muc {
     hosts: Vec<String>,
     /// Those that somebody is in, by bare address.
     rooms: BTreeMap<Jid, Room>,
+    /// Whose history was shortened last for want of room.
+    halved: Option<Jid>,
     /// Those that nobody is in any more, until that is durable.
     fading: Vec<Room>,
 }
@@ -103,7 +108,7 @@ impl Module for Muc {
 
     fn new(config: Config) -> Self {
         let hosts = prepared(&config);
-        Self { config, hosts, rooms: BTreeMap::new(), fading: Vec::new() }
+        Self { config, hosts, rooms: BTreeMap::new(), halved: None, fading: Vec::new() }
     }
 
     fn reconfigure(&mut self, config: Config) {
@@ -187,6 +192,31 @@ impl Module for Muc {
                 self.rooms.insert(room.jid.clone(), room);
             }
         }
+    }
+
+    /// The older half of the history of some rooms, one after the other.
+    fn make_room(&mut self, core: &mut Core) -> Result<(), StoreError> {
+        let mut services: Vec<String> = core.disco.services.iter().map(|s| s.domain.clone()).collect();
+        services.retain(|domain| self.owns(core, domain));
+        let mut rooms = Vec::new();
+        for service in services {
+            let listed = core.view.list::<store::Directory>(&service, usize::MAX)?.into_iter();
+            rooms.extend(listed.filter_map(|(sub, _)| Jid::parse(std::str::from_utf8(&sub).ok()?).ok()));
+        }
+        let next = rooms.iter().position(|room| Some(room) > self.halved.as_ref()).unwrap_or_default();
+        rooms.rotate_left(next);
+        let mut given_up = 0;
+        for room in rooms {
+            given_up += history::halve(core, &room)?;
+            if let Some(room) = self.rooms.get_mut(&room) {
+                room.count_history(core)?;
+            }
+            self.halved = Some(room);
+            if given_up >= GIVEN_UP_LINES {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn session_state(&mut self, core: &mut Core, id: SessionId, before: &[u8], unseen: &[Jid]) -> Vec<u8> {
