@@ -75,6 +75,10 @@ class Client:
             if not got or "<failure" in self.seen or "<stream:error" in self.seen:
                 raise RuntimeError(f"{self.user}: no {pattern} after {text[:60]}: {self.seen[-300:]}")
 
+    async def manage(self):
+        """Stream management (XEP-0198): the session shall outlive its connection."""
+        await self.ask("<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<enabled")
+
     def close(self):
         self.writer.transport.abort()
 
@@ -133,12 +137,17 @@ def start_up_ms(host, times):
     return statistics.median(taken)
 
 
-async def crowd(host, counts, direct):
-    """Memory with as many idle clients as `counts` says, in order, and after all have left: bytes."""
+def context_of(host, direct):
     context = ssl.create_default_context(cafile=host.certificate)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if direct:
         context.set_alpn_protocols(["xmpp-client"])
+    return context
+
+
+async def crowd(host, counts, direct):
+    """Memory with as many idle clients as `counts` says, in order, and after all have left: bytes."""
+    context = context_of(host, direct)
     gate, clients, figures = asyncio.Semaphore(LOGINS), [], []
 
     async def one(number):
@@ -155,6 +164,32 @@ async def crowd(host, counts, direct):
         client.close()
     await asyncio.sleep(SETTLE_S)
     return figures, rss_bytes(host.pid)
+
+
+async def parked(host, count, direct):
+    """Memory before and after `count` sessions with stream management have come and lost their connections: bytes.
+
+    As many have come and gone for good before, so that what a crowd leaves behind is not counted."""
+    context = context_of(host, direct)
+    gate, clients = asyncio.Semaphore(LOGINS), []
+
+    async def one(number, stays):
+        async with gate:
+            client = Client(host, f"user{number}", direct)
+            await client.login(context)
+            if stays:
+                await client.manage()
+            clients.append(client)
+
+    figures = []
+    for stays in (False, True):
+        await asyncio.gather(*(one(number, stays) for number in range(count)))
+        for client in clients:
+            client.close()
+        clients.clear()
+        await asyncio.sleep(SETTLE_S)
+        figures.append(rss_bytes(host.pid))
+    return figures
 
 
 def add_users(host, count):
@@ -195,6 +230,11 @@ def measure(host, args):
         each_kb = (held - before) / count / 1000
         rows.append((f"memory with {count} idle TLS clients", f"{held / 1e6:.1f} MB: {each_kb:.1f} kB each"))
     rows.append(("memory after they have left", f"{after / 1e6:.1f} MB"))
+    if host.kind == "couplet":
+        count = max(args.clients)
+        before, held = asyncio.run(parked(host, count, args.direct))
+        rows.append((f"memory with {count} sessions that wait to be resumed, their connections lost",
+                     f"{held / 1e6:.1f} MB: {(held - before) / count / 1000:.2f} kB each"))
     rows.append(("threads", ", ".join(threads(host.pid))))
     code = host.stop()
     if code != 0:

@@ -1,7 +1,7 @@
 //! The real binary is killed (SIGKILL) at random moments under load and started again; every change that it has
 //! acknowledged must be there: roster items, private elements, messages to people who are offline, registrations.
 //!
-//! `COUPLET_KILLS=200` kills more often, `COUPLET_SEED` begins elsewhere.
+//! `COUPLET_KILLS=200` kills more often, `COUPLET_SEED` begins elsewhere, `COUPLET_BINARY` is another build of it.
 
 mod client;
 mod ledger;
@@ -47,6 +47,47 @@ fn a_server_that_forgets_is_found_out() {
     for what in ["contact", "element", "message"] {
         assert!(found.lost.iter().any(|lost| lost.contains(what)), "{what}: {found:?}");
     }
+}
+
+/// `COUPLET_FILE_MB=30` looks at a large file.
+#[test]
+fn a_server_with_much_data_serves_again_after_a_kill() {
+    let megabytes = std::env::var("COUPLET_FILE_MB").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+    let mut server = Server::new(&format!("{megabytes}-mb"), &[]).unwrap();
+    server.start().unwrap();
+    let mut served_ms = Vec::new();
+    for n in 0.. {
+        let user = format!("user{n}");
+        server.add_user(&user).unwrap();
+        let mut client = Client::log_in(server.port, &user).unwrap();
+        // As many as an account may have, written into the kill.
+        for slot in 0..64 {
+            let element = format!("<s{slot} xmlns='kill:9'>{}</s{slot}>", "x".repeat(60_000));
+            client.say(&private(&slot.to_string(), &element)).unwrap();
+            client.next_result().unwrap();
+        }
+        client.say(&private("last", &format!("<s0 xmlns='kill:9'>{}</s0>", "y".repeat(60_000)))).unwrap();
+        server.kill().unwrap();
+        let killed = Instant::now();
+        server.start().unwrap();
+        let mut client = Client::open(server.port).unwrap();
+        served_ms.push((server.file_bytes(), killed.elapsed().as_millis()));
+        client.say("</stream:stream>").unwrap();
+        let mut client = Client::log_in(server.port, &user).unwrap();
+        client
+            .say("<iq type='get' id='p'><query xmlns='jabber:iq:private'><s63 xmlns='kill:9'/></query></iq>")
+            .unwrap();
+        assert_eq!(client.next_result().unwrap(), "p");
+        if server.file_bytes() >= megabytes * 1_000_000 {
+            break;
+        }
+    }
+    println!("bytes of the file, and milliseconds from the kill to the features of a new stream: {served_ms:?}");
+    server.kill().unwrap();
+}
+
+fn private(id: &str, element: &str) -> String {
+    format!("<iq type='set' id='{id}'><query xmlns='jabber:iq:private'>{element}</query></iq>")
 }
 
 /// What came of it.

@@ -87,7 +87,8 @@ impl Server {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_couplet"));
+        let binary = std::env::var_os("COUPLET_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_couplet").into());
+        let mut command = Command::new(binary);
         command.args(arguments).env_clear().envs(self.environment.iter().copied()).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
