@@ -127,6 +127,10 @@ limits! {
         written to the disk so that its sender can be told that it is safe";
     csi_held_max = 256 Count "stanzas held back from a client that nobody looks at (XEP-0352), as Prosody's \
         csi_queue_size; one more and all of them leave";
+    s2s_dials_max = 32 Count "attempts to connect to other servers at a time; others wait";
+    s2s_dial_timeout_s = 30 Seconds "one attempt to find and connect to another server, all its hosts and addresses";
+    s2s_connect_timeout_s = 10 Seconds "one host of another server, all its addresses";
+    dns_answers_max = 256 Count "answers of name servers that are remembered until their time is up";
     panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";
 }
 

@@ -8,8 +8,10 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Ports that the system chooses, so that tests run side by side.
-const CONFIG: &str =
-    "[c2s]\nlisten = [\"127.0.0.1:0\"]\ndirect_tls_listen = [\"127.0.0.1:0\"]\n[sasl]\niterations = 4096\n";
+const CONFIG: &str = "\
+    [c2s]\nlisten = [\"127.0.0.1:0\"]\ndirect_tls_listen = [\"127.0.0.1:0\"]\n\
+    [s2s]\nlisten = [\"127.0.0.1:0\"]\ndirect_tls_listen = [\"127.0.0.1:0\"]\n\
+    [sasl]\niterations = 4096\n";
 
 /// A folder to work in, removed with its content.
 struct Folder(PathBuf);

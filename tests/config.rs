@@ -53,6 +53,8 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(config.server.hosts, ["localhost"]);
     assert_eq!(config.c2s.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["[::]:5222"]);
     assert_eq!(config.c2s.direct_tls_listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["[::]:5223"]);
+    assert_eq!(config.s2s.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["[::]:5269"]);
+    assert_eq!(config.authorities_file(), None);
     assert!(config.c2s.encryption_required && config.sasl.plain && config.tcp.nodelay);
     assert_eq!(config.sasl.iterations, 10_000);
     assert_eq!(config.memory.max, Bytes(32_000_000));
@@ -162,6 +164,10 @@ fn wrong_files_are_explained() {
         (
             "[c2s]\nlisten = [\"[::]:5223\"]",
             "c2s.direct_tls_listen: \"[::]:5223\" stands in c2s.listen, too; each needs a port of its own",
+        ),
+        (
+            "[s2s]\nlisten = [\"[::]:5222\"]",
+            "F:2:1: s2s.listen: \"[::]:5222\" stands in c2s.listen, too; each needs a port of its own",
         ),
         (
             "[c2s]\nlisten = []\ndirect_tls_listen = []",

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use couplet::core::admin::{Command, Reply};
-use couplet::core::io::Transport;
+use couplet::core::io::{Role, Transport};
 use couplet::engine::Settings;
 use couplet::limits::Limits;
 use couplet::net::listen::Keepalive;
-use couplet::net::shell::{Report, Tuning};
+use couplet::net::shell::{Federation, Report, Tuning};
 use couplet::net::{Handle, ServeOptions, serve};
 use couplet::storage::memory::Memory;
 use couplet::storage::redb::{self, RedbOptions};
@@ -42,12 +42,13 @@ fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -
         nodelay: true,
         keepalive: Keepalive::default(),
         hosts: hosts.to_vec(),
+        federation: Federation::default(),
         log: None,
     };
     let mut settings = Settings::default();
     settings.core.limits = limits.clone();
     ServeOptions {
-        listen: vec![(listen[0], Transport::StartTls), (listen[1], Transport::DirectTls)],
+        listen: vec![(listen[0], Role::Client, Transport::StartTls), (listen[1], Role::Client, Transport::DirectTls)],
         certificates: folder.join("certificates"),
         store: {
             let file = folder.join("couplet.db");

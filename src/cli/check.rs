@@ -3,9 +3,9 @@
 use super::{Exit, complain, run::listen_addresses, say};
 use crate::config::{Config, Output};
 use crate::core::admin::{Command, OK};
-use crate::core::io::Transport;
 use crate::net::admin::{CallError, call};
 use crate::net::certs::CertStore;
+use crate::net::listen::key_of;
 use argh::FromArgs;
 use rustix::fs::Access;
 use std::fmt::Write as _;
@@ -132,11 +132,8 @@ fn ports(config: &Config, report: &mut Report) {
     let addresses = listen_addresses(config);
     // All of them open at the same time, as the server will have them.
     let mut open = Vec::new();
-    for (address, transport) in addresses {
-        let (key, kind) = match transport {
-            Transport::StartTls => ("c2s.listen", "STARTTLS"),
-            Transport::DirectTls => ("c2s.direct_tls_listen", "direct TLS"),
-        };
+    for (address, role, transport) in addresses {
+        let (key, kind) = (key_of(role, transport), crate::net::kind_of(role, transport));
         match bind(address) {
             Ok(listener) => {
                 open.push(listener);

@@ -4,12 +4,12 @@ use super::invite::shown;
 use super::{Exit, complain, load, offline::make_folder, say};
 use crate::config::{Backend, Config, Format, Level, Output};
 use crate::core::admin::Command;
-use crate::core::io::Transport;
+use crate::core::io::{Role, Transport};
 use crate::engine::Settings;
 use crate::net::admin::call;
-use crate::net::listen::Keepalive;
+use crate::net::listen::{Keepalive, Wish};
 use crate::net::log::{LogFormat, LogOptions, LogTarget};
-use crate::net::shell::{Reload, Report, Tuning};
+use crate::net::shell::{Federation, Reload, Report, Tuning};
 use crate::net::{Handle, ServeError, ServeOptions, serve};
 use argh::FromArgs;
 use log::LevelFilter;
@@ -97,10 +97,16 @@ fn invite_the_first(handle: Handle) {
 }
 
 /// Where to listen, STARTTLS first.
-pub fn listen_addresses(config: &Config) -> Vec<(SocketAddr, Transport)> {
-    let kinds = [(&config.c2s.listen, Transport::StartTls), (&config.c2s.direct_tls_listen, Transport::DirectTls)];
-    let of_kind = |(addresses, transport): (&Vec<crate::config::Address>, Transport)| {
-        addresses.iter().map(move |a| (SocketAddr::new(a.ip, a.port), transport)).collect::<Vec<_>>()
+pub fn listen_addresses(config: &Config) -> Vec<Wish> {
+    let Config { c2s, s2s, .. } = config;
+    let kinds = [
+        (&c2s.listen, Role::Client, Transport::StartTls),
+        (&c2s.direct_tls_listen, Role::Client, Transport::DirectTls),
+        (&s2s.listen, Role::Server, Transport::StartTls),
+        (&s2s.direct_tls_listen, Role::Server, Transport::DirectTls),
+    ];
+    let of_kind = |(addresses, role, transport): (&Vec<crate::config::Address>, Role, Transport)| {
+        addresses.iter().map(move |a| (SocketAddr::new(a.ip, a.port), role, transport)).collect::<Vec<_>>()
     };
     kinds.into_iter().flat_map(of_kind).collect()
 }
@@ -115,7 +121,17 @@ fn tuning(config: &Config) -> Tuning {
             count: config.tcp.keepalive_count,
         },
         hosts: config.server.hosts.clone(),
+        federation: federation(config),
         log: Some(log_options(config)),
+    }
+}
+
+/// How other servers are found and believed.
+pub fn federation(config: &Config) -> Federation {
+    Federation {
+        authorities: config.authorities_file(),
+        routes: config.s2s.routes.clone(),
+        name_servers: config.dns.servers.iter().map(|server| server.0).collect(),
     }
 }
 
@@ -173,6 +189,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     };
     compare("c2s.listen", old.c2s.listen == new.c2s.listen);
     compare("c2s.direct_tls_listen", old.c2s.direct_tls_listen == new.c2s.direct_tls_listen);
+    compare("s2s.listen", old.s2s.listen == new.s2s.listen);
+    compare("s2s.direct_tls_listen", old.s2s.direct_tls_listen == new.s2s.direct_tls_listen);
     compare("tls.certificates", old.tls.certificates == new.tls.certificates);
     compare("storage.path", old.storage.path == new.storage.path);
     compare("storage.backend", old.storage.backend == new.storage.backend);

@@ -56,10 +56,22 @@ fn admins(config: &mut Config, errors: &mut Vec<ConfigError>) {
 }
 
 fn listeners(config: &Config, errors: &mut Vec<ConfigError>) {
-    let twice = config.c2s.direct_tls_listen.iter().find(|a| a.port != 0 && config.c2s.listen.contains(a));
-    if let Some(address) = twice {
-        let text = format!("{} stands in c2s.listen, too; each needs a port of its own", quote(&address.to_string()));
-        errors.push(at(config, "c2s", "direct_tls_listen", text));
+    let Config { c2s, s2s, .. } = config;
+    let lists = [
+        ("c2s", "listen", &c2s.listen),
+        ("c2s", "direct_tls_listen", &c2s.direct_tls_listen),
+        ("s2s", "listen", &s2s.listen),
+        ("s2s", "direct_tls_listen", &s2s.direct_tls_listen),
+    ];
+    for (index, (section, key, addresses)) in lists.iter().enumerate() {
+        for (other_section, other_key, other) in lists.iter().take(index) {
+            let Some(address) = addresses.iter().find(|a| a.port != 0 && other.contains(a)) else { continue };
+            let text = format!(
+                "{} stands in {other_section}.{other_key}, too; each needs a port of its own",
+                quote(&address.to_string())
+            );
+            errors.push(at(config, section, key, text));
+        }
     }
     if config.c2s.listen.is_empty() && config.c2s.direct_tls_listen.is_empty() {
         let text = "nobody can connect when direct_tls_listen is empty, too; write for example [\"[::]:5222\"]";

@@ -6,12 +6,14 @@
 
 mod address;
 mod check;
+mod federation;
 mod limits;
 mod read;
 mod sections;
 mod show;
 
 pub use address::Address;
+pub use federation::{Dns, NameServer, S2s};
 pub use limits::shown as shown_limits;
 pub use sections::{
     Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, Output, Promised, Sasl, Server, Storage, Tcp,
@@ -43,6 +45,10 @@ pub struct Config {
     pub server: Server,
     /// `[c2s]`
     pub c2s: C2s,
+    /// `[s2s]`
+    pub s2s: S2s,
+    /// `[dns]`
+    pub dns: Dns,
     /// `[tcp]`
     pub tcp: Tcp,
     /// `[tls]`
@@ -124,6 +130,12 @@ impl Config {
         self.data_folder().join(&self.tls.certificates)
     }
 
+    /// The file of authorities that are believed about other servers; None is the system's.
+    pub fn authorities_file(&self) -> Option<PathBuf> {
+        let base = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        (!self.s2s.ca.is_empty()).then(|| base.join(&self.s2s.ca))
+    }
+
     /// Where the store is, and how it is used.
     pub fn store(&self) -> StoreOptions {
         let Storage { cache, size_max, backend, durability, promises, .. } = self.storage;
@@ -199,6 +211,8 @@ impl Config {
         let mut all: Vec<&mut dyn Section> = vec![
             &mut self.server,
             &mut self.c2s,
+            &mut self.s2s,
+            &mut self.dns,
             &mut self.tls,
             &mut self.sasl,
             &mut self.storage,

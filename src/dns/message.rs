@@ -3,6 +3,7 @@
 //! An answer is believed when it is one to the question: same number, same name and kind (RFC 5452 section 9.1). Who
 //! has sent it is for the socket to check. Records beside the aliases and addresses that were asked for are not read.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{DnsError, Kind, name};
@@ -54,6 +55,18 @@ pub struct Service {
     pub port: u16,
     /// Its host; empty where the record says that there is no such service (the target is `.`).
     pub target: String,
+}
+
+impl fmt::Display for Record {
+    /// As zone files write its data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(ip) => ip.fmt(f),
+            Self::Service(Service { priority, weight, port, target }) => {
+                write!(f, "{priority} {weight} {port} {target}.")
+            }
+        }
+    }
 }
 
 /// What a server has said to a question.
@@ -259,7 +272,7 @@ impl<'a> Rows<'a> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -285,7 +298,7 @@ pub(super) mod tests {
         row(owner, TYPE_CNAME, ttl_s, &data)
     }
 
-    fn srv(owner: &str, numbers: [u16; 3], target: &str) -> Vec<u8> {
+    pub fn srv(owner: &str, numbers: [u16; 3], target: &str) -> Vec<u8> {
         let mut data: Vec<u8> = numbers.iter().flat_map(|n| n.to_be_bytes()).collect();
         name::write(target, &mut data);
         row(owner, 33, 60, &data)

@@ -34,6 +34,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As zone files write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::A => "A",
+            Kind::Aaaa => "AAAA",
+            Kind::Srv => "SRV",
+        }
+    }
+
     /// Its number on the wire.
     pub fn code(self) -> u16 {
         match self {

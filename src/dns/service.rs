@@ -21,6 +21,15 @@ pub struct Target {
     pub direct_tls: bool,
 }
 
+/// Where the operator says that a domain is, whatever DNS says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// As A-labels.
+    pub domain: String,
+    /// The place.
+    pub target: Target,
+}
+
 /// What is asked for to find the servers of a domain in A-labels; the first for direct TLS. None when it is too long.
 pub fn names(domain: &str) -> Option<[String; 2]> {
     let service = |service: &str| name::normal(&format!("_{service}._tcp.{domain}"));

@@ -1,4 +1,5 @@
-//! One socket of a client, plain or under TLS, as the tick sees it: what can be read now, what waits to be written.
+//! One socket of a client or of another server, plain or under TLS, as the tick sees it: what can be
+//! read now, what waits to be written.
 //!
 //! An idle connection holds no buffer: reads go through the shell's scratch buffers, and what a socket did not take is
 //! freed as soon as it is gone.
@@ -11,8 +12,9 @@ use std::task::{Context, Waker};
 
 use async_io::Async;
 
+use crate::core::io::{Role, Transport};
 use crate::net::bell::Clapper;
-use crate::net::shell::Report;
+use crate::net::shell::{Report, Tls as Shared};
 use crate::net::tls::{Progress, TlsAcceptor, TlsConn, TlsError};
 use crate::stream::TlsFacts;
 
@@ -79,6 +81,22 @@ pub enum Stage {
     Lingering,
 }
 
+/// How a connection came about, which is what its TLS depends on.
+#[derive(Debug)]
+pub enum Origin {
+    /// Somebody connected.
+    Accepted(Role),
+    /// We did: in the name of a host of ours, to the server of a domain (A-labels).
+    Dialed(Box<(String, String)>),
+}
+
+impl Origin {
+    /// True when we connected.
+    pub fn is_dialed(&self) -> bool {
+        matches!(self, Self::Dialed(_))
+    }
+}
+
 enum Tls {
     Plain,
     Handshaking(Box<TlsConn>),
@@ -89,6 +107,8 @@ enum Tls {
 pub struct Conn {
     /// How much of it is left.
     pub stage: Stage,
+    /// How it came about.
+    pub origin: Origin,
     /// When the shell gives it up, on the monotonic clock in milliseconds; 0 for never.
     pub deadline_ms: u64,
     /// It is in one of the shell's queues.
@@ -116,13 +136,33 @@ impl Conn {
     ///
     /// # Errors
     /// When the socket cannot be watched or TLS does not start.
-    pub fn new(socket: TcpStream, clapper: Arc<Clapper<Report>>, tls: Option<&TlsAcceptor>) -> io::Result<Self> {
+    pub fn new(
+        socket: TcpStream,
+        clapper: Arc<Clapper<Report>>,
+        tls: Option<&TlsAcceptor>,
+        origin: Origin,
+    ) -> io::Result<Self> {
         let tls = match tls {
             Some(acceptor) => Tls::Handshaking(Box::new(TlsConn::new(acceptor).map_err(io::Error::other)?)),
             None => Tls::Plain,
         };
-        Ok(Self {
+        Ok(Self::of(Async::new(socket)?, clapper, tls, origin))
+    }
+
+    /// Takes over a socket that we have connected, with TLS if that is done with its handshake.
+    pub fn dialed(
+        socket: Async<TcpStream>,
+        clapper: Arc<Clapper<Report>>,
+        tls: Option<Box<TlsConn>>,
+        origin: Origin,
+    ) -> Self {
+        Self::of(socket, clapper, tls.map_or(Tls::Plain, Tls::Open), origin)
+    }
+
+    fn of(socket: Async<TcpStream>, clapper: Arc<Clapper<Report>>, tls: Tls, origin: Origin) -> Self {
+        Self {
             stage: Stage::Live,
+            origin,
             deadline_ms: 0,
             queued: false,
             dirty: false,
@@ -131,11 +171,11 @@ impl Conn {
             writable: true,
             peer_done: false,
             broken: false,
-            socket: Async::new(socket)?,
+            socket,
             clapper,
             tls,
             out: OutBuffer::default(),
-        })
+        }
     }
 
     /// A TLS handshake is under way: reading may cost a signature.
@@ -243,8 +283,15 @@ impl Conn {
     ///
     /// # Errors
     /// When TLS does not start.
-    pub fn start_tls(&mut self, acceptor: &TlsAcceptor) -> Result<(), TlsError> {
-        self.tls = Tls::Handshaking(Box::new(TlsConn::new(acceptor)?));
+    pub fn start_tls(&mut self, shared: &Shared) -> Result<(), TlsError> {
+        let tls = match &self.origin {
+            Origin::Accepted(role) => TlsConn::new(shared.acceptor(*role, Transport::StartTls))?,
+            Origin::Dialed(names) => {
+                let (host, domain) = &**names;
+                self.out.append(|out| TlsConn::connect(&shared.connector, host, domain, false, out))?
+            }
+        };
+        self.tls = Tls::Handshaking(Box::new(tls));
         Ok(())
     }
 
@@ -357,7 +404,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         let clapper = Clapper::new(Arc::default(), Token::Listener(0));
-        (Conn::new(server, clapper, None).unwrap(), client)
+        (Conn::new(server, clapper, None, Origin::Accepted(Role::Client)).unwrap(), client)
     }
 
     #[test]

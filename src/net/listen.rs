@@ -10,7 +10,7 @@ use async_io::Async;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::core::io::Transport;
+use crate::core::io::{Role, Transport};
 
 /// Connections that the kernel completes ahead of `accept`; more wait in their SYN.
 const BACKLOG: i32 = 1024;
@@ -40,26 +40,39 @@ pub struct Listener {
     pub socket: Async<TcpListener>,
     /// Where it really listens; differs from the wish where that had port 0 or IPv6 is off.
     pub address: SocketAddr,
+    /// Who connects to it.
+    pub role: Role,
     /// What is spoken on it.
     pub transport: Transport,
+}
+
+/// Where to listen, and for whom and what.
+pub type Wish = (SocketAddr, Role, Transport);
+
+/// The key of the configuration that says where to listen.
+pub fn key_of(role: Role, transport: Transport) -> &'static str {
+    match (role, transport) {
+        (Role::Client, Transport::StartTls) => "c2s.listen",
+        (Role::Client, Transport::DirectTls) => "c2s.direct_tls_listen",
+        (Role::Server, Transport::StartTls) => "s2s.listen",
+        (Role::Server, Transport::DirectTls) => "s2s.direct_tls_listen",
+    }
 }
 
 /// Why a socket cannot listen.
 #[derive(Debug)]
 pub struct ListenError {
     address: SocketAddr,
+    role: Role,
     transport: Transport,
     error: io::Error,
 }
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, transport, error } = self;
+        let Self { address, role, transport, error } = self;
         let port = address.port();
-        let key = match transport {
-            Transport::StartTls => "c2s.listen",
-            Transport::DirectTls => "c2s.direct_tls_listen",
-        };
+        let key = key_of(*role, *transport);
         match Errno::from_io_error(error) {
             Some(Errno::ADDRINUSE) => {
                 write!(
@@ -87,12 +100,12 @@ impl std::error::Error for ListenError {}
 ///
 /// # Errors
 /// For the first address that does not work; those opened before are closed again.
-pub fn bind(wishes: &[(SocketAddr, Transport)]) -> Result<Vec<Listener>, ListenError> {
-    wishes.iter().map(|&(address, transport)| bind_one(address, transport)).collect()
+pub fn bind(wishes: &[Wish]) -> Result<Vec<Listener>, ListenError> {
+    wishes.iter().map(|&(address, role, transport)| bind_one(address, role, transport)).collect()
 }
 
-fn bind_one(address: SocketAddr, transport: Transport) -> Result<Listener, ListenError> {
-    let failed = |error| ListenError { address, transport, error };
+fn bind_one(address: SocketAddr, role: Role, transport: Transport) -> Result<Listener, ListenError> {
+    let failed = |error| ListenError { address, role, transport, error };
     let opened = match open(address) {
         Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) if address.is_ipv6() && address.ip().is_unspecified() => {
             let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
@@ -104,7 +117,7 @@ fn bind_one(address: SocketAddr, transport: Transport) -> Result<Listener, Liste
     let socket = opened.map_err(|errno| failed(errno.into()))?;
     let address = socket.local_addr().map_err(failed)?;
     let socket = Async::new(socket).map_err(failed)?;
-    Ok(Listener { socket, address, transport })
+    Ok(Listener { socket, address, role, transport })
 }
 
 fn open(address: SocketAddr) -> rustix::io::Result<TcpListener> {
@@ -153,9 +166,11 @@ mod tests {
     #[test]
     fn a_taken_port_is_named_with_its_remedy() {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let first = bind(&[(any, Transport::StartTls)]).unwrap();
+        let first = bind(&[(any, Role::Client, Transport::StartTls)]).unwrap();
         let address = first[0].address;
-        let error = bind(&[(any, Transport::DirectTls), (address, Transport::StartTls)]).unwrap_err().to_string();
+        let error = bind(&[(any, Role::Client, Transport::DirectTls), (address, Role::Client, Transport::StartTls)])
+            .unwrap_err()
+            .to_string();
         let port = address.port();
         assert_eq!(
             error,
@@ -169,14 +184,16 @@ mod tests {
     #[test]
     fn a_foreign_address_is_refused_by_name() {
         let foreign = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 0));
-        let error = bind(&[(foreign, Transport::DirectTls)]).unwrap_err().to_string();
-        assert!(error.contains("192.0.2.1:0") && error.contains("c2s.direct_tls_listen"), "{error}");
+        for (role, key) in [(Role::Client, "c2s.direct_tls_listen"), (Role::Server, "s2s.direct_tls_listen")] {
+            let error = bind(&[(foreign, role, Transport::DirectTls)]).unwrap_err().to_string();
+            assert!(error.contains("192.0.2.1:0") && error.contains(key), "{error}");
+        }
     }
 
     #[test]
     fn the_unspecified_v6_address_takes_v4_as_well() {
         let any = "[::]:0".parse().unwrap();
-        let listeners = bind(&[(any, Transport::StartTls)]).unwrap();
+        let listeners = bind(&[(any, Role::Client, Transport::StartTls)]).unwrap();
         let port = listeners[0].address.port();
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         tune(&client, true, Keepalive::default()).unwrap();

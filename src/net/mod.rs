@@ -11,6 +11,8 @@ mod cert_folder;
 pub mod certs;
 pub mod clock;
 pub mod conn;
+pub mod dial;
+pub mod dns;
 pub mod listen;
 pub mod log;
 mod self_signed;
@@ -21,4 +23,4 @@ pub mod threads;
 pub mod tls;
 pub mod x509;
 
-pub use serve::{Handle, OnReady, ServeError, ServeOptions, Serving, serve};
+pub use serve::{Handle, OnReady, ServeError, ServeOptions, Serving, kind_of, serve};

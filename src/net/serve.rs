@@ -11,22 +11,19 @@ use std::sync::Arc;
 use smol::LocalExecutor;
 
 use crate::core::admin::{Command, Reply};
-use crate::core::io::Transport;
+use crate::core::io::{Role, Transport};
 use crate::engine::{Engine, Settings};
 use crate::net::admin::{AdminError, AdminSocket};
 use crate::net::bell::Bell;
 use crate::net::certs::{CertError, CertStore};
 use crate::net::clock::{Clock, SystemEntropy};
-use crate::net::listen::{self, ListenError};
+use crate::net::listen::{self, ListenError, Wish};
 use crate::net::log::{self as log_back_end, LogError};
 use crate::net::shell::{self, Failure, Reload, Report, Shell, Tls, Tuning};
 use crate::net::signals;
 use crate::net::threads::{Backups, Threads};
-use crate::net::tls::{TlsAcceptor, TlsError};
+use crate::net::tls::TlsError;
 use crate::storage::{Plan, Store, StoreError};
-
-/// XEP-0368 and the registry of ALPN protocols: XMPP from a client.
-const ALPN_CLIENT: &[u8] = b"xmpp-client";
 
 /// Operators that are served at the same time, so that a command about all of the store does not stop the others.
 const ADMIN_TASKS: u32 = 4;
@@ -34,7 +31,7 @@ const ADMIN_TASKS: u32 = 4;
 /// Everything that a server is made of.
 pub struct ServeOptions {
     /// Where to listen, and for what.
-    pub listen: Vec<(SocketAddr, Transport)>,
+    pub listen: Vec<Wish>,
     /// Folder of certificates and keys.
     pub certificates: PathBuf,
     /// Opens the store.
@@ -164,11 +161,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let (certificates, notices) =
         CertStore::load(&options.certificates, &options.tuning.hosts).map_err(ServeError::Certificates)?;
     shell::tell(&notices);
-    let tls = Tls {
-        direct: TlsAcceptor::new(certificates.resolver(), &[ALPN_CLIENT]).map_err(ServeError::Tls)?,
-        later: TlsAcceptor::new(certificates.resolver(), &[]).map_err(ServeError::Tls)?,
-        certificates,
-    };
+    let tls = Tls::new(certificates, &options.tuning.federation).map_err(ServeError::Tls)?;
     let (reader, writer) = (options.store)().map_err(ServeError::Store)?;
     let backups = Rc::new(Backups::new(reader.another(), clock));
     let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;
@@ -176,7 +169,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 
     let bell = Arc::new(Bell::new());
     let threads = Threads::start(writer, options.plan, &bell).map_err(|error| ServeError::System("threads", error))?;
-    let executor = LocalExecutor::new();
+    let executor = Rc::new(LocalExecutor::new());
     if options.owns_process {
         let signals = signals::open().map_err(|error| ServeError::System("signals", error))?;
         executor.spawn(signals::pass_on(signals, bell.clone())).detach();
@@ -189,11 +182,12 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         }
     }
     for listener in &listeners {
-        log::info!("listening on {} ({})", listener.address, name_of(listener.transport));
+        log::info!("listening on {} ({})", listener.address, kind_of(listener.role, listener.transport));
     }
     let addresses = listeners.iter().map(|listener| listener.address).collect();
     let serving = Serving { addresses, handle: Handle { bell: bell.clone() } };
-    let shell = Shell::new(engine, clock, bell, threads, listeners, tls, options.tuning, options.reload);
+    let spawner = executor.clone();
+    let shell = Shell::new(engine, clock, bell, threads, listeners, tls, options.tuning, options.reload, spawner);
     log::info!("ready in {} ms", clock.now().mono_ms);
     if let Some(on_ready) = options.on_ready {
         on_ready(&serving);
@@ -220,10 +214,13 @@ async fn operators(
     admin.serve(ask, || backups.one()).await;
 }
 
-fn name_of(transport: Transport) -> &'static str {
-    match transport {
-        Transport::StartTls => "STARTTLS",
-        Transport::DirectTls => "direct TLS",
+/// Who connects to a listener, and how.
+pub fn kind_of(role: Role, transport: Transport) -> &'static str {
+    match (role, transport) {
+        (Role::Client, Transport::StartTls) => "STARTTLS",
+        (Role::Client, Transport::DirectTls) => "direct TLS",
+        (Role::Server, Transport::StartTls) => "servers, STARTTLS",
+        (Role::Server, Transport::DirectTls) => "servers, direct TLS",
     }
 }
 

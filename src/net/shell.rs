@@ -14,16 +14,19 @@
 //! **Fairness.** Ready connections queue; each gets one read, and goes to the end when it may have more. Handshakes
 //! have a queue of their own, of which a tick serves a few: strangers wait behind clients, never the other way round.
 
+mod federation;
 mod sockets;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::{self, Future};
 use std::mem;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_io::Timer;
+use smol::LocalExecutor;
 use smol::channel::Sender;
 
 use crate::clock::Now;
@@ -32,15 +35,18 @@ use crate::core::io::{ConnId, DialFailure, Input, Output};
 use crate::engine::{Engine, Settings};
 use crate::limits::Limits;
 use crate::net::bell::{Bell, Clapper, Token};
-use crate::net::certs::{CertStore, Notice};
+use crate::net::certs::Notice;
 use crate::net::clock::Clock;
 use crate::net::conn::{Conn, Scratch, Stage};
+use crate::net::dial::Dialed;
 use crate::net::listen::{Keepalive, Listener};
 use crate::net::log::{self as log_back_end, LogOptions};
 use crate::net::threads::Threads;
-use crate::net::tls::TlsAcceptor;
 use crate::storage::{Job, Stats, StoreError, Ticket};
 use crate::stream::sasl::keys::HashResult;
+
+use federation::Dials;
+pub use federation::{Federation, Tls};
 
 /// How often the certificate folder is looked at.
 const CERTIFICATES_CHECK_MS: u64 = 60_000;
@@ -58,6 +64,8 @@ pub enum Report {
     Flushed(bool),
     /// A password was hashed.
     Hashed(HashResult),
+    /// An attempt to connect to a server has come to its end.
+    Dialed(ConnId, Box<Result<Dialed, DialFailure>>),
     /// A thread ended by a panic.
     ThreadLost(&'static str),
     /// An administrator's command; its reply goes to the channel.
@@ -81,22 +89,14 @@ pub struct Tuning {
     pub keepalive: Keepalive,
     /// Hosts that need a certificate; the first one's is shown to clients that ask for none.
     pub hosts: Vec<String>,
+    /// How other servers are found and believed.
+    pub federation: Federation,
     /// Where the log goes; None leaves it to whoever runs the server in a thread.
     pub log: Option<LogOptions>,
 }
 
 /// Reads the configuration again: the engine's part and the shell's, or one line that says what is wrong with it.
 pub type Reload = Box<dyn FnMut() -> Result<(Box<Settings>, Tuning), String>>;
-
-/// TLS for the two kinds of listeners.
-pub struct Tls {
-    /// Where TLS starts with the first byte (RFC 7301 protocol xmpp-client, XEP-0368).
-    pub direct: TlsAcceptor,
-    /// Where it starts later (RFC 6120 section 5).
-    pub later: TlsAcceptor,
-    /// The certificates of both.
-    pub certificates: CertStore,
-}
 
 /// Why the worker ended without being told to, or not as it was told to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +117,7 @@ pub struct Shell {
     threads: Threads,
     listeners: Vec<Door>,
     tls: Tls,
+    dials: Dials,
     tuning: Tuning,
     reload: Reload,
     /// By the engine's names, which are never used twice; those that it has forgotten stay until they are written out.
@@ -172,12 +173,15 @@ impl Shell {
         tls: Tls,
         tuning: Tuning,
         reload: Reload,
+        executor: Rc<LocalExecutor<'static>>,
     ) -> Self {
         let door = |(index, listener)| {
             let clapper = Clapper::new(bell.clone(), Token::Listener(index));
             Door { listener, clapper, ready: true, shut_until_ms: 0 }
         };
         let listeners = (0..).zip(listeners).map(door).collect();
+        let mut dials = Dials::new(executor);
+        dials.configure(&tuning.federation, &tuning.limits, tls.connector.clone(), clock);
         let certificates_check_ms = clock.now().mono_ms + CERTIFICATES_CHECK_MS;
         Self {
             engine,
@@ -186,6 +190,7 @@ impl Shell {
             threads,
             listeners,
             tls,
+            dials,
             tuning,
             reload,
             conns: HashMap::new(),
@@ -337,6 +342,7 @@ impl Shell {
             Report::Stats(result) => self.compacted(&result),
             Report::Flushed(done) => self.flushed(done),
             Report::Hashed(result) => self.engine.handle(now, Input::Hashed(result)),
+            Report::Dialed(conn, result) => self.dialed(conn, *result, now),
             Report::ThreadLost(name) => self.lose(name),
             Report::Admin(Command::Compact, reply) => {
                 self.compacting.push(reply);
@@ -427,7 +433,13 @@ impl Shell {
         log_opened.map_err(|error| error.to_string())?;
         let notices = self.tls.certificates.reload_for(&tuning.hosts).map_err(|error| error.to_string())?;
         tell(&notices);
+        if tuning.federation.authorities != self.tuning.federation.authorities {
+            self.tls =
+                Tls::new(self.tls.certificates.clone(), &tuning.federation).map_err(|error| error.to_string())?;
+        }
         self.tuning = tuning;
+        let Tuning { federation, limits, .. } = &self.tuning;
+        self.dials.configure(federation, limits, self.tls.connector.clone(), self.clock);
         self.engine.reconfigure(*settings);
         log::info!("configuration and certificates are read again");
         Ok(())
@@ -454,11 +466,13 @@ impl Shell {
     fn dump(&mut self, now: Now) {
         let count = |which: fn(&Conn) -> bool| self.conns.values().filter(|conn| which(conn)).count();
         log::info!(
-            "state: {} connections ({} in a TLS handshake, {} closing, {} paused), {} bytes wait to be written",
+            "state: {} connections ({} in a TLS handshake, {} closing, {} paused), {} being made, {} bytes wait to be \
+             written",
             self.conns.len(),
             count(Conn::is_handshaking),
             count(|conn| conn.stage != Stage::Live),
             count(|conn| conn.paused),
+            self.dials.len(),
             self.conns.values().map(|conn| conn.waiting_bytes()).sum::<usize>(),
         );
         self.ask(Command::Status, None, now);
@@ -496,24 +510,13 @@ impl Shell {
                 }
                 self.mark_dirty(id);
             }
-            Output::StartTls { conn: id } => {
-                let acceptor = self.tls.later.clone();
-                let Some(conn) = self.live(id) else { return };
-                if let Err(error) = conn.start_tls(&acceptor) {
-                    log::error!("TLS does not start: {error}");
-                    self.engine.handle(now, Input::Closed { conn: id });
-                    self.begin_close(id, now);
-                } else {
-                    self.set_deadline(id, self.tls_deadline_ms(now));
-                }
-            }
-            Output::Dial { conn, .. } => {
-                let why = DialFailure::Unreachable("other servers are not dialed".to_owned());
-                self.engine.handle(now, Input::DialFailed { conn, why });
-            }
+            Output::StartTls { conn: id } => self.start_tls(id, now),
+            Output::Dial { conn, domain, from } => self.dial(conn, domain, from),
             Output::Close { conn: id } => {
                 if self.live(id).is_some() {
                     self.begin_close(id, now);
+                } else {
+                    self.cancel_dial(id);
                 }
             }
             Output::PauseRead { conn: id } => self.pause(id, true),

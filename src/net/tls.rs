@@ -25,7 +25,7 @@ use rustls::unbuffered::{
 };
 use rustls::{KeyLog, ProtocolVersion, ServerConfig};
 
-pub use self::connector::{ALPN_SERVER, TlsConnector};
+pub use self::connector::{ALPN_CLIENT, ALPN_SERVER, TlsConnector};
 pub use self::peer::PeerVerifier;
 use crate::stream::{PeerCert, TlsFacts};
 
@@ -570,6 +570,6 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {}
 
 #[cfg(test)]
-mod peer_tests;
+pub(super) mod peer_tests;
 #[cfg(test)]
 mod tests;

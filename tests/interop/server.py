@@ -114,6 +114,8 @@ class Couplet(Server):
             ours,
             COUPLET_C2S__LISTEN=f"127.0.0.1:{self.starttls_port}",
             COUPLET_C2S__DIRECT_TLS_LISTEN=f"127.0.0.1:{self.tls_port}",
+            COUPLET_S2S__LISTEN="",
+            COUPLET_S2S__DIRECT_TLS_LISTEN="",
             COUPLET_STORAGE__PATH=str(self.folder / "data"),
         )
 

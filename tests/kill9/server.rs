@@ -22,6 +22,8 @@ impl Server {
         let mut all = vec![
             ("COUPLET_C2S__LISTEN", ""),
             ("COUPLET_C2S__DIRECT_TLS_LISTEN", "127.0.0.1:0"),
+            ("COUPLET_S2S__LISTEN", ""),
+            ("COUPLET_S2S__DIRECT_TLS_LISTEN", ""),
             ("COUPLET_SASL__ITERATIONS", "4096"),
             // As much as happens between two kills, at once.
             ("COUPLET_LIMITS__OFFLINE_MESSAGES_MAX", "100000"),

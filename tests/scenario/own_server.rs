@@ -38,6 +38,8 @@ impl OwnServer {
             ("COUPLET_TLS__CERTIFICATES".to_owned(), text(certificates)),
             ("COUPLET_C2S__LISTEN".to_owned(), plain.to_string()),
             ("COUPLET_C2S__DIRECT_TLS_LISTEN".to_owned(), direct.to_string()),
+            ("COUPLET_S2S__LISTEN".to_owned(), String::new()),
+            ("COUPLET_S2S__DIRECT_TLS_LISTEN".to_owned(), String::new()),
             ("COUPLET_SASL__ITERATIONS".to_owned(), "4096".to_owned()),
         ];
         for setting in &play.settings {

@@ -7,9 +7,9 @@ use std::task::{Context, Waker};
 
 use super::{CERTIFICATES_CHECK_MS, EXHAUSTED_PAUSE_MS, Shell};
 use crate::clock::Now;
-use crate::core::io::{ConnId, Input, Role, Transport};
+use crate::core::io::{ConnId, DialFailure, Input, Role, Transport};
 use crate::net::bell::{Clapper, Token};
-use crate::net::conn::{Conn, End, Stage, Written};
+use crate::net::conn::{Conn, End, Origin, Stage, Written};
 use crate::net::listen;
 
 impl Shell {
@@ -49,6 +49,7 @@ impl Shell {
         conn.queued = false;
         conn.watch();
         let live = conn.stage == Stage::Live;
+        let shakes_hands = conn.is_handshaking() && conn.origin.is_dialed();
         let received = conn.receive(scratch);
         if live {
             let finished = received.facts.is_some();
@@ -60,7 +61,13 @@ impl Shell {
             }
             if let Some(end) = received.end {
                 log_end(&end);
-                engine.handle(now, Input::Closed { conn: id });
+                let input = match end {
+                    End::Tls(error) if shakes_hands => {
+                        Input::DialFailed { conn: id, why: DialFailure::Tls(error.to_string()) }
+                    }
+                    _ => Input::Closed { conn: id },
+                };
+                engine.handle(now, input);
                 self.begin_close(id, now);
             } else if finished {
                 self.set_deadline(id, 0);
@@ -100,6 +107,23 @@ impl Shell {
         now.mono_ms + u64::from(self.tuning.limits.tls_timeout_s.max(1)) * 1000
     }
 
+    /// Starts TLS behind what is queued, as the connection's origin asks for it.
+    pub(super) fn start_tls(&mut self, id: ConnId, now: Now) {
+        let Self { conns, tls, .. } = self;
+        let Some(conn) = conns.get_mut(&id).filter(|conn| conn.stage == Stage::Live) else { return };
+        match conn.start_tls(tls) {
+            Ok(()) => {
+                self.set_deadline(id, self.tls_deadline_ms(now));
+                self.mark_dirty(id);
+            }
+            Err(error) => {
+                log::debug!("TLS does not start: {error}");
+                self.engine.handle(now, Input::Closed { conn: id });
+                self.begin_close(id, now);
+            }
+        }
+    }
+
     pub(super) fn accept(&mut self, now: Now) {
         for index in 0..self.listeners.len() {
             for _ in 0..self.steps_max() {
@@ -108,11 +132,11 @@ impl Shell {
                     break;
                 }
                 door.shut_until_ms = 0;
-                let transport = door.listener.transport;
+                let (role, transport) = (door.listener.role, door.listener.transport);
                 match door.listener.socket.get_ref().accept() {
                     Ok((socket, peer)) => {
                         self.exhausted = false;
-                        self.welcome(socket, peer, transport, now);
+                        self.welcome(socket, peer, (role, transport), now);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         let waker = Waker::from(door.clapper.clone());
@@ -131,18 +155,19 @@ impl Shell {
         }
     }
 
-    pub(super) fn welcome(&mut self, socket: TcpStream, peer: SocketAddr, transport: Transport, now: Now) {
+    fn welcome(&mut self, socket: TcpStream, peer: SocketAddr, (role, transport): (Role, Transport), now: Now) {
         // Those that are only being closed give way before anybody is refused.
         if self.conns.len() >= self.tuning.limits.connections_max as usize
             && let Some(&(_, id)) = self.closing_end.first()
         {
             self.forget(id);
         }
-        let Some(id) = self.engine.accept(now, Role::Client, transport, peer.ip().to_canonical()) else { return };
+        let Some(id) = self.engine.accept(now, role, transport, peer.ip().to_canonical()) else { return };
         let direct = transport == Transport::DirectTls;
         let clapper = Clapper::new(self.bell.clone(), Token::Conn(id));
         let tuned = listen::tune(&socket, self.tuning.nodelay, self.tuning.keepalive);
-        match tuned.and_then(|()| Conn::new(socket, clapper, direct.then_some(&self.tls.direct))) {
+        let acceptor = direct.then(|| self.tls.acceptor(role, transport));
+        match tuned.and_then(|()| Conn::new(socket, clapper, acceptor, Origin::Accepted(role))) {
             Ok(conn) => {
                 self.conns.insert(id, Box::new(conn));
                 if direct {
@@ -163,7 +188,9 @@ impl Shell {
         }
         while let Some(&(_, id)) = self.handshakes_end.first().filter(|(at, _)| *at <= now.mono_ms) {
             log::debug!("a TLS handshake took too long");
-            self.engine.handle(now, Input::Closed { conn: id });
+            let is_dialed = self.conns.get(&id).is_some_and(|conn| conn.origin.is_dialed());
+            let late = Input::DialFailed { conn: id, why: DialFailure::Timeout };
+            self.engine.handle(now, if is_dialed { late } else { Input::Closed { conn: id } });
             self.forget(id);
         }
         if self.engine.next_deadline().is_some_and(|at| at <= now.mono_ms) {

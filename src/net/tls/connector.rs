@@ -9,7 +9,10 @@ use super::peer::PeerVerifier;
 use super::{ExporterTap, TlsError};
 use crate::net::certs::CertStore;
 
-/// XEP-0368 and the registry of ALPN protocols: XMPP from a server.
+/// XEP-0368 and the registry of ALPN protocols: XMPP from a client.
+pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
+
+/// The same from a server.
 pub const ALPN_SERVER: &[u8] = b"xmpp-server";
 
 /// The configuration that connections to other servers share.

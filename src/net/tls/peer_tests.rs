@@ -11,11 +11,11 @@ use crate::net::authorities::Authorities;
 use crate::net::certs::CertStore;
 use crate::stream::Trust;
 
-const CAPULET: &str = "capulet.example";
-const MONTAGUE: &str = "montague.example";
+pub const CAPULET: &str = "capulet.example";
+pub const MONTAGUE: &str = "montague.example";
 
 /// A folder of certificates and authorities, removed with its owner.
-struct World {
+pub struct World {
     folder: PathBuf,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
@@ -43,7 +43,7 @@ fn params(host: &str) -> CertificateParams {
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("couplet-peer-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
@@ -75,11 +75,11 @@ impl World {
         CertStore::load(&folder, &[host.to_string()]).unwrap().0
     }
 
-    fn issued(&self, host: &str) -> CertStore {
+    pub fn issued(&self, host: &str) -> CertStore {
         self.store(host, &params(host), Some(&self.authority))
     }
 
-    fn verifier(&self) -> Arc<PeerVerifier> {
+    pub fn verifier(&self) -> Arc<PeerVerifier> {
         self.verifier_with(self.folder.join("authorities.pem"))
     }
 
