@@ -37,9 +37,15 @@ fn answer(zone: &Zone, question: &[u8]) -> Vec<u8> {
 
 /// A name server over UDP and TCP. What does not fit into one small packet it cuts.
 fn name_server(zone: Zone) -> SocketAddr {
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).unwrap();
+    // A port that is free for both.
+    let (udp, tcp, address) = std::iter::repeat_with(|| {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = udp.local_addr().unwrap();
+        TcpListener::bind(address).ok().map(|tcp| (udp, tcp, address))
+    })
+    .flatten()
+    .next()
+    .unwrap();
     let of_tcp = zone.clone();
     thread::spawn(move || {
         for socket in tcp.incoming() {
