@@ -120,6 +120,12 @@ fn survives(stanza: &Stanza) -> bool {
     }
 }
 
+/// Whether what was on its way to one session is for another of its account: not an error (RFC 6121 section
+/// 8.5.3.2.1), and not what is said in a room that the other is not in.
+pub fn is_for_others(kind: Kind) -> bool {
+    matches!(kind, Kind::Message(kind) if !matches!(kind, MessageType::Error | MessageType::Groupchat))
+}
+
 /// Says since when the server has it, unless that is said already.
 pub fn stamp(stanza: &mut Stanza, domain: &str, wall_ms: i64) {
     let is_ours = |c: crate::xml::ElementRef<'_>| c.is(ns::DELAY, "delay") && c.attr("from") == Some(domain);

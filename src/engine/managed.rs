@@ -13,10 +13,10 @@ use crate::core::flight::{Filters, InFlight, Item, Keep, Parcel, Receipt, Urgenc
 use crate::core::out_queue::OutQueue;
 use crate::core::parked::Ended;
 use crate::core::session::SessionId;
-use crate::core::spool::stamp;
+use crate::core::spool::{is_for_others, stamp};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
-use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
+use crate::stanza::{Condition, IqType, Kind, Stanza};
 use crate::storage::Ticket;
 use crate::stream::management::{self, Inbound, Request};
 use std::rc::Rc;
@@ -289,8 +289,7 @@ impl Engine {
                 // This copy holds two of them, and each other queue that has the message one more.
                 a.get() || Rc::strong_count(a) > 2
             });
-            let goes =
-                matches!(parcel.kind, Kind::Message(t) if t != MessageType::Error) && !parcel.is_copy && !elsewhere;
+            let goes = is_for_others(parcel.kind) && !parcel.is_copy && !elsewhere;
             let asks = matches!(parcel.kind, Kind::Iq(IqType::Get | IqType::Set)) && !parcel.is_copy;
             let (row, to) = (parcel.row(), parcel.to.clone());
             if let (Some(row), Some(to), None, true) = (row, &to, owed, goes)
@@ -340,11 +339,12 @@ impl Engine {
         }
     }
 
-    /// Which session gets what another has left on the disk: one of those that a message to the account goes to.
+    /// Which session gets what another has left on the disk: the one of that address, or one of those that a message to
+    /// the account goes to.
     fn heir(&self, account: &Jid) -> Option<SessionId> {
         let is_here = |id: &SessionId| self.core.sessions.get(*id).is_some_and(|s| s.conn.is_some());
         let highest = self.core.sessions.highest(account);
-        highest.iter().copied().find(is_here).or(highest.first().copied())
+        self.core.sessions.find(account).or(highest.iter().copied().find(is_here)).or(highest.first().copied())
     }
 
     /// Whether a row of the spool is of no session in particular.

@@ -6,7 +6,7 @@ use crate::core::flight::{Filters, InFlight};
 use crate::core::session::SessionId;
 use crate::core::spool::{self, Worth};
 use crate::setting::section;
-use crate::stanza::{Condition, Kind, MessageType, StanzaError};
+use crate::stanza::{Condition, StanzaError};
 use crate::xml::ns;
 
 section! {
@@ -52,7 +52,7 @@ impl Module for Offline {
         let Some(account) = core.sessions.get(id).map(|s| s.jid.bare()) else { return Ok(()) };
         for (row, stored) in core.spool_free(&account)? {
             match stored.stanza() {
-                Some(stanza) if !stored.is_copy && is_for_others(stanza.kind) => {
+                Some(stanza) if !stored.is_copy && spool::is_for_others(stanza.kind) => {
                     core.spool_hold(&account, row);
                     let row = Some(row);
                     let flight = InFlight { is_copy: true, filters: Filters::In, row, ..InFlight::passing(stanza) };
@@ -64,9 +64,4 @@ impl Module for Offline {
         }
         Ok(())
     }
-}
-
-/// Whether what was on its way to one session is for another (RFC 6121 section 8.5.3.2.1: not an error).
-fn is_for_others(kind: Kind) -> bool {
-    matches!(kind, Kind::Message(kind) if kind != MessageType::Error)
 }
