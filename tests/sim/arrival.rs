@@ -4,6 +4,7 @@ use super::client::State;
 use super::disk::deep_text;
 use super::model::{Check, Fate, Invariant, ItemView, Key, Session, What, bare, broken};
 use super::network::{Flying, Frame};
+use super::rooms;
 use super::world::World;
 use couplet::xml::{ElementRef, ns};
 use std::collections::BTreeMap;
@@ -73,6 +74,7 @@ impl World {
             roster: None,
             seen: BTreeMap::new(),
             blocked: BTreeMap::new(),
+            rooms: BTreeMap::new(),
             directed: Vec::new(),
             messages: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -95,6 +97,9 @@ impl World {
         };
         if answer {
             return self.answer(session, stanza, left);
+        }
+        if let Some(from) = stanza.attr("from").filter(|from| rooms::is_of_service(from)) {
+            return self.room_stanza(session, stanza, from);
         }
         let own = &self.model.sessions[session];
         let from = match (stanza.attr("from"), stanza.name()) {
@@ -296,6 +301,9 @@ impl World {
         let jid = self.model.sessions[session].jid.clone();
         let account = bare(&jid).to_string();
         let failed = stanza.attr("type") == Some("error");
+        if failed && stanza.name() == "presence" {
+            self.room_refuses(session, stanza.attr("from").unwrap_or_default());
+        }
         let Some((number, sent)) = stanza.attr("id").and_then(|id| self.model.by_id(id)) else {
             let text = format!("{jid} got an answer to what it has not asked: {}", stanza.to_xml());
             return broken(Invariant::AnsweredOnce, text);
@@ -317,7 +325,7 @@ impl World {
             let text = format!("{jid} asked {asked} and got the answer of {:?}", stanza.attr("from"));
             return broken(Invariant::TrueSender, text);
         }
-        let (what, step) = (sent.what.clone(), sent.step);
+        let (what, step, sent_to) = (sent.what.clone(), sent.step, sent.to.clone());
         let writes = sent.writes.clone();
         if failed {
             self.count("errors");
@@ -360,6 +368,13 @@ impl World {
                 }
             }
             What::Block { jids, on } => self.block_known(session, &jids, on, left),
+            What::Unlock => self.unlocked(session, &sent_to.unwrap_or_default()),
+            What::RoomList(value) => {
+                let room = sent_to.unwrap_or_default();
+                if let Some(child) = child {
+                    self.affiliations_read(&room, value, child, step)?;
+                }
+            }
             What::PrivateGet(n) => {
                 let value = child.map(deep_text).unwrap_or_default();
                 self.read_back(&account, &Key::Private(n), &value, step)?;

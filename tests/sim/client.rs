@@ -101,6 +101,7 @@ enum Act {
     Ping,
     Unknown,
     Forge,
+    Room,
     Ask,
     Acknowledge,
     Close,
@@ -142,6 +143,7 @@ impl World {
             (6, Act::Ping),
             (2, Act::Unknown),
             (1, Act::Forge),
+            (self.plan.room_weight, Act::Room),
             (10, Act::Ask),
             (6, Act::Acknowledge),
             (2, Act::Close),
@@ -258,6 +260,7 @@ impl World {
                 let what = What::Message;
                 self.send(session, what, Some(to), "message", &attributes, "<body>hm</body>", vec![]);
             }
+            Act::Room => self.act_in_room(session),
             Act::Ask => self.ask(client),
             Act::Acknowledge => self.acknowledge(client),
             Act::Close => {
@@ -321,6 +324,8 @@ impl World {
             s.unsure |= s.priority.take().is_some();
             s.seen.clear();
             s.directed.clear();
+            // The server leaves its rooms.
+            self.rooms_unsure(session);
         }
         let body = if available { format!("<priority>{priority}</priority>") } else { String::new() };
         let kind = if available { "" } else { " type='unavailable'" };
@@ -353,7 +358,7 @@ impl World {
         self.model.registers.begin(&account, key, value, session, self.step)
     }
 
-    fn request(
+    pub fn request(
         &mut self,
         session: usize,
         what: What,
@@ -367,7 +372,7 @@ impl World {
 
     /// Sends a stanza whose id is its number.
     #[allow(clippy::too_many_arguments)]
-    fn send(
+    pub fn send(
         &mut self,
         session: usize,
         what: What,
@@ -388,7 +393,7 @@ impl World {
     }
 
     /// A full address at which somebody may be.
-    fn somebody(&mut self) -> String {
+    pub fn somebody(&mut self) -> String {
         let client = self.rng.below(self.clients.len());
         self.clients[client].name()
     }

@@ -151,6 +151,7 @@ impl Disk {
                 let stored = view.get::<vcard::VCards>(account, b"").expect("a row");
                 stored.map(|s| text(&s.xml)).unwrap_or_default()
             }
+            Key::Affiliation(_) => String::new(),
             Key::Block(jid) => {
                 let list = view.get::<blocking::Blocklists>(account, b"").expect("a row");
                 let blocked = list.is_some_and(|l| l.jids.contains(jid));

@@ -24,6 +24,9 @@ impl Doom {
     }
 }
 
+/// Of what led to the end so much is told.
+const LINES: usize = 80;
+
 /// Performs a script once with each of these misfortunes at each of its commits. Returns how many runs that were.
 fn at_every_commit(script: u64, dooms: &[Doom]) -> u64 {
     let mut runs = 0;
@@ -56,15 +59,18 @@ fn tell(script: u64, doom: Option<(u64, Doom)>) -> (Check, String) {
         Ok(mut world) => {
             let outcome = world.run();
             let lines: Vec<String> = world.trace().map(|line| line.chars().take(300).collect()).collect();
-            (outcome, lines[lines.len().saturating_sub(80)..].join("\n"))
+            (outcome, lines[lines.len().saturating_sub(LINES)..].join("\n"))
         }
         Err(violation) => (Err(violation), String::new()),
     }
 }
 
-/// Scripts for both loops: `COUPLET_SIM_SCRIPTS=20` performs that many.
+/// Scripts for both loops: `COUPLET_SIM_SCRIPTS=20` performs that many, `COUPLET_SIM_SCRIPT=4` that one.
 fn scripts() -> std::ops::Range<u64> {
-    0..super::number("COUPLET_SIM_SCRIPTS").unwrap_or(1)
+    match super::number("COUPLET_SIM_SCRIPT") {
+        Some(script) => script..script + 1,
+        None => 0..super::number("COUPLET_SIM_SCRIPTS").unwrap_or(1),
+    }
 }
 
 #[test]

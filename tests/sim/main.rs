@@ -12,6 +12,7 @@ mod model;
 mod network;
 mod plan;
 mod rng;
+mod rooms;
 mod rules;
 mod world;
 
@@ -99,6 +100,9 @@ fn every_rule_holds_for_every_seed() {
         "presences that arrived",
         "registers read",
         "roster pushes",
+        "messages in rooms",
+        "sessions resumed",
+        "stanzas that were acknowledged",
         "subscription stanzas that arrived",
     ];
     for what in rare {

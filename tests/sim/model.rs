@@ -5,6 +5,7 @@
 //! answers: every value that is not surely overwritten, that is, by a write that was acknowledged before the read began
 //! and came surely later than the one that wrote the value.
 
+use super::rooms::{Rooms, Stay};
 use std::collections::BTreeMap;
 
 /// A rule that must hold whatever happens.
@@ -30,6 +31,8 @@ pub enum Invariant {
     RosterAgrees,
     /// Who may see whom does, and nobody else.
     PresenceAgrees,
+    /// A room shows what is in it to its occupants alone.
+    RoomKept,
     /// A shutdown closes all streams and then ends.
     EndsWell,
     /// No connection is refused or closed without a cause, and no bytes are out of form.
@@ -60,6 +63,15 @@ pub enum Key {
     VCard,
     /// "yes" for a blocked address.
     Block(String),
+    /// What an account is to a room, whose register it is.
+    Affiliation(String),
+}
+
+impl Key {
+    /// Whether the store is looked into; what it holds of the others is read by clients alone.
+    pub fn is_plain(&self) -> bool {
+        !matches!(self, Self::Affiliation(_))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +145,17 @@ impl Registers {
         (value.is_empty() && durable.is_empty()) || writes.iter().filter(possible).any(|w| w.value == value)
     }
 
+    /// True when a read that began at `since` must find `value`: it was acknowledged before, and nothing else that may
+    /// have happened came surely not before it.
+    pub fn must_hold(&self, account: &str, key: &Key, value: &str, since: u64) -> bool {
+        let writes = self.of(account, key);
+        let others = |w: &&Write| w.value != value && w.fate != Fate::Refused;
+        writes.iter().any(|w| {
+            let is_durable = w.fate == Fate::Acknowledged && w.done.is_some_and(|done| done < since);
+            w.value == value && is_durable && writes.iter().filter(others).all(|other| other.before(w))
+        })
+    }
+
     /// True when `stored` may be what `shown` is, or what came after it.
     pub fn may_follow(&self, account: &str, key: &Key, shown: &str, stored: &str) -> bool {
         let writes = self.of(account, key);
@@ -162,6 +185,11 @@ pub enum What {
         jids: Vec<String>,
         on: bool,
     },
+    RoomPresence,
+    Groupchat,
+    Unlock,
+    /// Who has that affiliation?
+    RoomList(&'static str),
 }
 
 /// A stanza that a client has sent. Its number is its id.
@@ -214,6 +242,8 @@ impl Sent {
     pub fn is_owed(&self) -> bool {
         match self.what {
             What::Message | What::Presence | What::Directed | What::Subscription | What::Peer => false,
+            What::RoomPresence | What::Groupchat => false,
+            What::RoomList(_) | What::Unlock => true,
             What::RosterGet | What::BlockGet | What::PrivateGet(_) | What::VCardGet(_) => true,
             What::Request | What::Block { .. } => true,
         }
@@ -247,6 +277,8 @@ pub struct Session {
     pub seen: BTreeMap<String, usize>,
     /// Blocked addresses, each with the step at which the server said so.
     pub blocked: BTreeMap<String, u64>,
+    /// Rooms by their addresses.
+    pub rooms: BTreeMap<String, Stay>,
     /// Addresses that got directed presence.
     pub directed: Vec<String>,
     /// Messages that arrived by whichever way.
@@ -264,6 +296,7 @@ pub struct Model {
     pub trouble: u64,
     /// Account and message that came out of the spool, and to which session.
     pub spooled: BTreeMap<(String, usize), usize>,
+    pub rooms: Rooms,
     /// Who has sent `subscribed` to whom, and when first.
     pub granted: BTreeMap<(String, String), u64>,
 }

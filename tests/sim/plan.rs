@@ -27,6 +27,8 @@ pub struct Plan {
     pub crash_permille: usize,
     /// How often clients block each other, in a thousand actions.
     pub block_weight: u32,
+    /// How often clients do something in rooms.
+    pub room_weight: u32,
     /// How often a message is long.
     pub long_percent: usize,
     /// How often a client enables stream management.
@@ -73,6 +75,7 @@ impl Plan {
             drop_permille: rng.pick(drops),
             crash_permille: rng.pick(&[0, 0, 2, 5]),
             block_weight: rng.pick(&[0, 0, 4, 10]),
+            room_weight: rng.pick(&[0, 0, 40, 100]),
             long_percent: rng.pick(&[5, 5, 30]),
             limits,
         }

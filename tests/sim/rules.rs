@@ -57,7 +57,7 @@ impl World {
 
     /// What this stanza writes is on disk.
     pub fn written(&self, number: usize) -> Check {
-        for write in &self.model.sent[number].writes {
+        for write in self.model.sent[number].writes.iter().filter(|write| write.0.1.is_plain()) {
             let ((owner, key), value) = (&write.0, &self.model.registers.write(write).value);
             let stored = self.disk.read(owner, key);
             let writes = self.model.registers.of(owner, key);
@@ -137,7 +137,7 @@ impl World {
 
     /// Everything that was acknowledged is on disk. Holds at any moment.
     pub fn check_store(&self) -> Check {
-        for (account, key) in self.model.registers.keys() {
+        for (account, key) in self.model.registers.keys().filter(|(_, key)| key.is_plain()) {
             let stored = self.disk.read(account, key);
             if !self.model.registers.may_hold(account, key, &stored, self.step + 1) {
                 return broken(Invariant::NothingLost, format!("{key:?} of {account} is {stored:?} on disk"));
