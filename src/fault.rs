@@ -44,6 +44,10 @@ pub enum Fault {
     ResumedTwice,
     /// What has not arrived at a session that ends goes nowhere.
     LeftBehind,
+    /// Each occupant sees the messages of a room in an order of its own.
+    RoomUnordered,
+    /// Who has left a room still hears what is said there.
+    OutsiderHears,
 }
 
 #[cfg(feature = "planted-faults")]

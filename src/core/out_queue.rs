@@ -151,6 +151,11 @@ impl OutQueue {
         if armed(Fault::QueueJumped) && matches!(&item, Item::Stanza(p) if matches!(p.kind, Kind::Message(_))) {
             return self.items.push_front(item);
         }
+        if armed(Fault::RoomUnordered)
+            && matches!(&item, Item::Stanza(p) if p.kind == Kind::Message(MessageType::Groupchat))
+        {
+            return self.items.push_front(item);
+        }
         self.items.push_back(item);
     }
 

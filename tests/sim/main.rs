@@ -112,7 +112,7 @@ fn every_rule_holds_for_every_seed() {
 
 /// Each fault and the rule that it breaks. Every rule is here, so that none only seems to be checked.
 #[cfg(feature = "planted-faults")]
-const FAULTS: [(Fault, Invariant); 20] = [
+const FAULTS: [(Fault, Invariant); 22] = [
     (Fault::NameForgotten, Invariant::NothingLost),
     (Fault::QueueJumped, Invariant::OrderKept),
     (Fault::SenderBelieved, Invariant::TrueSender),
@@ -133,6 +133,8 @@ const FAULTS: [(Fault, Invariant); 20] = [
     (Fault::ResumedQueueLost, Invariant::AnsweredOnce),
     (Fault::ResumedTwice, Invariant::NotTwice),
     (Fault::LeftBehind, Invariant::NothingLost),
+    (Fault::RoomUnordered, Invariant::OrderKept),
+    (Fault::OutsiderHears, Invariant::RoomKept),
 ];
 
 #[cfg(feature = "planted-faults")]

@@ -7,6 +7,7 @@
 use super::hats;
 use super::room::{Affiliation, Occupant, Role, Room, Seat, hand, status};
 use crate::core::Core;
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Kind, PresenceType, Stanza};
 use crate::storage::StoreError;
@@ -171,6 +172,9 @@ pub fn leave(core: &mut Core, room: &mut Room, jid: &Jid, said: Stanza, codes: &
     let Some(occupant) = room.occupants.get_mut(&nick) else { return };
     let Some(at) = occupant.seats.iter().position(|s| s.jid == *jid) else { return };
     let mut seat = occupant.seats.remove(at);
+    if armed(Fault::OutsiderHears) {
+        occupant.seats.push(seat.clone());
+    }
     forget_directed(core, room, &nick, &seat);
     seat.presence = said;
     let Some(occupant) = room.occupants.get(&nick) else { return };
