@@ -6,8 +6,10 @@
 
 mod accounts;
 mod admin;
+#[macro_use]
 mod client;
 mod invites;
+mod login;
 mod managed;
 mod parking;
 
@@ -127,7 +129,11 @@ pub struct Engine {
     visits: BTreeMap<ConnId, Visit>,
     /// Answers to strangers that wait for the disk: the request of each.
     registering: Vec<(Ticket, ConnId, Stanza)>,
-    /// For the salts of accounts that do not exist.
+    /// Logins that wait for the disk.
+    logins: Vec<login::Waiting>,
+    /// Features that a client can ask for while it binds.
+    bind_features: Vec<&'static str>,
+    /// For the salts of accounts that do not exist, and resources that stay the same.
     secret: [u8; 32],
     shutting_down: bool,
     exited: bool,
@@ -153,6 +159,7 @@ impl Engine {
         let modules = Modules::new(&settings.modules);
         let limits = &settings.core.limits;
         let reader = xml::Reader::new(limits);
+        let bind_features = modules.bind_features();
         let budget = Budget::new(settings.core.memory_max_bytes);
         let core = Core {
             now,
@@ -190,6 +197,8 @@ impl Engine {
             replies: Vec::new(),
             visits: BTreeMap::new(),
             registering: Vec::new(),
+            logins: Vec::new(),
+            bind_features,
             secret,
             shutting_down: false,
             exited: false,
@@ -204,6 +213,7 @@ impl Engine {
     pub fn reconfigure(&mut self, settings: Settings) {
         self.modules.reconfigure(&settings.modules);
         self.core.disco = collect_disco(&self.modules, &settings.core);
+        self.bind_features = self.modules.bind_features();
         self.reader.set_limits(&settings.core.limits);
         self.budget.set_max_bytes(settings.core.memory_max_bytes);
         self.core.settings = Rc::new(settings.core);
@@ -226,6 +236,8 @@ impl Engine {
             starttls: transport == Transport::StartTls,
             encryption_required: settings.encryption_required,
             plain_allowed: settings.plain_allowed,
+            sasl2: settings.sasl2,
+            fast: settings.fast,
             iterations: settings.iterations,
         };
         let mut charge = Charge::default();
@@ -461,6 +473,7 @@ impl Engine {
         }
         self.registered(durable);
         self.managed_committed();
+        self.logins_committed();
         for (key, conn) in self.conns.iter() {
             if !conn.out.is_empty() {
                 self.dirty.insert(ConnId(key));
@@ -520,6 +533,7 @@ impl Engine {
             }
         }
         self.parked_failed();
+        self.logins_failed();
         for session in self.core.sessions.ids() {
             let waits = |p: &Parcel| p.row().is_none() && p.owed(durable).is_some();
             if self.queue_of(session).is_some_and(|out| out.parcels().any(waits)) {

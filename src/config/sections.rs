@@ -141,6 +141,16 @@ section! {
         pub iterations: u32 = 10_000 => |n| iterations(*n),
         /// Let clients that know nothing better send the password itself, through TLS.
         pub plain: bool = true,
+        /// Offer the login of today beside that of RFC 6120, under TLS: SASL2 (XEP-0388), and with it a resource and a
+        /// former session in the same round trip (XEP-0386, XEP-0198).
+        pub sasl2: bool = true,
+        /// Give clients a token to log in with the next time, in one round trip and without the password (XEP-0484).
+        /// Needs sasl2. A new password ends all tokens of its account.
+        pub fast: bool = true,
+        /// How long a client may stay away before it has to log in with the password again.
+        pub fast_token_lifetime: Seconds = Seconds(1_814_400) => |time| at_least_a_second(*time),
+        /// Age from which a token is replaced by a new one when it is used.
+        pub fast_token_rotation: Seconds = Seconds(86_400),
     }
 }
 

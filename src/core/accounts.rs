@@ -116,7 +116,7 @@ impl Core {
         Ok(account.map(|a| StoredKeys { sha1: a.sha1.map(Into::into), sha256: a.sha256.map(Into::into) }))
     }
 
-    /// Writes an account with new keys; one that exists keeps its date.
+    /// Writes an account with new keys; one that exists keeps its date. Tokens that were given for the old password end.
     ///
     /// # Errors
     /// When storage cannot be read.
@@ -128,8 +128,22 @@ impl Core {
         };
         let account = Account { sha1: Some(sha1.into()), sha256: Some(sha256.into()), created_ms };
         self.view.put::<Accounts>(owner, b"", &account);
+        self.fast_end(owner)?;
         let node = jid.node().unwrap_or_default();
         self.view.put::<AccountIndex>(jid.domain(), node.as_bytes(), &Present {});
+        Ok(())
+    }
+
+    /// Adds keys for SCRAM-SHA-256 to an account that has none.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn account_upgrade(&mut self, bare: &str, sha256: ScramKeys) -> Result<(), StoreError> {
+        if let Some(account) = self.view.get::<Accounts>(bare, b"")?
+            && account.sha256.is_none()
+        {
+            self.view.put::<Accounts>(bare, b"", &Account { sha256: Some(sha256.into()), ..account });
+        }
         Ok(())
     }
 

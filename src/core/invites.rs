@@ -75,10 +75,6 @@ fn escaped(part: &str) -> String {
 }
 
 impl Core {
-    fn wall_ms(&self) -> u64 {
-        u64::try_from(self.now.wall_ms).unwrap_or(0)
-    }
-
     /// Stores an invitation and returns its token; none when `limits.invites_max` of them are open at that host.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod admin;
 pub mod caps;
 pub mod disco;
+pub mod fast;
 pub mod flight;
 pub mod invites;
 pub mod io;
@@ -120,6 +121,11 @@ impl Core {
             return Err(Condition::ResourceConstraint.because("Too much waits for the disk."));
         }
         Ok(())
+    }
+
+    /// Milliseconds since 1970, as rows keep them.
+    fn wall_ms(&self) -> u64 {
+        u64::try_from(self.now.wall_ms).unwrap_or_default()
     }
 
     /// An unguessable name.

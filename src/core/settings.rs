@@ -14,6 +14,14 @@ pub struct Settings {
     pub encryption_required: bool,
     /// Whether the mechanism PLAIN is offered under TLS.
     pub plain_allowed: bool,
+    /// Whether SASL2 (XEP-0388) is offered under TLS.
+    pub sasl2: bool,
+    /// Whether tokens (XEP-0484) are, with it.
+    pub fast: bool,
+    /// How long a token can be used, in seconds.
+    pub fast_lifetime_s: u32,
+    /// Age from which a token is replaced when it is used, in seconds.
+    pub fast_rotation_s: u32,
     /// Rounds of PBKDF2 for new passwords, at least 4096.
     pub iterations: u32,
     /// Bytes that may be held for peers.
@@ -29,6 +37,10 @@ impl Default for Settings {
             admins: Vec::new(),
             encryption_required: true,
             plain_allowed: true,
+            sasl2: true,
+            fast: true,
+            fast_lifetime_s: 1_814_400,
+            fast_rotation_s: 86_400,
             iterations: 10_000,
             memory_max_bytes: 32_000_000,
             limits: Limits::default(),

@@ -10,7 +10,7 @@ use crate::modules::SessionEvent;
 use crate::pipeline;
 use crate::stanza::{Condition, IqType, Kind, ReadError, Stanza};
 use crate::stream::management;
-use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork};
+use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork, ScramKeys};
 use crate::stream::{Event, StreamCx, StreamError};
 use crate::xml::{Element, ns};
 use zeroize::Zeroizing;
@@ -23,6 +23,7 @@ macro_rules! stream_cx {
             reader: &mut $engine.reader,
             limits: &$settings.limits,
             entropy: &mut *$engine.core.entropy,
+            bind_features: &$engine.bind_features,
             secret: &$engine.secret,
         }
     };
@@ -67,12 +68,17 @@ impl Engine {
                 self.outputs.push_back(Output::StartTls { conn });
             }
             Event::NeedKeys { user } => self.need_keys(conn, &user),
+            Event::NeedTokens { user, client } => self.need_tokens(conn, &user, &client),
             Event::Hash { password, work } => self.need_hash(conn, password, work),
-            Event::Authenticated { user } => {
+            Event::Admit(admission) => self.admit(conn, *admission),
+            Event::Authenticated { user, keys } => {
                 self.core.counters.logins = self.core.counters.logins.wrapping_add(1);
                 self.visits.remove(&conn);
                 if let Some(c) = self.conns.get(conn.0) {
                     log::info!(target: LOG, "{user}@{} logged in from {}", c.stream.host().unwrap_or_default(), c.peer);
+                }
+                if let Some(keys) = keys {
+                    self.better_keys(conn, &user, *keys);
                 }
             }
             Event::NeedFeatures => {
@@ -84,6 +90,7 @@ impl Engine {
             }
             Event::Ask(element) => self.stranger(conn, element),
             Event::Bind { resource } => self.bind(conn, resource),
+            Event::BindInline { request, client } => self.bind_inline(conn, &request, client.as_deref()),
             Event::Resume { previd, h } => self.resume(conn, &previd, h),
             Event::Element(element) => self.element(conn, element),
             Event::Closed { error } => {
@@ -101,9 +108,16 @@ impl Engine {
         if !c.stream.is_authenticated() {
             return self.modules.offers(&mut self.core, c.stream.host().unwrap_or_default());
         }
+        self.features_of_login(true)
+    }
+
+    /// The same for one that has logged in; without stream management when that is on already.
+    pub(super) fn features_of_login(&self, manageable: bool) -> Vec<Element> {
         let mut features = self.modules.features(&self.core);
         features.extend(crate::core::roster::features());
-        features.push(Element::empty(ns::SM, "sm"));
+        if manageable {
+            features.push(Element::empty(ns::SM, "sm"));
+        }
         features
     }
 
@@ -147,13 +161,8 @@ impl Engine {
         let at = self.hashing.iter().position(|(id, _)| *id == result.id);
         let owner = at.map(|at| self.hashing.swap_remove(at).1);
         match (owner, result.outcome) {
-            (Some(HashOwner::Login(conn)), HashOutcome::Verified(right)) => {
-                let settings = self.core.settings.clone();
-                if let Some(c) = self.conns.get_mut(conn.0) {
-                    c.stream.verified(right, &mut stream_cx!(self, settings));
-                }
-                self.drive(conn);
-            }
+            (Some(HashOwner::Login(conn)), HashOutcome::Verified(right)) => self.verified(conn, right, None),
+            (Some(HashOwner::Login(conn)), HashOutcome::Upgraded(keys)) => self.verified(conn, true, Some(keys)),
             (Some(HashOwner::Account(pending)), HashOutcome::Derived { sha1, sha256 }) => {
                 self.derived(*pending, sha1, sha256);
             }
@@ -162,43 +171,71 @@ impl Engine {
         }
     }
 
-    /// RFC 6120 section 7. A resource that is taken goes to the newcomer, and the old session is told of the conflict
-    /// (section 7.7.2.2, case 3, as Prosody does): its connection is most often dead already.
+    fn verified(&mut self, conn: ConnId, right: bool, keys: Option<ScramKeys>) {
+        let settings = self.core.settings.clone();
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.stream.verified(right, keys, &mut stream_cx!(self, settings));
+        }
+        self.drive(conn);
+    }
+
     fn bind(&mut self, conn: ConnId, resource: Option<String>) {
-        let Some(c) = self.conns.get(conn.0) else { return };
-        let (Some(host), Some(user)) = (c.stream.host(), c.stream.user()) else { return };
         let resource = resource.unwrap_or_else(|| crate::clock::token(&mut *self.core.entropy));
-        let Ok(jid) = Jid::from_parts(Some(user), host, Some(&resource)) else {
-            return self.refuse_bind(conn, Condition::BadRequest);
-        };
+        match self.new_session(conn, resource) {
+            Ok((_, jid)) => {
+                if let Some(c) = self.conns.get_mut(conn.0) {
+                    c.stream.bound(&jid);
+                }
+            }
+            Err(Some(condition)) => self.refuse_bind(conn, condition),
+            Err(None) => {}
+        }
+    }
+
+    /// RFC 6120 section 7. A resource that is taken goes to the newcomer, and the old session is told of the conflict
+    /// (section 7.7.2.2, case 3, as Prosody does): its connection is most often dead already. The error is for the
+    /// client, or none where its stream has ended.
+    pub(super) fn new_session(
+        &mut self,
+        conn: ConnId,
+        resource: String,
+    ) -> Result<(SessionId, Jid), Option<Condition>> {
+        let c = self.conns.get(conn.0).ok_or(None)?;
+        let (host, user) = (c.stream.host().ok_or(None)?, c.stream.user().ok_or(None)?);
+        let jid = Jid::from_parts(Some(user), host, Some(&resource)).map_err(|_| Some(Condition::BadRequest))?;
         match self.core.account_exists(&jid) {
             Ok(true) => {}
             // Deleted between login and now.
-            Ok(false) => return self.fail(conn, StreamError::NotAuthorized, Some("The account is gone.")),
+            Ok(false) => {
+                self.fail(conn, StreamError::NotAuthorized, Some("The account is gone."));
+                return Err(None);
+            }
             Err(error) => {
                 log::error!(target: LOG, "{error}");
-                return self.refuse_bind(conn, Condition::InternalServerError);
+                return Err(Some(Condition::InternalServerError));
             }
         }
         if let Some(old) = self.core.sessions.find(&jid) {
-            let old_conn = self.core.sessions.get(old).and_then(|s| s.conn);
-            self.end_session(old);
-            if let Some(old_conn) = old_conn {
-                self.fail(old_conn, StreamError::Conflict, Some("Replaced by a new session."));
-            }
-        } else if self.core.sessions.of(&jid).len() >= self.core.settings.limits.resources_max as usize
-            && let Some(parked) = self.oldest_parked(&jid, 0)
-        {
-            // Whoever is here goes before whoever may come back.
-            self.end_session(parked);
+            self.replace(old);
         } else if self.core.sessions.of(&jid).len() >= self.core.settings.limits.resources_max as usize {
-            return self.refuse_bind(conn, Condition::ResourceConstraint);
+            // Whoever is here goes before whoever may come back.
+            let parked = self.oldest_parked(&jid, 0).ok_or(Some(Condition::ResourceConstraint))?;
+            self.end_session(parked);
         }
         let session = self.core.sessions.add(jid.clone(), conn);
         if let Some(c) = self.conns.get_mut(conn.0) {
             c.session = Some(session);
             c.deadline_ms = None;
-            c.stream.bound(&jid);
+        }
+        Ok((session, jid))
+    }
+
+    /// Ends a session in whose place another comes.
+    pub(super) fn replace(&mut self, old: SessionId) {
+        let conn = self.core.sessions.get(old).and_then(|s| s.conn);
+        self.end_session(old);
+        if let Some(conn) = conn {
+            self.fail(conn, StreamError::Conflict, Some("Replaced by a new session."));
         }
     }
 

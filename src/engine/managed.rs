@@ -63,8 +63,16 @@ impl Engine {
         }
     }
 
-    /// Section 3.
     fn enable(&mut self, conn: ConnId, session: SessionId, resume: bool, max_s: Option<u32>) {
+        let out = self.enable_session(session, resume, max_s);
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.out.push(Item::Raw(out));
+            c.out.push(Item::Enabled);
+        }
+    }
+
+    /// Section 3. Returns the answer; behind that the client counts, which is for the caller to see to.
+    pub(super) fn enable_session(&mut self, session: SessionId, resume: bool, max_s: Option<u32>) -> Vec<u8> {
         let limit_s = self.core.settings.limits.sm_resume_timeout_s;
         let max_s = if resume { max_s.unwrap_or(limit_s).min(limit_s) } else { 0 };
         let mut out = Vec::new();
@@ -77,11 +85,8 @@ impl Engine {
         } else {
             management::write_enabled(None, &mut out);
         }
-        if let Some(c) = self.conns.get_mut(conn.0) {
-            c.out.push(Item::Raw(out));
-            c.out.push(Item::Enabled);
-        }
         self.managed.insert(session, Box::new(Managed { max_s, ..Managed::default() }));
+        out
     }
 
     /// The client acknowledges what it was not sent.

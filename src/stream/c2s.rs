@@ -21,6 +21,22 @@
 //!                     features
 //! iq with bind     ->                      Bind            -> bound
 //!                     result
+//! ```
+//!
+//! or, with SASL2 (XEP-0388), which needs no new header:
+//!
+//! ```text
+//! authenticate     ->                      NeedKeys        -> keys (NeedTokens -> tokens, for XEP-0484)
+//!                     challenge
+//! response         ->                      Admit           -> admitted
+//!                                          (Resume         -> resumed)
+//!                                          BindInline      -> bound_inline
+//!                     success, features
+//! ```
+//!
+//! and then
+//!
+//! ```text
 //! stanzas          ->                      Element
 //! end of stream    -> end of stream        Closed
 //! ```
@@ -31,9 +47,9 @@ use std::rc::Rc;
 use zeroize::Zeroizing;
 
 use super::negotiation::{Negotiation, NewStream, Stop};
-use super::sasl::Failure;
 use super::sasl::keys::{HashWork, StoredKeys};
-use super::{StreamError, TlsFacts, header};
+use super::sasl::{Failure, Ht, ScramKeys, Slot, Tokens};
+use super::{IssuedToken, StreamError, TlsFacts, UserAgent, header};
 use crate::clock::Entropy;
 use crate::jid::Jid;
 use crate::limits::Limits;
@@ -51,6 +67,10 @@ pub struct Options {
     pub encryption_required: bool,
     /// PLAIN is offered, under TLS.
     pub plain_allowed: bool,
+    /// SASL2 is offered, under TLS.
+    pub sasl2: bool,
+    /// Tokens of XEP-0484 are offered, with SASL2.
+    pub fast: bool,
     /// Iterations of SCRAM that accounts get, for those who ask for accounts that do not exist.
     pub iterations: u32,
 }
@@ -65,6 +85,8 @@ pub struct StreamCx<'a> {
     pub limits: &'a Limits,
     /// For ids and nonces.
     pub entropy: &'a mut dyn Entropy,
+    /// Features that a client can ask for while it binds, beside stream management (XEP-0386 section 3.1).
+    pub bind_features: &'a [&'static str],
     /// See [`super::sasl::SaslCx::secret`].
     pub secret: &'a [u8; 32],
 }
@@ -78,6 +100,13 @@ pub enum Event {
         /// Localpart.
         user: String,
     },
+    /// Look up the tokens of this client (XEP-0484). Answer: [`C2s::tokens`] or [`C2s::refuse_login`].
+    NeedTokens {
+        /// Localpart.
+        user: String,
+        /// [`UserAgent::id`].
+        client: String,
+    },
     /// Have a password checked. Answer: [`C2s::verified`] or [`C2s::refuse_login`].
     Hash {
         /// Prepared password.
@@ -89,6 +118,18 @@ pub enum Event {
     Authenticated {
         /// Localpart.
         user: String,
+        /// Better keys, to be stored.
+        keys: Option<Box<ScramKeys>>,
+    },
+    /// The same by SASL2, whose success the client is not told before what it changes is stored. Answer:
+    /// [`C2s::admitted`] or [`C2s::refuse_login`].
+    Admit(Box<Admission>),
+    /// The client wants a resource as part of its login (XEP-0386 section 3.2). Answer: [`C2s::bound_inline`].
+    BindInline {
+        /// `<bind/>`.
+        request: Element,
+        /// [`UserAgent::id`].
+        client: Option<String>,
     },
     /// Which features are there beyond those of the stream itself, at [`C2s::is_authenticated`]? Answer:
     /// [`C2s::features`].
@@ -115,6 +156,26 @@ pub enum Event {
         /// What the client was told; none when it closed the stream itself.
         error: Option<StreamError>,
     },
+}
+
+/// What a login with SASL2 changes.
+pub struct Admission {
+    /// Localpart.
+    pub user: String,
+    /// The client.
+    pub agent: UserAgent,
+    /// Keys for SCRAM-SHA-256, to be stored.
+    pub keys: Option<ScramKeys>,
+    /// The client has made them (XEP-0480): it must not be told of success without them.
+    pub keys_promised: bool,
+    /// The token that was used.
+    pub used: Option<Slot>,
+    /// How often the client has used it (XEP-0484 section 3.4).
+    pub count: Option<u32>,
+    /// It must not be used again (section 3.6).
+    pub invalidate: bool,
+    /// The mechanism that another is wished for.
+    pub request_token: Option<Ht>,
 }
 
 /// One client stream.
@@ -241,12 +302,36 @@ impl C2s {
         self.answer(cx, |n, output, cx| n.keys(keys, output, cx));
     }
 
-    /// Answers [`Event::Hash`].
-    pub fn verified(&mut self, right: bool, cx: &mut StreamCx<'_>) {
-        self.answer(cx, |n, output, cx| n.verified(right, output, cx));
+    /// Answers [`Event::NeedTokens`]; with none when there is no such user, or the client has none.
+    pub fn tokens(&mut self, tokens: &Tokens, cx: &mut StreamCx<'_>) {
+        self.answer(cx, |n, output, cx| n.tokens(tokens, output, cx));
     }
 
-    /// Answers [`Event::NeedKeys`] or [`Event::Hash`] where neither keys nor a verdict can be had: with
+    /// Answers [`Event::Hash`]; `keys` are better ones, if they have been made.
+    pub fn verified(&mut self, right: bool, keys: Option<ScramKeys>, cx: &mut StreamCx<'_>) {
+        self.answer(cx, |n, output, cx| n.verified(right, keys, output, cx));
+    }
+
+    /// Answers [`Event::Admit`], when all is stored, with the token that the client gets.
+    pub fn admitted(&mut self, token: Option<IssuedToken>, limits: &Limits) {
+        if let Phase::Negotiating(n) = &mut self.phase
+            && n.admitted(token, &mut self.output)
+        {
+            self.scanner.set_limits(ScanLimits::authenticated(limits));
+        }
+    }
+
+    /// Answers [`Event::BindInline`] with the full address of the session, what stands in `<bound/>`, as XML, and the
+    /// features of a stream with a resource. There is no refusal: a stream without what it asked for ends.
+    pub fn bound_inline(&mut self, jid: &Jid, bound: &[u8], features: &[Element], limits: &Limits) {
+        if let Phase::Negotiating(n) = &mut self.phase
+            && n.bound_inline(jid, bound, features, limits, &mut self.output)
+        {
+            self.phase = Phase::Bound(jid.clone());
+        }
+    }
+
+    /// Answers [`Event::NeedKeys`], [`Event::NeedTokens`], [`Event::Hash`] or [`Event::Admit`] where neither keys nor a verdict can be had: with
     /// [`Failure::TemporaryAuthFailure`] when the queue is full or the storage fails.
     pub fn refuse_login(&mut self, failure: Failure, cx: &mut StreamCx<'_>) {
         self.answer(cx, |n, output, cx| n.refuse_login(failure, output, cx));
@@ -255,7 +340,7 @@ impl C2s {
     /// Answers [`Event::NeedFeatures`] with those beyond TLS, SASL and resource binding.
     pub fn features(&mut self, extra: &[Element], cx: &mut StreamCx<'_>) {
         self.answer(cx, |n, output, cx| {
-            n.features(extra, output, cx.limits);
+            n.features(extra, output, cx);
             Ok(None)
         });
     }
@@ -286,7 +371,7 @@ impl C2s {
     /// Answers [`Event::Resume`]: the stream goes on as that session, of which `h` stanzas have been received.
     pub fn resumed(&mut self, jid: &Jid, previd: &str, h: u64) {
         if let Phase::Negotiating(n) = &mut self.phase
-            && n.resumed(previd, h, &mut self.output)
+            && n.resumed(jid, previd, h, &mut self.output)
         {
             self.phase = Phase::Bound(jid.clone());
         }
@@ -362,6 +447,9 @@ impl C2s {
         self.at += frame.len;
         let more = rest.len() > frame.len;
         let new_stream = match (frame.kind, &mut self.phase) {
+            (FrameKind::Whitespace, Phase::Negotiating(n)) if n.is_between_messages() => {
+                return Err(Stop::Error(StreamError::PolicyViolation, Some("white space in the middle of a login")));
+            }
             (FrameKind::Whitespace | FrameKind::Declaration, _) => None,
             (FrameKind::StreamClose, _) => return Err(Stop::Over),
             (FrameKind::Element, Phase::Closing) => None,
@@ -475,8 +563,11 @@ impl fmt::Debug for Event {
         match self {
             Self::StartTls => f.write_str("StartTls"),
             Self::NeedKeys { user } => write!(f, "NeedKeys({user:?})"),
+            Self::NeedTokens { user, client } => write!(f, "NeedTokens({user:?}, {client:?})"),
             Self::Hash { .. } => f.write_str("Hash"),
-            Self::Authenticated { user } => write!(f, "Authenticated({user:?})"),
+            Self::Authenticated { user, .. } => write!(f, "Authenticated({user:?})"),
+            Self::Admit(admission) => write!(f, "Admit({:?})", admission.user),
+            Self::BindInline { .. } => f.write_str("BindInline"),
             Self::NeedFeatures => f.write_str("NeedFeatures"),
             Self::Ask(_) => f.write_str("Ask"),
             Self::Resume { previd, h } => write!(f, "Resume({previd:?}, {h})"),

@@ -20,8 +20,15 @@ impl Entropy for Fixed {
 const ID: &str = "AAAAAAAAAAAAAAAAAAAAAAAA";
 const CLIENT_KEY: [u8; 32] = [7; 32];
 const EXPORTER: [u8; 32] = [0xCB; 32];
-const OPTIONS: Options =
-    Options { direct_tls: false, starttls: true, encryption_required: true, plain_allowed: true, iterations: 4096 };
+const OPTIONS: Options = Options {
+    direct_tls: false,
+    starttls: true,
+    encryption_required: true,
+    plain_allowed: true,
+    sasl2: false,
+    fast: true,
+    iterations: 4096,
+};
 const DIRECT: Options = Options { direct_tls: true, ..OPTIONS };
 const PLAIN_TEXT: Options = Options { starttls: false, encryption_required: false, ..OPTIONS };
 const OPEN: &str = "<?xml version='1.0'?><stream:stream to='example.org' version='1.0' xmlns='jabber:client' \
@@ -50,6 +57,13 @@ fn account() -> StoredKeys {
     StoredKeys { sha1: None, sha256: Some(keys) }
 }
 
+/// What XEP-0474 makes of all that is offered.
+fn offered() -> String {
+    let offered = "PLAIN\x1eSCRAM-SHA-1\x1eSCRAM-SHA-1-PLUS\x1eSCRAM-SHA-256\x1eSCRAM-SHA-256-PLUS\x1f\
+                   tls-exporter\x1etls-server-end-point";
+    STANDARD.encode(digest::digest(&digest::SHA256, offered.as_bytes()))
+}
+
 /// Both messages of a client for SCRAM-SHA-256-PLUS, knowing what our nonce will be.
 fn scram(data: &[u8]) -> [String; 2] {
     let header = "p=tls-exporter,,";
@@ -57,7 +71,7 @@ fn scram(data: &[u8]) -> [String; 2] {
     let binding = STANDARD.encode([header.as_bytes(), data].concat());
     let salt = STANDARD.encode([1; 16]);
     let unsigned = format!("c={binding},r=abc{ID}");
-    let signed = format!("{bare},r=abc{ID},s={salt},i=4096,{unsigned}");
+    let signed = format!("{bare},r=abc{ID},s={salt},i=4096,h={},{unsigned}", offered());
     let stored_key = digest::digest(&digest::SHA256, &CLIENT_KEY);
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, stored_key.as_ref()), signed.as_bytes());
     let proof: Vec<u8> = CLIENT_KEY.iter().zip(signature.as_ref()).map(|(k, s)| k ^ s).collect();
@@ -108,6 +122,7 @@ impl Play {
                 reader: &mut self.reader,
                 limits: &self.limits,
                 entropy: &mut Fixed,
+                bind_features: &["urn:x:feature"],
                 secret: &[3; 32],
             },
         )
@@ -138,7 +153,7 @@ impl Play {
         self.with(|c2s, cx| match event {
             Event::StartTls => c2s.facts(&facts()),
             Event::NeedKeys { user } => c2s.keys((user == "romeo").then(account), cx),
-            Event::Hash { password, .. } => c2s.verified(password.as_str() == "right", cx),
+            Event::Hash { password, .. } => c2s.verified(password.as_str() == "right", None, cx),
             Event::NeedFeatures if !c2s.is_authenticated() => c2s.features(&[], cx),
             Event::NeedFeatures => c2s.features(&[Element::empty(ns::ROSTER_VERSIONING, "ver")], cx),
             Event::Bind { resource } => {
@@ -150,6 +165,9 @@ impl Play {
             }
             Event::Resume { .. } => c2s.refuse_resume(Condition::ItemNotFound, Some(7)),
             Event::Ask(iq) => c2s.asked(&Stanza::read(iq).unwrap().result(|_| {})),
+            Event::NeedTokens { user, client } => c2s.tokens(&login::tokens(&user, &client), cx),
+            Event::Admit(admission) => c2s.admitted(login::token_for(&admission), cx.limits),
+            Event::BindInline { request, client } => login::bind(c2s, &request, client, cx.limits),
             Event::Authenticated { .. } | Event::Element(_) | Event::Closed { .. } => {}
         });
     }
@@ -205,7 +223,7 @@ fn from_the_first_byte_to_the_last() {
     assert_eq!(p.says(&from), format!("{}{UNDER_TLS}", header(" to='romeo@example.org'")));
     assert_eq!((p.c2s.host(), p.c2s.user(), p.c2s.lang().map(|l| &**l)), (Some("example.org"), None, Some("it")));
     let [first, last] = scram(&EXPORTER);
-    let challenge = STANDARD.encode(format!("r=abc{ID},s={},i=4096", STANDARD.encode([1; 16])));
+    let challenge = STANDARD.encode(format!("r=abc{ID},s={},i=4096,h={}", STANDARD.encode([1; 16]), offered()));
     assert_eq!(p.says(&first), format!("[NeedKeys(\"romeo\")]<challenge {SASL}>{challenge}</challenge>"));
     let log = p.says(&last);
     assert!(log.starts_with(&format!("<success {SASL}>dj")) && log.ends_with("</success>[Authenticated(\"romeo\")]"));
@@ -498,7 +516,7 @@ fn answers_that_nobody_asked_for_change_nothing() {
     let answer_all = |p: &mut Play| {
         p.with(|c2s, cx| {
             c2s.keys(Some(account()), cx);
-            c2s.verified(true, cx);
+            c2s.verified(true, None, cx);
             c2s.refuse_login(Failure::NotAuthorized, cx);
             c2s.features(&[], cx);
             c2s.bound(&Jid::parse("romeo@example.org/x").unwrap());
@@ -669,3 +687,6 @@ fn an_idle_stream_is_small() {
     assert!(p.c2s.heap_bytes() < 600, "what is done with is given back: {}", p.c2s.heap_bytes());
     assert!(play(OPTIONS).c2s.heap_bytes() < 700);
 }
+
+#[path = "login_tests.rs"]
+mod login;

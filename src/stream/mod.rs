@@ -9,10 +9,12 @@ pub mod names;
 mod negotiation;
 mod profile;
 pub mod sasl;
+mod sasl2;
 
-pub use c2s::{C2s, Event, Options, StreamCx};
+pub use c2s::{Admission, C2s, Event, Options, StreamCx};
 pub use error::StreamError;
 pub use names::{PeerCert, PeerNames, Trust};
+pub use sasl2::{IssuedToken, UserAgent};
 
 /// What TLS says about a connection, once its handshake is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,13 +1,17 @@
 //! The part of a client stream up to resource binding: what may be said when, and the answers.
 
+mod login;
+
 use std::mem;
 use std::rc::Rc;
 
 use super::c2s::{Event, Options, StreamCx};
 use super::profile::{self, Request};
 use super::sasl::keys::StoredKeys;
-use super::sasl::{self, AwaitKeys, AwaitResponse, AwaitVerdict, Bindings, Failure, Mechanism, SaslCx, Step};
-use super::{StreamError, TlsFacts, features, header, management};
+use super::sasl::{
+    self, AwaitKeys, AwaitResponse, AwaitTokens, AwaitVerdict, Bindings, Failure, Mechanism, SaslCx, ScramKeys, Step,
+};
+use super::{StreamError, TlsFacts, features, header, management, sasl2};
 use crate::jid::{self, Jid};
 use crate::limits::Limits;
 use crate::stanza::{self, Condition, IqType, Kind, Stanza, StanzaError};
@@ -24,6 +28,14 @@ pub(super) struct Negotiation {
     failures: u32,
     /// Questions about registration so far.
     questions: u32,
+    /// The last word of SASL was in the elements of XEP-0388, not in those of RFC 6120.
+    is_sasl2: bool,
+    /// A login with SASL2 that is under way.
+    login: Option<Box<login::Login>>,
+    /// One has come as far as its tasks: there is no other on this stream (XEP-0388 section 5.8).
+    continued: bool,
+    /// Bare address in the client's header.
+    from: Option<Jid>,
     /// Our header has been sent on the present stream.
     pub header_sent: bool,
     /// Of the last header.
@@ -43,8 +55,14 @@ enum State {
     Response(AwaitResponse),
     /// In SASL, in the hands of the engine.
     Keys(AwaitKeys),
+    /// In SASL, in the hands of the engine.
+    Tokens(AwaitTokens),
     /// In SASL, in the hands of the hashing thread.
     Verdict(AwaitVerdict),
+    /// In a task of SASL2, in the hands of the client. The salt, once it has been told.
+    Task(Option<Vec<u8>>),
+    /// The engine must store what a login changes.
+    Admitting,
     /// The engine must say which features there are.
     Features,
     /// The engine must answer a question about registration.
@@ -53,6 +71,8 @@ enum State {
     Unbound,
     /// The engine must answer the request with this id.
     Binding(String),
+    /// The engine must answer the request that came with the login.
+    BindingInline,
     /// The engine must say whether a session is resumed (XEP-0198 section 5).
     Resuming,
 }
@@ -80,6 +100,10 @@ impl Negotiation {
             bindings: Bindings::none(),
             failures: 0,
             questions: 0,
+            is_sasl2: false,
+            login: None,
+            continued: false,
+            from: None,
             header_sent: false,
             host: None,
             user: None,
@@ -93,14 +117,9 @@ impl Negotiation {
     /// True while a question is open and input waits.
     pub(super) fn is_asking(&self) -> bool {
         match self.state {
-            State::Tls
-            | State::Keys(_)
-            | State::Verdict(_)
-            | State::Features
-            | State::Asking
-            | State::Binding(_)
-            | State::Resuming => true,
-            State::Header | State::Strange | State::Response(_) | State::Unbound => false,
+            State::Tls | State::Keys(_) | State::Tokens(_) | State::Verdict(_) | State::Admitting => true,
+            State::Features | State::Asking | State::Binding(_) | State::BindingInline | State::Resuming => true,
+            State::Header | State::Strange | State::Response(_) | State::Task(_) | State::Unbound => false,
         }
     }
 
@@ -123,7 +142,9 @@ impl Negotiation {
 
     /// Bytes held on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.host.as_ref().map_or(0, String::capacity) + self.user.as_ref().map_or(0, String::capacity)
+        let login = self.login.as_ref().map_or(0, |login| login.heap_bytes());
+        let from = self.from.as_ref().map_or(0, |from| from.as_str().len());
+        self.host.as_ref().map_or(0, String::capacity) + self.user.as_ref().map_or(0, String::capacity) + login + from
     }
 
     /// The client has opened a stream. Returns its language.
@@ -137,9 +158,16 @@ impl Negotiation {
         if self.user.is_some() && self.host.as_ref() != Some(&opened.host) {
             return Err(Stop::Error(StreamError::NotAuthorized, Some("the login was for another host")));
         }
+        if self.offers_sasl2() && opened.from.as_ref().is_some_and(|from| from.domain() != opened.host) {
+            return Err(Stop::Error(
+                StreamError::InvalidFrom,
+                Some("the address is not of the host that is asked for"),
+            ));
+        }
         header::write(Some(&opened.host), opened.from.as_ref(), cx.entropy, output);
         self.header_sent = true;
         self.host = Some(opened.host);
+        self.from = opened.from.filter(|from| self.offers_sasl2() && from.node().is_some());
         self.state = State::Features;
         self.event = Some(Event::NeedFeatures);
         Ok(opened.lang.map(Rc::from))
@@ -166,16 +194,26 @@ impl Negotiation {
                 self.event = Some(Event::Ask(element));
                 Ok(None)
             }
-            (State::Strange | State::Response(_), ns::SASL) => match profile::read(root) {
+            (State::Strange | State::Response(_), ns::SASL) if self.login.is_none() => match profile::read(root) {
                 Some(request) => self.request(request, output, cx),
                 None => Err(StreamError::UnsupportedStanzaType.into()),
             },
+            (State::Strange, ns::SASL2) if self.offers_sasl2() => match sasl2::read(root, cx.limits) {
+                Some(request) => self.sasl2(request, output, cx),
+                None => Err(StreamError::UnsupportedStanzaType.into()),
+            },
+            (State::Response(_) | State::Task(_), ns::SASL2) if self.login.is_some() => {
+                match sasl2::read(root, cx.limits) {
+                    Some(request) => self.sasl2(request, output, cx),
+                    None => Err(StreamError::UnsupportedStanzaType.into()),
+                }
+            }
             (State::Unbound, ns::CLIENT) if root.name() == "iq" && root.has_child(ns::BIND, "bind") => {
                 self.bind(root, output);
                 Ok(None)
             }
             (State::Unbound, ns::SM) => self.manage(root, output).map(|()| None),
-            (State::Unbound, other) if !matches!(other, ns::CLIENT | ns::STREAM | ns::SASL | ns::TLS) => {
+            (State::Unbound, other) if !matches!(other, ns::CLIENT | ns::STREAM | ns::SASL | ns::SASL2 | ns::TLS) => {
                 self.event = Some(Event::Element(element));
                 Ok(None)
             }
@@ -253,6 +291,7 @@ impl Negotiation {
         output: &mut Vec<u8>,
         cx: &mut StreamCx<'_>,
     ) -> Result<Option<NewStream>, Stop> {
+        self.is_sasl2 = false;
         let step = match (mem::replace(&mut self.state, State::Strange), request) {
             (_, Err(failure)) => Step::Fail(failure),
             (_, Ok(Request::Abort)) => Step::Fail(Failure::Aborted),
@@ -275,6 +314,7 @@ impl Negotiation {
     ) -> Result<Option<NewStream>, Stop> {
         match mem::replace(&mut self.state, State::Strange) {
             State::Keys(waiting) => {
+                self.look_at_keys(keys.as_ref());
                 let step = waiting.keys(keys, &mut self.sasl_cx(cx));
                 self.step(step, output, cx)
             }
@@ -285,11 +325,19 @@ impl Negotiation {
     pub(super) fn verified(
         &mut self,
         right: bool,
+        keys: Option<ScramKeys>,
         output: &mut Vec<u8>,
         cx: &mut StreamCx<'_>,
     ) -> Result<Option<NewStream>, Stop> {
         match mem::replace(&mut self.state, State::Strange) {
-            State::Verdict(waiting) => self.step(waiting.verdict(right), output, cx),
+            State::Verdict(waiting) => {
+                let keys = self.keep_keys(keys);
+                let new_stream = self.step(waiting.verdict(right), output, cx);
+                if let Some(Event::Authenticated { keys: new, .. }) = &mut self.event {
+                    *new = keys.map(Box::new);
+                }
+                new_stream
+            }
             other => self.stay(other),
         }
     }
@@ -301,7 +349,9 @@ impl Negotiation {
         cx: &mut StreamCx<'_>,
     ) -> Result<Option<NewStream>, Stop> {
         match mem::replace(&mut self.state, State::Strange) {
-            State::Keys(_) | State::Verdict(_) => self.step(Step::Fail(failure), output, cx),
+            State::Keys(_) | State::Tokens(_) | State::Verdict(_) | State::Admitting => {
+                self.step(Step::Fail(failure), output, cx)
+            }
             other => self.stay(other),
         }
     }
@@ -316,6 +366,8 @@ impl Negotiation {
         SaslCx {
             host: self.host.as_deref().unwrap_or_default(),
             bindings: &self.bindings,
+            from: self.from.as_ref().filter(|_| self.login.is_some()),
+            offered: self.mechanisms(),
             iterations: self.options.iterations,
             secret: cx.secret,
             entropy: cx.entropy,
@@ -326,25 +378,37 @@ impl Negotiation {
     fn step(&mut self, step: Step, output: &mut Vec<u8>, cx: &StreamCx<'_>) -> Result<Option<NewStream>, Stop> {
         match step {
             Step::Challenge(waiting, message) => {
-                profile::write_challenge(&message, output);
+                match self.is_sasl2 {
+                    true => sasl2::write_challenge(&message, output),
+                    false => profile::write_challenge(&message, output),
+                }
                 self.state = State::Response(waiting);
             }
             Step::NeedKeys(waiting, user) => {
                 self.state = State::Keys(waiting);
                 self.event = Some(Event::NeedKeys { user });
             }
+            Step::NeedTokens(waiting, user) => {
+                self.state = State::Tokens(waiting);
+                self.event = Some(Event::NeedTokens { user, client: self.client_id().unwrap_or_default() });
+            }
             Step::Verify(waiting, password, work) => {
                 self.state = State::Verdict(waiting);
                 self.event = Some(Event::Hash { password, work });
             }
+            Step::Done { user, data } if self.login.is_some() => self.proven(user, data, output),
             Step::Done { user, data } => {
                 profile::write_success(data.as_deref(), output);
                 self.user = Some(user.clone());
-                self.event = Some(Event::Authenticated { user });
+                self.event = Some(Event::Authenticated { user, keys: None });
                 return Ok(Some(self.new_stream()));
             }
             Step::Fail(failure) => {
-                profile::write_failure(failure, output);
+                self.login = None;
+                match self.is_sasl2 {
+                    true => sasl2::write_failure(failure, output),
+                    false => profile::write_failure(failure, output),
+                }
                 self.state = State::Strange;
                 self.failures += 1;
                 if self.failures >= cx.limits.sasl_tries_max {
@@ -355,13 +419,13 @@ impl Negotiation {
         Ok(None)
     }
 
-    pub(super) fn features(&mut self, extra: &[Element], output: &mut Vec<u8>, limits: &Limits) {
+    pub(super) fn features(&mut self, extra: &[Element], output: &mut Vec<u8>, cx: &StreamCx<'_>) {
         if !matches!(self.state, State::Features) {
             return;
         }
         if self.user.is_some() {
             self.state = State::Unbound;
-            return features::write_after_auth(extra, limits.stanza_bytes_max, output);
+            return features::write_after_auth(extra, cx.limits.stanza_bytes_max, output);
         }
         self.state = State::Strange;
         let mechanisms = self.mechanisms();
@@ -370,8 +434,11 @@ impl Negotiation {
             // What leads to a login is there where a login is.
             extra: if mechanisms.is_empty() { &[] } else { extra },
             mechanisms: &mechanisms,
+            inline: self
+                .offers_sasl2()
+                .then(|| features::Inline { tokens: self.token_mechanisms(), bind: cx.bind_features }),
             bindings: &self.bindings,
-            bytes_max: limits.stanza_bytes_max_before_auth,
+            bytes_max: cx.limits.stanza_bytes_max_before_auth,
         };
         features.write(output);
     }
@@ -413,18 +480,24 @@ impl Negotiation {
     }
 
     /// True when that was the answer to a question.
-    pub(super) fn resumed(&self, previd: &str, h: u64, output: &mut Vec<u8>) -> bool {
+    pub(super) fn resumed(&mut self, jid: &Jid, previd: &str, h: u64, output: &mut Vec<u8>) -> bool {
         let asked = matches!(self.state, State::Resuming);
-        if asked {
-            management::write_resumed(previd, h, output);
+        match &self.login {
+            Some(_) if asked => self.resumed_inline(jid, previd, h, output),
+            None if asked => management::write_resumed(previd, h, output),
+            _ => {}
         }
         asked
     }
 
     pub(super) fn refuse_resume(&mut self, condition: Condition, h: Option<u64>, output: &mut Vec<u8>) {
-        if matches!(self.state, State::Resuming) {
-            management::write_failed(condition, h, output);
-            self.state = State::Unbound;
+        match (&self.state, &self.login) {
+            (State::Resuming, Some(_)) => self.refuse_resume_inline(condition, h, output),
+            (State::Resuming, None) => {
+                management::write_failed(condition, h, output);
+                self.state = State::Unbound;
+            }
+            _ => {}
         }
     }
 

@@ -54,6 +54,15 @@ pub enum HashWork {
         /// The keys.
         keys: ScramKeys,
     },
+    /// Is the password the one of these keys for SCRAM-SHA-1? If it is, make keys for SCRAM-SHA-256, too.
+    Upgrade {
+        /// The keys that there are.
+        keys: ScramKeys,
+        /// For the new ones.
+        salt: Vec<u8>,
+        /// For the new ones.
+        iterations: u32,
+    },
     /// Make both sets of keys.
     Derive {
         /// The same for both sets.
@@ -87,6 +96,8 @@ pub struct HashResult {
 pub enum HashOutcome {
     /// Whether the password is the right one.
     Verified(bool),
+    /// The password is the right one, and these are its keys for SCRAM-SHA-256.
+    Upgraded(ScramKeys),
     /// Both sets of keys.
     Derived {
         /// For SCRAM-SHA-1.
@@ -135,10 +146,11 @@ pub fn prepare_password(password: &str) -> Result<Zeroizing<String>, BadPassword
 pub fn run(job: HashJob) -> HashResult {
     let HashJob { id, password, work } = job;
     let outcome = match work {
-        HashWork::Verify { hash, keys } => {
-            let found = derive(hash, &password, &keys.salt, keys.iterations);
-            HashOutcome::Verified(equal(&found.stored_key, &keys.stored_key))
-        }
+        HashWork::Verify { hash, keys } => HashOutcome::Verified(verify(hash, &password, &keys)),
+        HashWork::Upgrade { keys, salt, iterations } => match verify(ScramHash::Sha1, &password, &keys) {
+            true => HashOutcome::Upgraded(derive(ScramHash::Sha256, &password, &salt, iterations)),
+            false => HashOutcome::Verified(false),
+        },
         HashWork::Derive { salt, iterations } => HashOutcome::Derived {
             sha1: derive(ScramHash::Sha1, &password, &salt, iterations),
             sha256: derive(ScramHash::Sha256, &password, &salt, iterations),
@@ -147,11 +159,20 @@ pub fn run(job: HashJob) -> HashResult {
     HashResult { id, outcome }
 }
 
+fn verify(hash: ScramHash, password: &str, keys: &ScramKeys) -> bool {
+    equal(&derive(hash, password, &keys.salt, keys.iterations).stored_key, &keys.stored_key)
+}
+
 fn derive(hash: ScramHash, password: &str, salt: &[u8], iterations: u32) -> ScramKeys {
     let mut buffer = Zeroizing::new([0; digest::MAX_OUTPUT_LEN]);
     let salted = &mut buffer[..hash.output_bytes()];
     let rounds = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
     pbkdf2::derive(hash.pbkdf2(), rounds, salt, password.as_bytes(), salted);
+    of_salted_password(hash, salted, salt, iterations)
+}
+
+/// The keys that a `SaltedPassword` leads to (RFC 5802 section 3): quick.
+pub(in crate::stream) fn of_salted_password(hash: ScramHash, salted: &[u8], salt: &[u8], iterations: u32) -> ScramKeys {
     let client_key = Zeroizing::new(hash.hmac(salted, b"Client Key"));
     ScramKeys {
         salt: salt.to_vec(),
@@ -187,7 +208,7 @@ pub(super) fn fake_keys(secret: &[u8; 32], host: &str, user: &str, hash: ScramHa
 
 impl ScramHash {
     /// Bytes of its output.
-    pub(super) fn output_bytes(self) -> usize {
+    pub(in crate::stream) fn output_bytes(self) -> usize {
         match self {
             Self::Sha1 => digest::SHA1_OUTPUT_LEN,
             Self::Sha256 => digest::SHA256_OUTPUT_LEN,
@@ -246,6 +267,15 @@ mod tests {
             assert_eq!(job("pencil", work.clone()), HashOutcome::Verified(true));
             assert_eq!(job("pencils", work), HashOutcome::Verified(false));
         }
+    }
+
+    #[test]
+    fn better_keys_are_made_of_the_right_password_alone() {
+        let keys = derive(ScramHash::Sha1, "pencil", &[1; SALT_BYTES], 16);
+        let work = HashWork::Upgrade { keys, salt: vec![2; SALT_BYTES], iterations: 8 };
+        assert_eq!(job("pencils", work.clone()), HashOutcome::Verified(false));
+        let better = derive(ScramHash::Sha256, "pencil", &[2; SALT_BYTES], 8);
+        assert_eq!(job("pencil", work), HashOutcome::Upgraded(better));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! work is done for them, and they fail where a wrong password fails, with the same answer.
 
 pub mod binding;
+pub mod ht;
 pub mod keys;
 mod plain;
 mod scram;
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::clock::Entropy;
 use crate::jid::{self, Jid};
 pub use binding::Bindings;
+pub use ht::{Ht, Slot, Token, Tokens};
 pub use keys::{HashJob, HashOutcome, HashResult, HashWork, ScramHash, ScramKeys, StoredKeys};
 
 /// Bytes of one message of a client, decoded. Enough for a name and an authorization identity of 1023 bytes each with
@@ -36,10 +38,12 @@ pub enum Mechanism {
     ScramSha1,
     /// RFC 4616.
     Plain,
+    /// A token instead of a password (XEP-0484). Offered apart from the others.
+    Ht(Ht),
 }
 
 impl Mechanism {
-    /// All of them, best first, which is the order in which they are offered.
+    /// Those with a password, best first, which is the order in which they are offered.
     pub const ALL: [Mechanism; 5] =
         [Self::ScramSha256Plus, Self::ScramSha256, Self::ScramSha1Plus, Self::ScramSha1, Self::Plain];
 
@@ -51,17 +55,22 @@ impl Mechanism {
             Self::ScramSha1Plus => "SCRAM-SHA-1-PLUS",
             Self::ScramSha1 => "SCRAM-SHA-1",
             Self::Plain => "PLAIN",
+            Self::Ht(ht) => ht.name(),
         }
     }
 
     /// The mechanism of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|m| m.name() == name)
+        Self::ALL.into_iter().chain(Ht::ALL.map(Self::Ht)).find(|m| m.name() == name)
     }
 
     /// True when it proves a channel binding.
     pub fn binds_channel(self) -> bool {
-        matches!(self, Self::ScramSha256Plus | Self::ScramSha1Plus)
+        match self {
+            Self::ScramSha256Plus | Self::ScramSha1Plus => true,
+            Self::ScramSha256 | Self::ScramSha1 | Self::Plain => false,
+            Self::Ht(ht) => ht.binding().is_some(),
+        }
     }
 }
 
@@ -117,6 +126,11 @@ pub struct SaslCx<'a> {
     pub host: &'a str,
     /// Bindings of this connection. When there are any, the mechanisms with channel binding have been offered.
     pub bindings: &'a Bindings,
+    /// The bare address in the client's stream header, where the profile wants an authorization identity to be that one
+    /// (XEP-0388 section 2.3).
+    pub from: Option<&'a Jid>,
+    /// The mechanisms that the client was shown, for XEP-0474.
+    pub offered: Vec<Mechanism>,
     /// Iterations that unknown users are told; the number that new accounts get.
     pub iterations: u32,
     /// A secret of the server that outlives restarts, for the salts of unknown users.
@@ -132,6 +146,8 @@ pub enum Step {
     Challenge(AwaitResponse, Vec<u8>),
     /// Look up the keys of this prepared localpart.
     NeedKeys(AwaitKeys, String),
+    /// Look up the tokens of this prepared localpart and of the client.
+    NeedTokens(AwaitTokens, String),
     /// Have this password checked.
     Verify(AwaitVerdict, Zeroizing<String>, HashWork),
     /// The client is who it says.
@@ -165,6 +181,10 @@ enum Keys {
     Plain(plain::Keys),
     Scram(scram::Keys),
 }
+
+/// An exchange that waits for the tokens of the client.
+#[cfg_attr(test, derive(Debug))]
+pub struct AwaitTokens(ht::Proof);
 
 /// An exchange that waits for the hashing thread.
 #[cfg_attr(test, derive(Debug))]
@@ -211,6 +231,17 @@ impl AwaitKeys {
     }
 }
 
+impl AwaitTokens {
+    /// Goes on with the tokens; none when there is no such user, or the client has none. `count` is what the client says
+    /// of how often it has used its token. Returns which one it was.
+    pub fn tokens(self, tokens: &Tokens, count: Option<u32>) -> (Step, Option<Slot>) {
+        match self.0.tokens(tokens, count) {
+            Ok((user, data, slot)) => (Step::Done { user, data: Some(data) }, Some(slot)),
+            Err(failure) => (Step::Fail(failure), None),
+        }
+    }
+}
+
 impl AwaitVerdict {
     /// Goes on with what the hashing thread found.
     pub fn verdict(self, right: bool) -> Step {
@@ -230,6 +261,10 @@ fn initial_message(mechanism: Mechanism, message: &[u8], cx: &SaslCx<'_>) -> Res
             let (state, user) = plain::first(message, cx)?;
             return Ok(Step::NeedKeys(AwaitKeys(Keys::Plain(state)), user));
         }
+        Mechanism::Ht(ht) => {
+            let (state, user) = ht::first(ht, message, cx)?;
+            return Ok(Step::NeedTokens(AwaitTokens(state), user));
+        }
         Mechanism::ScramSha256Plus | Mechanism::ScramSha256 => ScramHash::Sha256,
         Mechanism::ScramSha1Plus | Mechanism::ScramSha1 => ScramHash::Sha1,
     };
@@ -244,10 +279,12 @@ fn prepare_user(name: &str) -> Result<String, Failure> {
     jid::prepare_node(&name).map_err(|_| Failure::MalformedRequest)
 }
 
-/// An authorization identity must be the user's own bare address (RFC 6120 section 6.3.8).
+/// An authorization identity must be the user's own bare address (RFC 6120 section 6.3.8), and that of the stream header
+/// (XEP-0388 section 2.3).
 fn check_authzid(authzid: &str, user: &str, cx: &SaslCx<'_>) -> Result<(), Failure> {
-    let own = Jid::parse(authzid).is_ok_and(|j| j.is_bare() && j.node() == Some(user) && j.domain() == cx.host);
-    if own { Ok(()) } else { Err(Failure::InvalidAuthzid) }
+    let own = |j: &Jid| j.is_bare() && j.node() == Some(user) && j.domain() == cx.host;
+    let right = Jid::parse(authzid).is_ok_and(|j| own(&j) && cx.from.is_none_or(|from| *from == j));
+    if right { Ok(()) } else { Err(Failure::InvalidAuthzid) }
 }
 
 #[cfg(test)]
@@ -259,6 +296,10 @@ mod tests {
         for mechanism in Mechanism::ALL {
             assert_eq!(Mechanism::from_name(mechanism.name()), Some(mechanism));
             assert_eq!(mechanism.binds_channel(), mechanism.name().ends_with("-PLUS"));
+        }
+        for mechanism in Ht::ALL.map(Mechanism::Ht) {
+            assert_eq!(Mechanism::from_name(mechanism.name()), Some(mechanism));
+            assert_eq!(mechanism.binds_channel(), !mechanism.name().ends_with("-NONE"));
         }
         assert_eq!(Mechanism::from_name("scram-sha-1"), None);
         assert_eq!(Mechanism::from_name("EXTERNAL"), None);

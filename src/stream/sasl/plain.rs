@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::keys::{HashWork, ScramHash, StoredKeys, fake_keys, prepare_password};
+use super::keys::{HashWork, SALT_BYTES, ScramHash, StoredKeys, fake_keys, prepare_password};
 use super::{Failure, SaslCx, check_authzid, prepare_user};
 
 /// Waits for the keys of the account.
@@ -40,19 +40,25 @@ pub fn first(message: &[u8], cx: &SaslCx<'_>) -> Result<(Keys, String), Failure>
 }
 
 impl Keys {
-    /// Asks for the password to be checked, against keys that nothing leads to when there is no such user.
-    pub fn keys(self, keys: Option<StoredKeys>, cx: &SaslCx<'_>) -> (Verdict, Zeroizing<String>, HashWork) {
+    /// Asks for the password to be checked, against keys that nothing leads to when there is no such user. An account
+    /// that lacks the better keys gets them if it is right.
+    pub fn keys(self, keys: Option<StoredKeys>, cx: &mut SaslCx<'_>) -> (Verdict, Zeroizing<String>, HashWork) {
         let Keys { user, password } = self;
         let StoredKeys { sha1, sha256 } = keys.unwrap_or_default();
-        let (known, hash, keys) = match (sha256, sha1) {
-            (Some(keys), _) => (true, ScramHash::Sha256, keys),
-            (None, Some(keys)) => (true, ScramHash::Sha1, keys),
+        let (known, work) = match (sha256, sha1) {
+            (Some(keys), _) => (true, HashWork::Verify { hash: ScramHash::Sha256, keys }),
+            (None, Some(keys)) => {
+                let mut salt = vec![0; SALT_BYTES];
+                cx.entropy.fill(&mut salt);
+                (true, HashWork::Upgrade { keys, salt, iterations: cx.iterations })
+            }
             (None, None) => {
                 let hash = ScramHash::Sha256;
-                (false, hash, fake_keys(cx.secret, cx.host, &user, hash, cx.iterations))
+                let keys = fake_keys(cx.secret, cx.host, &user, hash, cx.iterations);
+                (false, HashWork::Verify { hash, keys })
             }
         };
-        (Verdict { user, known }, password, HashWork::Verify { hash, keys })
+        (Verdict { user, known }, password, work)
     }
 }
 
@@ -70,10 +76,10 @@ mod tests {
     use crate::clock::Entropy;
     use crate::stream::sasl::keys::{HashJob, HashOutcome, ScramKeys, run};
 
-    struct NoEntropy;
-    impl Entropy for NoEntropy {
-        fn fill(&mut self, _: &mut [u8]) {
-            panic!("PLAIN needs no randomness")
+    struct Fixed;
+    impl Entropy for Fixed {
+        fn fill(&mut self, out: &mut [u8]) {
+            out.fill(5);
         }
     }
 
@@ -81,9 +87,11 @@ mod tests {
         f(&mut SaslCx {
             host: "example.org",
             bindings: &Bindings::none(),
+            from: None,
+            offered: Vec::new(),
             iterations: 20,
             secret: &[1; 32],
-            entropy: &mut NoEntropy,
+            entropy: &mut Fixed,
         })
     }
 
@@ -91,7 +99,7 @@ mod tests {
         let work = HashWork::Derive { salt: vec![3; 16], iterations: 10 };
         match run(HashJob { id: 0, password: prepare_password(password).unwrap(), work }).outcome {
             HashOutcome::Derived { sha1, sha256 } => (sha1, sha256),
-            HashOutcome::Verified(_) => panic!(),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -100,9 +108,18 @@ mod tests {
         with_cx(|cx| {
             let Step::NeedKeys(state, asked) = start(Mechanism::Plain, Some(message.as_bytes()), cx) else { panic!() };
             let Step::Verify(state, password, work) = state.keys(keys, cx) else { panic!() };
-            let HashWork::Verify { keys: ScramKeys { iterations, .. }, .. } = &work else { panic!() };
-            let iterations = *iterations;
-            let HashOutcome::Verified(right) = run(HashJob { id: 0, password, work }).outcome else { panic!() };
+            let iterations = match &work {
+                HashWork::Verify { keys, .. } | HashWork::Upgrade { keys, .. } => keys.iterations,
+                HashWork::Derive { .. } => panic!(),
+            };
+            let right = match run(HashJob { id: 0, password, work }).outcome {
+                HashOutcome::Verified(right) => right,
+                HashOutcome::Upgraded(sha256) => {
+                    assert_eq!((sha256.salt.as_slice(), sha256.iterations), (&[5; 16][..], 20));
+                    true
+                }
+                HashOutcome::Derived { .. } => panic!(),
+            };
             match state.verdict(right) {
                 Step::Done { user, data: None } => (asked, iterations, Ok(user)),
                 Step::Fail(failure) => (asked, iterations, Err(failure)),

@@ -5,6 +5,7 @@
 //! or one with somebody in between, gets wrong is `not-authorized`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use std::fmt::Write as _;
 
 use super::keys::{ScramHash, ScramKeys, StoredKeys, equal, fake_keys};
 use super::{Failure, SaslCx, check_authzid, prepare_user};
@@ -112,7 +113,8 @@ fn unescape(name: &str) -> Result<String, Failure> {
 }
 
 impl Keys {
-    /// Our first message: nonce, salt and number of iterations. A user who does not exist, or has no keys for this
+    /// Our first message: nonce, salt and number of iterations, and the hash of what the client was shown, by which it
+    /// notices if somebody has taken the best away (XEP-0474). A user who does not exist, or has no keys for this
     /// hash function, gets some all the same and fails at the proof.
     pub fn keys(self, keys: Option<StoredKeys>, cx: &mut SaslCx<'_>) -> (Final, Vec<u8>) {
         let ours = clock::token(cx.entropy);
@@ -132,7 +134,10 @@ impl Keys {
         let ScramKeys { salt, iterations, stored_key, server_key } = stored.unwrap_or(fake);
 
         let nonce = client_nonce + ours;
-        let message = format!("r={nonce},s={},i={iterations}", STANDARD.encode(salt));
+        let mut message = format!("r={nonce},s={},i={iterations}", STANDARD.encode(salt));
+        if !cx.offered.is_empty() {
+            let _ = write!(message, ",h={}", STANDARD.encode(hash.digest(offer(cx).as_bytes())));
+        }
         let signed = format!("{first_bare},{message}");
         (Final { hash, user, known, stored_key, server_key, binding, nonce, signed }, message.into_bytes())
     }
@@ -166,6 +171,20 @@ impl Final {
         let signature = self.hash.hmac(&self.server_key, signed.as_bytes());
         Ok((self.user, format!("v={}", STANDARD.encode(signature)).into_bytes()))
     }
+}
+
+/// What the client was shown, as XEP-0474 section 5.1 wants it hashed. Octets are sorted, as those of `str` are.
+fn offer(cx: &SaslCx<'_>) -> String {
+    let joined = |mut names: Vec<&str>| {
+        names.sort_unstable();
+        names.join("\u{1E}")
+    };
+    let mut offer = joined(cx.offered.iter().map(|m| m.name()).collect());
+    if !cx.bindings.is_empty() {
+        offer.push('\u{1F}');
+        offer.push_str(&joined(cx.bindings.names().collect()));
+    }
+    offer
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, Failure> {

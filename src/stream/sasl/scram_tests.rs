@@ -25,14 +25,22 @@ fn tls() -> Bindings {
 }
 
 fn with_cx<T>(bindings: &Bindings, f: impl FnOnce(&mut SaslCx<'_>) -> T) -> T {
-    f(&mut SaslCx { host: "example.org", bindings, iterations: 10, secret: &[9; 32], entropy: &mut Fixed })
+    f(&mut SaslCx {
+        host: "example.org",
+        bindings,
+        from: None,
+        offered: Vec::new(),
+        iterations: 10,
+        secret: &[9; 32],
+        entropy: &mut Fixed,
+    })
 }
 
 fn derive(password: &str, salt: &[u8], iterations: u32) -> StoredKeys {
     let work = HashWork::Derive { salt: salt.to_vec(), iterations };
     match run(HashJob { id: 0, password: prepare_password(password).unwrap(), work }).outcome {
         HashOutcome::Derived { sha1, sha256 } => StoredKeys { sha1: Some(sha1), sha256: Some(sha256) },
-        HashOutcome::Verified(_) => panic!(),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -289,6 +297,38 @@ fn malformed_first_messages() {
         with_cx(&Bindings::none(), |cx| {
             let failure = first(ScramHash::Sha256, false, message, cx).unwrap_err();
             assert_eq!(failure, Failure::MalformedRequest, "{}", String::from_utf8_lossy(message));
+        });
+    }
+}
+
+/// The example of XEP-0474 section 5.3.
+#[test]
+fn what_was_offered_is_hashed() {
+    with_cx(&tls(), |cx| {
+        cx.offered = vec![Mechanism::ScramSha1Plus, Mechanism::ScramSha1];
+        assert_eq!(offer(cx), "SCRAM-SHA-1\u{1E}SCRAM-SHA-1-PLUS\u{1F}tls-exporter\u{1E}tls-server-end-point");
+        let (state, _) = first(ScramHash::Sha1, false, b"n,,n=romeo,r=abc", cx).unwrap();
+        let message = String::from_utf8(state.keys(None, cx).1).unwrap();
+        assert!(message.ends_with(",i=10,h=G6k/rBLDqgOhRRaCuuatSDFkJ08="), "{message}");
+    });
+    with_cx(&Bindings::none(), |cx| {
+        cx.offered = vec![Mechanism::ScramSha256, Mechanism::Plain];
+        assert_eq!(offer(cx), "PLAIN\u{1E}SCRAM-SHA-256");
+    });
+}
+
+#[test]
+fn an_authzid_must_be_the_address_of_the_stream_header() {
+    let (romeo, juliet) = ("romeo@example.org", "juliet@example.org");
+    for (from, authzid, right) in [(romeo, "", true), (romeo, romeo, true), (juliet, "", true), (juliet, romeo, false)]
+    {
+        let from = crate::jid::Jid::parse(from).unwrap();
+        let message =
+            if authzid.is_empty() { "n,,n=romeo,r=abc".into() } else { format!("n,a={authzid},n=romeo,r=abc") };
+        with_cx(&Bindings::none(), |cx| {
+            let cx = SaslCx { from: Some(&from), offered: Vec::new(), entropy: &mut Fixed, ..*cx };
+            let failure = first(ScramHash::Sha1, false, message.as_bytes(), &cx).err();
+            assert_eq!(failure, (!right).then_some(Failure::InvalidAuthzid), "{from} {authzid}");
         });
     }
 }
