@@ -98,7 +98,8 @@ limits! {
     muc_history_bytes_max = 262144 Bytes "all messages in the history of one room";
     muc_parked_bytes_max = 65536 Bytes "what is stored of the rooms of one session that waits to be resumed \
         (XEP-0198); it leaves the others when the server restarts";
-    user_agent_bytes_max = 256 Bytes "id, software and device of a client that logs in (XEP-0388), and its tag (XEP-0386)";
+    user_agent_bytes_max = 256 Bytes "id, software and device of a client that logs in (XEP-0388), and its tag \
+        (XEP-0386)";
     fast_clients_max = 16 Count "clients of one account that have a token to log in with (XEP-0484); another takes the \
         place of the one that was here the longest time ago";
     sasl_tries_max = 3 Count "failed logins on one stream before it is closed";

@@ -116,7 +116,7 @@ impl Core {
         Ok(account.map(|a| StoredKeys { sha1: a.sha1.map(Into::into), sha256: a.sha256.map(Into::into) }))
     }
 
-    /// Writes an account with new keys; one that exists keeps its date. Tokens that were given for the old password end.
+    /// Writes an account with new keys; one that exists keeps its date, and loses the tokens of its old password.
     ///
     /// # Errors
     /// When storage cannot be read.

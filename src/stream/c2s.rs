@@ -331,8 +331,8 @@ impl C2s {
         }
     }
 
-    /// Answers [`Event::NeedKeys`], [`Event::NeedTokens`], [`Event::Hash`] or [`Event::Admit`] where neither keys nor a verdict can be had: with
-    /// [`Failure::TemporaryAuthFailure`] when the queue is full or the storage fails.
+    /// Answers [`Event::NeedKeys`], [`Event::NeedTokens`], [`Event::Hash`] or [`Event::Admit`] where there is no other
+    /// answer: with [`Failure::TemporaryAuthFailure`] when the queue is full or the storage fails.
     pub fn refuse_login(&mut self, failure: Failure, cx: &mut StreamCx<'_>) {
         self.answer(cx, |n, output, cx| n.refuse_login(failure, output, cx));
     }

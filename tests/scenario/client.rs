@@ -11,6 +11,11 @@ use super::xml_text::{NS_STREAMS, Said, Splitter};
 use super::{Heard, Stage};
 
 const NS_SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+const NS_SASL2: &str = "urn:xmpp:sasl:2";
+const NS_BIND2: &str = "urn:xmpp:bind:0";
+const NS_UPGRADE: &str = "urn:xmpp:scram-upgrade:0";
+const UPGRADE: &str = "UPGR-SCRAM-SHA-256";
+const NS_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 const NS_BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 const NS_STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 const NS_STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
@@ -150,7 +155,8 @@ impl Client {
     pub fn log_in(&mut self, role: &Role, stage: &mut dyn Stage) -> Result<Result<(), String>, String> {
         self.open(stage)?;
         let refused = match self.authenticate(role, stage)? {
-            Ok(()) => self.bind(role, stage)?,
+            Ok(Some(jid)) => self.bound(role, &jid).map(Ok)?,
+            Ok(None) => self.bind(role, stage)?,
             Err(condition) => Err(condition),
         };
         if refused.is_err() {
@@ -185,13 +191,17 @@ impl Client {
         }
     }
 
-    fn authenticate(&mut self, role: &Role, stage: &mut dyn Stage) -> Result<Result<(), String>, String> {
+    /// Returns the full address when a resource is bound already.
+    fn authenticate(&mut self, role: &Role, stage: &mut dyn Stage) -> Result<Result<Option<String>, String>, String> {
         let features = match self.open_stream(stage)? {
             Ok(features) => features,
             Err(condition) => return Ok(Err(condition)),
         };
-        let offered = features.root().child(NS_SASL, "mechanisms");
-        if !offered.is_some_and(|m| m.children().any(|m| m.text() == role.mechanism)) {
+        let ns = if role.sasl2 { NS_SASL2 } else { NS_SASL };
+        let offered = features.root().child(ns, if role.sasl2 { "authentication" } else { "mechanisms" });
+        let names = |m: ElementRef<'_>| m.children().filter(|m| m.is(ns, "mechanism")).map(|m| m.text()).collect();
+        let names: Vec<String> = offered.map(names).unwrap_or_default();
+        if !names.contains(&role.mechanism) {
             return Err(format!("{} is not offered", role.mechanism));
         }
         let user = role.jid.split('@').next().unwrap_or_default();
@@ -200,27 +210,65 @@ impl Client {
             format!("\0{user}\0{}", role.password)
         } else {
             let binding = stage.exporter(self.connection.ok_or("is not connected")?);
-            scram.insert(Scram::new(&role.mechanism, user, &role.password, binding)?).first()
+            let offer = offer(names, features.root());
+            scram.insert(Scram::new(&role.mechanism, user, &role.password, binding, offer)?).first()
         };
-        let auth =
-            format!("<auth xmlns='{NS_SASL}' mechanism='{}'>{}</auth>", role.mechanism, BASE64_STANDARD.encode(first));
+        let (mechanism, first) = (&role.mechanism, BASE64_STANDARD.encode(first));
+        let auth = if role.sasl2 {
+            let tag = role.resource.as_ref().map(|tag| Element::with_text(NS_BIND2, "tag", tag).root().to_xml());
+            format!(
+                "<authenticate xmlns='{ns}' mechanism='{mechanism}'><initial-response>{first}</initial-response>\
+                 <bind xmlns='{NS_BIND2}'>{}</bind>\
+                 <upgrade xmlns='urn:xmpp:sasl:upgrade:0'>{UPGRADE}</upgrade></authenticate>",
+                tag.unwrap_or_default()
+            )
+        } else {
+            format!("<auth xmlns='{ns}' mechanism='{mechanism}'>{first}</auth>")
+        };
         self.say(stage, auth.as_bytes())?;
+        // Not behind a task: it has come with that.
+        let mut data_comes = true;
         loop {
-            let answer = match self.element(stage, "an answer to <auth/>")? {
+            let answer = match self.element(stage, "an answer to the login")? {
                 Ok(answer) => answer,
                 Err(condition) => return Ok(Err(condition)),
             };
-            let data = BASE64_STANDARD.decode(answer.root().text()).unwrap_or_default();
-            let data = String::from_utf8(data).map_err(|e| e.to_string())?;
-            match (answer.root().name(), &mut scram) {
-                ("success", None) => return Ok(Ok(())),
-                ("success", Some(scram)) => return scram.check_server(&data).map(|()| Ok(())),
-                ("failure", _) => return Ok(Err(condition(answer.root(), NS_SASL))),
+            let root = answer.root();
+            let text = match (root.name(), role.sasl2) {
+                ("success" | "continue", true) => {
+                    root.child(ns, "additional-data").map(|d| d.text()).unwrap_or_default()
+                }
+                _ => root.text(),
+            };
+            let data =
+                String::from_utf8(BASE64_STANDARD.decode(text).unwrap_or_default()).map_err(|e| e.to_string())?;
+            match (root.name(), &mut scram) {
+                ("success", scram) => {
+                    scram.as_ref().filter(|_| data_comes).map_or(Ok(()), |scram| scram.check_server(&data))?;
+                    if !role.sasl2 {
+                        return Ok(Ok(None));
+                    }
+                    let jid = root.child(ns, "authorization-identifier").ok_or("the success names nobody")?.text();
+                    return Ok(self.element(stage, "stream features")?.map(|_| Some(jid)));
+                }
+                ("failure", _) => return Ok(Err(condition(root, NS_SASL))),
+                ("continue", Some(scram)) => {
+                    scram.check_server(&data)?;
+                    self.say(stage, format!("<next xmlns='{ns}' task='{UPGRADE}'/>").as_bytes())?;
+                }
+                ("task-data", Some(scram)) => {
+                    let salt = root.child(NS_UPGRADE, "salt").ok_or("the task has no salt")?;
+                    let hash = scram.upgrade(&salt.text(), salt.attr("iterations").unwrap_or_default())?;
+                    let answer =
+                        format!("<task-data xmlns='{ns}'><hash xmlns='{NS_UPGRADE}'>{hash}</hash></task-data>");
+                    self.say(stage, answer.as_bytes())?;
+                    data_comes = false;
+                }
                 ("challenge", Some(scram)) => {
                     let response = BASE64_STANDARD.encode(scram.answer(&data)?);
-                    self.say(stage, format!("<response xmlns='{NS_SASL}'>{response}</response>").as_bytes())?;
+                    self.say(stage, format!("<response xmlns='{ns}'>{response}</response>").as_bytes())?;
                 }
-                (other, _) => return Err(format!("<{other}/> is no answer to <auth/>")),
+                (other, _) => return Err(format!("<{other}/> is no answer to a login")),
             }
         }
     }
@@ -229,7 +277,8 @@ impl Client {
     pub fn prove_identity(&mut self, role: &Role, stage: &mut dyn Stage) -> Result<Result<(), String>, String> {
         self.open(stage)?;
         match self.authenticate(role, stage)? {
-            Ok(()) => Ok(self.open_stream(stage)?.map(|_| ())),
+            Ok(None) => Ok(self.open_stream(stage)?.map(|_| ())),
+            Ok(Some(_)) => Err("a client with `sasl: 2` binds as it logs in".to_owned()),
             Err(condition) => Ok(Err(condition)),
         }
     }
@@ -256,15 +305,32 @@ impl Client {
             return Ok(Err(condition(error, NS_STANZAS)));
         }
         let jid = answer.root().child(NS_BIND, "bind").and_then(|b| b.child(NS_BIND, "jid")).map(|j| j.text());
-        let jid = jid.ok_or("the answer to <bind/> has no jid")?;
+        self.bound(role, &jid.ok_or("the answer to <bind/> has no jid")?).map(Ok)
+    }
+
+    /// The server says that this is the address.
+    fn bound(&mut self, role: &Role, jid: &str) -> Result<(), String> {
         let (bare, resource) = jid.split_once('/').ok_or("the bound jid has no resource")?;
         if bare != role.jid {
             return Err(format!("the server binds {jid}"));
         }
         self.resource = Some(resource.to_owned());
         self.bound = true;
-        Ok(Ok(()))
+        Ok(())
     }
+}
+
+/// What is hashed for XEP-0474: mechanisms and channel bindings, each in order.
+fn offer(mut mechanisms: Vec<String>, features: ElementRef<'_>) -> String {
+    mechanisms.sort();
+    let mut offer = mechanisms.join("\u{1E}");
+    if let Some(bindings) = features.child(NS_CHANNEL_BINDING, "sasl-channel-binding") {
+        let mut bindings: Vec<&str> = bindings.children().filter_map(|b| b.attr("type")).collect();
+        bindings.sort_unstable();
+        offer.push('\u{1F}');
+        offer.push_str(&bindings.join("\u{1E}"));
+    }
+    offer
 }
 
 /// Name of the first child in that namespace: the condition of an error.

@@ -24,7 +24,8 @@
 //!
 //! Fields of a client: `jid`, `password`, and optionally `resource` (without it the server chooses one). Of ours:
 //! `account: none` (no such account is made; the others are, each with the password of the first client that has it)
-//! and `mechanism:` (SASL; `PLAIN` where nothing is said).
+//! `account: SCRAM-SHA-1` (it has keys for that alone; in process only), `mechanism:` (SASL; `PLAIN` where nothing is
+//! said) and `sasl: 2` (the client logs in and binds as XEP-0388 and XEP-0386 say; its resource is the tag).
 //!
 //! | line | meaning |
 //! |---|---|
@@ -56,8 +57,9 @@
 //! In XML and in raw text `${Romeo's JID}`, `${Romeo's full JID}` and `${Romeo's resource}` stand for what they say,
 //! `${300 times x}` for 300 x, `${the token}` for that of the last invitation that the operator has made.
 //! `{scansion:capture:name}` in what is received keeps the value and, in what is received or sent later, stands for it;
-//! `{scansion:any}` stands for any value. XML stands in the namespace `jabber:client`, with the prefixes `stream` and
-//! `scansion` declared.
+//! `{scansion:any}` stands for any value. In what is sent, `{scansion:HT:romeo:name}` is the first message of
+//! HT-SHA-256-NONE with the captured value as the token. XML stands in the namespace `jabber:client`, with the prefixes
+//! `stream` and `scansion` declared.
 //!
 //! Comments of the form `# key: value` before the line of dashes say where a play can run:
 //!
@@ -106,6 +108,10 @@ pub struct Role {
     pub mechanism: String,
     /// Whether the account exists.
     pub account: bool,
+    /// Whether it has keys for SCRAM-SHA-1 alone.
+    pub weak: bool,
+    /// Whether the client uses XEP-0388 and XEP-0386.
+    pub sasl2: bool,
 }
 
 /// One thing that happens.
@@ -181,6 +187,7 @@ pub fn parse(file: &str, text: &str) -> Result<Play, String> {
             if play.clients.iter().any(|c| c.name == role.name) {
                 return Err(wrong(number, "two clients of that name"));
             }
+            play.in_process_only |= role.weak;
             play.clients.push(role);
         } else if line.len() > 2 && line.chars().all(|c| c == '-') {
             in_action = true;
@@ -234,6 +241,8 @@ fn role(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, Str
         resource: None,
         mechanism: "PLAIN".to_owned(),
         account: true,
+        weak: false,
+        sasl2: false,
     };
     for &(number, line) in block {
         let (key, value) = match line.split_once(':') {
@@ -251,6 +260,8 @@ fn role(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, Str
             "resource" => role.resource = Some(value.to_owned()),
             "mechanism" => value.clone_into(&mut role.mechanism),
             "account" if value == "none" => role.account = false,
+            "account" if value == "SCRAM-SHA-1" => role.weak = true,
+            "sasl" if value == "2" => role.sasl2 = true,
             _ => return Err((Some(number), format!("a client has no `{line}`", line = line.trim()))),
         }
     }

@@ -8,13 +8,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Once;
 
 use couplet::clock::{Entropy, Now};
+use couplet::core::accounts::{Account, Accounts};
 use couplet::core::admin::Command;
 use couplet::core::io::{ConnId, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
 use couplet::jid::Jid;
 use couplet::setting::Value;
 use couplet::storage::memory::Memory;
-use couplet::storage::{StoreError, Writer};
+use couplet::storage::{StoreError, View, Writer};
 use couplet::stream::{TlsFacts, sasl};
 use zeroize::Zeroizing;
 
@@ -89,7 +90,27 @@ impl InProcess {
                 other => return Err(format!("{}: no account {jid}: {other:?}", play.file)),
             }
         }
+        let weak: Vec<&str> = play.clients.iter().filter(|c| c.weak).map(|c| c.jid.as_str()).collect();
+        if !weak.is_empty() {
+            stage.weaken(&weak)?;
+        }
         Ok(stage)
+    }
+
+    /// Takes the better keys of some accounts away, as if they came from an older server.
+    fn weaken(&mut self, jids: &[&str]) -> Result<(), String> {
+        let (reader, mut writer) = self.memory.open();
+        let mut view = View::new(reader).map_err(|e| e.to_string())?;
+        view.begin();
+        for jid in jids {
+            let account = view.get::<Accounts>(jid, b"").map_err(|e| e.to_string())?.ok_or("no account")?;
+            view.put::<Accounts>(jid, b"", &Account { sha256: None, ..account });
+        }
+        view.join();
+        let batch = view.close_batch().ok_or("nothing to write")?;
+        writer.commit(&[batch]).map_err(|e| e.to_string())?;
+        (self.engine, self.writer) = start(&self.settings, &self.memory, self.seed, self.now)?;
+        Ok(())
     }
 
     /// Does all that the engine asks for, until it asks for nothing more.
@@ -321,6 +342,15 @@ fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
     if section == "limits" {
         let limit = settings.core.limits.by_name(key).ok_or("no such limit")?;
         *limit = value.parse().map_err(|_| "not a number")?;
+        return Ok(());
+    }
+    let switch = match (section, key) {
+        ("sasl", "sasl2") => Some(&mut settings.core.sasl2),
+        ("sasl", "fast") => Some(&mut settings.core.fast),
+        _ => None,
+    };
+    if let Some(switch) = switch {
+        *switch = value == "true";
         return Ok(());
     }
     let mut sections = settings.modules.sections();

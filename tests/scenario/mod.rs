@@ -300,7 +300,15 @@ impl Troupe<'_> {
                 let name = rest.trim_end_matches('}');
                 self.captures.get(name).cloned().ok_or_else(|| format!("nothing was captured as {name}"))
             }
-            None => Ok(text.to_owned()),
+            None => {
+                match text.strip_prefix("{scansion:HT:").and_then(|rest| rest.trim_end_matches('}').split_once(':')) {
+                    Some((user, name)) => {
+                        let token = self.captures.get(name).ok_or_else(|| format!("nothing was captured as {name}"))?;
+                        Ok(scram::token_message(user, token))
+                    }
+                    None => Ok(text.to_owned()),
+                }
+            }
         })
     }
 

@@ -17,12 +17,20 @@ pub struct Scram {
     binding: Vec<u8>,
     first_bare: String,
     password: String,
+    /// What the server has shown, as XEP-0474 section 5.1 writes it.
+    offered: String,
     server_signature: Vec<u8>,
 }
 
 impl Scram {
     /// Prepares an exchange.
-    pub fn new(mechanism: &str, user: &str, password: &str, exporter: Option<[u8; 32]>) -> Result<Self, String> {
+    pub fn new(
+        mechanism: &str,
+        user: &str,
+        password: &str,
+        exporter: Option<[u8; 32]>,
+        offered: String,
+    ) -> Result<Self, String> {
         let (hash, plus) = match mechanism.strip_suffix("-PLUS") {
             Some(hash) => (hash, true),
             None => (mechanism, false),
@@ -43,7 +51,7 @@ impl Scram {
         let user = user.replace('=', "=3D").replace(',', "=2C");
         let first_bare = format!("n={user},r={NONCE}");
         let password = password.to_owned();
-        Ok(Self { hmac, digest, pbkdf2, gs2, binding, first_bare, password, server_signature: Vec::new() })
+        Ok(Self { hmac, digest, pbkdf2, gs2, binding, first_bare, password, offered, server_signature: Vec::new() })
     }
 
     /// client-first-message
@@ -58,6 +66,10 @@ impl Scram {
         let nonce = field("r=")?;
         if !nonce.starts_with(NONCE) || nonce.len() <= NONCE.len() {
             return Err("the server adds nothing to the nonce".to_owned());
+        }
+        let hash = BASE64_STANDARD.encode(digest::digest(self.digest, self.offered.as_bytes()));
+        if field("h=").is_ok_and(|h| h != hash) {
+            return Err(format!("somebody has tampered with what is offered: {:?}", self.offered));
         }
         let salt = BASE64_STANDARD.decode(field("s=")?).map_err(|e| e.to_string())?;
         let iterations: NonZeroU32 = field("i=")?.parse().map_err(|_| "no iteration count")?;
@@ -83,9 +95,25 @@ impl Scram {
         Err(format!("the server's signature is wrong: {last}"))
     }
 
+    /// What XEP-0480 section 3 asks of the client: the salted password for SCRAM-SHA-256, in base64.
+    pub fn upgrade(&self, salt: &str, iterations: &str) -> Result<String, String> {
+        let salt = BASE64_STANDARD.decode(salt).map_err(|e| e.to_string())?;
+        let iterations: NonZeroU32 = iterations.parse().map_err(|_| "no iteration count")?;
+        let mut salted = [0; 32];
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, self.password.as_bytes(), &mut salted);
+        Ok(BASE64_STANDARD.encode(salted))
+    }
+
     fn sign(&self, key: &[u8], data: &[u8]) -> Vec<u8> {
         hmac::sign(&hmac::Key::new(self.hmac, key), data).as_ref().to_vec()
     }
+}
+
+/// The first message of HT-SHA-256-NONE (draft-schmaus-kitten-sasl-ht), in base64.
+pub fn token_message(user: &str, token: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
+    let proof = hmac::sign(&key, b"Initiator");
+    BASE64_STANDARD.encode([user.as_bytes(), &[0], proof.as_ref()].concat())
 }
 
 #[cfg(test)]
@@ -94,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_5802_section_5() {
-        let mut scram = Scram::new("SCRAM-SHA-1", "user", "pencil", None).unwrap();
+        let mut scram = Scram::new("SCRAM-SHA-1", "user", "pencil", None, String::new()).unwrap();
         assert_eq!(scram.first(), "n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL");
         let last = scram.answer(&format!("r={NONCE}3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096")).unwrap();
         assert_eq!(last, format!("c=biws,r={NONCE}3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts="));
@@ -103,10 +131,10 @@ mod tests {
 
     #[test]
     fn the_server_must_add_to_the_nonce_and_sign() {
-        let mut scram = Scram::new("SCRAM-SHA-256", "user", "pencil", None).unwrap();
+        let mut scram = Scram::new("SCRAM-SHA-256", "user", "pencil", None, String::new()).unwrap();
         assert!(scram.answer(&format!("r={NONCE},s=QSXCR+Q6sek8bf92,i=4096")).is_err());
         assert!(scram.answer(&format!("r={NONCE}x,s=QSXCR+Q6sek8bf92,i=4096")).is_ok());
         assert!(scram.check_server("v=rmF9pqV8S7suAoZWja4dJRkFsKQ=").is_err());
-        assert!(Scram::new("SCRAM-SHA-1-PLUS", "user", "pencil", None).is_err());
+        assert!(Scram::new("SCRAM-SHA-1-PLUS", "user", "pencil", None, String::new()).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! HT-SHA-256 (draft-schmaus-kitten-sasl-ht): a secret token that server and client know, proven in one message each,
 //! with or without channel binding. It is how XEP-0484 logs in.
 //!
-//! `Proof = HMAC(token, "Initiator" || binding)`, and our answer is the same with `"Responder"`. So the server needs the
-//! token itself: a hash of it would do for neither.
+//! `Proof = HMAC(token, "Initiator" || binding)`, and our answer is the same with `"Responder"`. So the server needs
+//! the token itself: a hash of it would do for neither.
 
 use ring::hmac;
 use zeroize::Zeroizing;

@@ -232,8 +232,8 @@ impl AwaitKeys {
 }
 
 impl AwaitTokens {
-    /// Goes on with the tokens; none when there is no such user, or the client has none. `count` is what the client says
-    /// of how often it has used its token. Returns which one it was.
+    /// Goes on with the tokens; none when there is no such user, or the client has none. `count` is how often the client
+    /// says it has used its token. Returns which one it was.
     pub fn tokens(self, tokens: &Tokens, count: Option<u32>) -> (Step, Option<Slot>) {
         match self.0.tokens(tokens, count) {
             Ok((user, data, slot)) => (Step::Done { user, data: Some(data) }, Some(slot)),
@@ -279,8 +279,8 @@ fn prepare_user(name: &str) -> Result<String, Failure> {
     jid::prepare_node(&name).map_err(|_| Failure::MalformedRequest)
 }
 
-/// An authorization identity must be the user's own bare address (RFC 6120 section 6.3.8), and that of the stream header
-/// (XEP-0388 section 2.3).
+/// An authorization identity must be the user's own bare address (RFC 6120 section 6.3.8), and that of the stream
+/// header (XEP-0388 section 2.3).
 fn check_authzid(authzid: &str, user: &str, cx: &SaslCx<'_>) -> Result<(), Failure> {
     let own = |j: &Jid| j.is_bare() && j.node() == Some(user) && j.domain() == cx.host;
     let right = Jid::parse(authzid).is_ok_and(|j| own(&j) && cx.from.is_none_or(|from| *from == j));
