@@ -98,12 +98,12 @@ impl Engine {
     }
 
     fn admitted(&mut self, conn: ConnId, token: Option<IssuedToken>) {
+        let settings = self.core.settings.clone();
+        // It may have gone while it waited.
+        let Some(c) = self.conns.get_mut(conn.0) else { return };
+        c.stream.admitted(token, &settings.limits);
         self.core.counters.logins = self.core.counters.logins.wrapping_add(1);
         self.visits.remove(&conn);
-        let settings = self.core.settings.clone();
-        if let Some(c) = self.conns.get_mut(conn.0) {
-            c.stream.admitted(token, &settings.limits);
-        }
         self.again.push(conn);
     }
 

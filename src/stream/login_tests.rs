@@ -389,6 +389,52 @@ fn an_idle_stream_is_as_small_as_with_sasl1() {
     assert_eq!(old.c2s.heap_bytes(), new.c2s.heap_bytes());
 }
 
+/// What clients say, and others.
+const WORDS: &[&str] = &[
+    "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'/>",
+    "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>AHJvbWVvAHdyb25n</initial-response>\
+     <user-agent id='phone'/><bind xmlns='urn:xmpp:bind:0'><tag>x</tag></bind></authenticate>",
+    "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='SCRAM-SHA-256'><initial-response>biwsbj1yb21lbyxyPWFiYw==\
+     </initial-response><upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-256</upgrade></authenticate>",
+    "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='HT-SHA-256-NONE'><user-agent id='phone'/>\
+     <fast xmlns='urn:xmpp:fast:0' count='1'/></authenticate>",
+    "<response xmlns='urn:xmpp:sasl:2'>AHJvbWVvAHdyb25n</response>",
+    "<response xmlns='urn:xmpp:sasl:2'>Yz1iaXdzLHI9YWJjLHA9QUFBQQ==</response>",
+    "<response xmlns='urn:xmpp:sasl:2'/>",
+    "<abort xmlns='urn:xmpp:sasl:2'/>",
+    "<next xmlns='urn:xmpp:sasl:2' task='UPGR-SCRAM-SHA-256'/>",
+    "<task-data xmlns='urn:xmpp:sasl:2'><hash xmlns='urn:xmpp:scram-upgrade:0'>AAAA</hash></task-data>",
+    "<success xmlns='urn:xmpp:sasl:2'/>",
+    "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'/>",
+    "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>AHJvbWVvAHdyb25n</response>",
+    "<resume xmlns='urn:xmpp:sm:3' previd='known' h='1'/>",
+    "<iq id='b' type='set'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
+    "<presence/>",
+    " ",
+    "</stream:stream>",
+    "<",
+    "\u{0}",
+];
+
+proptest::proptest! {
+    /// Nobody gets in without a proof, and nothing is worse than an error.
+    #[test]
+    fn whatever_is_said_in_whatever_order(
+        words in proptest::collection::vec(0..WORDS.len(), 0..12),
+        cuts in proptest::collection::vec(1..40usize, 1..20),
+    ) {
+        let text: String = words.iter().filter_map(|at| WORDS.get(*at)).copied().collect();
+        let (mut p, mut rest, mut cuts) = (modern(), text.as_bytes(), cuts.into_iter().cycle());
+        let mut log = String::new();
+        while let Some((piece, more)) = cuts.next().map(|at| rest.split_at(at.min(rest.len()))).filter(|c| !c.0.is_empty()) {
+            p.c2s.feed(piece);
+            log.push_str(&p.goes_on());
+            rest = more;
+        }
+        proptest::prop_assert!(!log.contains("<success") && !p.c2s.is_authenticated(), "{}", log);
+    }
+}
+
 #[test]
 fn however_the_input_is_cut() {
     let login =

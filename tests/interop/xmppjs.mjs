@@ -16,6 +16,7 @@ const resolve = createRequire(process.cwd() + "/").resolve;
 const { client, xml } = await import(pathToFileURL(resolve("@xmpp/client")));
 
 const DOMAIN = "localhost";
+const SASL2 = "urn:xmpp:sasl:2";
 const WAIT_MS = 15_000;
 const CHATS = 50;
 
@@ -76,19 +77,19 @@ class Peer {
   seen = [];
   #waiting = new Set();
 
-  constructor(user, password, resource, { direct = false, mechanism, flag, spoil } = {}) {
+  constructor(user, password, resource, { direct = false, mechanism, flag, spoil, agent, token } = {}) {
     const used = (this.used = {});
+    const userAgent = agent && xml("user-agent", { id: agent }, xml("software", {}, "interop"));
     this.client = client({
       service: direct ? `xmpps://${DOMAIN}:${args.tls}` : `xmpp://${DOMAIN}:${args.starttls}`,
       domain: DOMAIN,
       resource,
       timeout: 10_000,
-      userAgent: xml("user-agent", { id: crypto.randomUUID() }),
       credentials: async (authenticate, mechanisms) => {
         this.offered = mechanisms;
         if (mechanism && !mechanisms.includes(mechanism)) throw new Error(`${mechanism} is not offered`);
         used.mechanism = mechanism ?? mechanisms[0];
-        await authenticate({ username: user, password }, used.mechanism);
+        await authenticate({ username: user, password, token: this.token ?? token }, used.mechanism, userAgent);
       },
     });
     this.client.reconnect.stop();
@@ -109,11 +110,20 @@ class Peer {
       }
     }
     this.client.on("error", () => {}); // start() rejects with it
+    this.client.on("send", (element) => {
+      if (element.is("authenticate", SASL2)) used.sent = element.attrs.mechanism;
+    });
     this.client.on("element", (element) => {
-      if (element.is("success", "urn:ietf:params:xml:ns:xmpp-sasl") && used.mech) {
-        used.signed = Buffer.from(element.text(), "base64").toString() === used.mech.verifier;
+      if (element.is("success", SASL2)) used.success = element;
+      const data = element.is("success", SASL2) ? element.getChildText("additional-data")
+        : element.is("success", "urn:ietf:params:xml:ns:xmpp-sasl") ? element.text() : undefined;
+      if (data !== undefined && used.mech && used.sent === used.mechanism) {
+        used.signed = Buffer.from(data ?? "", "base64").toString() === used.mech.verifier;
       }
     });
+    this.client.fast.saveToken = async (given) => {
+      this.token = given;
+    };
     this.client.on("stanza", (stanza) => {
       this.seen.push(stanza);
       for (const look of this.#waiting) look();
@@ -140,6 +150,25 @@ class Peer {
     this.send(xml("presence"));
     await this.until((s) => s.is("presence") && s.attrs.from === this.jid, "own presence");
     return this;
+  }
+
+  // The connection is gone without a word; `again` opens another.
+  async drop() {
+    const gone = new Promise((done) => this.client.once("disconnect", done));
+    (this.client.socket.socket ?? this.client.socket).destroy();
+    await within(gone, "the end of the connection");
+  }
+
+  async again() {
+    const { service, domain } = this.client.options;
+    const online = new Promise((done, fail) => {
+      this.client.streamManagement.once("resumed", () => done("resumed"));
+      this.client.once("online", () => done("bound"));
+      this.client.once("error", fail);
+    });
+    await this.client.connect(service);
+    await this.client.open({ domain });
+    return within(online, "the session");
   }
 
   leave() {
@@ -350,8 +379,59 @@ async function offline(sender) {
   });
 }
 
+async function modern() {
+  const agent = crypto.randomUUID();
+  let token;
+  await check("SASL2 and Bind 2: one round trip to a resource, stream management and a token", async () => {
+    const peer = await new Peer(args.user, args.password, "modern", { agent, mechanism: "SCRAM-SHA-256" }).login();
+    const { success, signed } = peer.used;
+    assert(success && signed, "not through SASL2");
+    assert(peer.jid.startsWith(`${args.user}@${DOMAIN}/modern/`), `bound as ${peer.jid}`);
+    assert(success.getChild("bound", "urn:xmpp:bind:0")?.getChild("enabled", "urn:xmpp:sm:3"), String(success));
+    assert(peer.client.streamManagement.enabled, "stream management is off");
+    token = peer.token;
+    assert(token?.token && token.mechanism === "HT-SHA-256-NONE", `token: ${JSON.stringify(token)}`);
+    assert(Date.parse(token.expiry) > Date.now() + 86_400_000, `it ends at ${token.expiry}`);
+    await peer.leave();
+  });
+  await check("FAST: a login with the token alone, over the other transport, on the same resource", async () => {
+    const peer = await new Peer(args.user, "no password", "modern", { agent, token, direct: true }).login();
+    assert(peer.used.sent === "HT-SHA-256-NONE", `${peer.used.sent} was used`);
+    const first = peer.jid;
+    await peer.fence();
+    await peer.leave();
+    const again = await new Peer(args.user, "no password", "modern", { agent, token }).login();
+    assert(again.jid === first, `${again.jid} is not ${first}`);
+    await again.leave();
+  });
+  await check("FAST: a token that the server does not know falls back to the password", async () => {
+    const wrong = { ...token, token: "not this one" };
+    const peer = await new Peer(args.user, args.password, "modern", { agent, token: wrong }).login();
+    assert(peer.used.sent === peer.used.mechanism && peer.token.token !== wrong.token, "no new token");
+    await peer.leave();
+  });
+  await check("a session is resumed within a login with a token, and nothing is lost", async () => {
+    const romeo = await new Peer(args.user, args.password, "phone", { agent: crypto.randomUUID() }).arrive();
+    const juliet = await new Peer(args.peer, args.password, "balcony").arrive();
+    const [jid, since] = [romeo.jid, romeo.seen.length];
+    await romeo.drop();
+    juliet.send(chat(jid, "while you were in the tunnel"));
+    await juliet.fence();
+    assert((await romeo.again()) === "resumed", "the session was not resumed");
+    assert(romeo.used.sent === "HT-SHA-256-NONE", `${romeo.used.sent} was used`);
+    assert(romeo.used.success.getChild("resumed", "urn:xmpp:sm:3"), String(romeo.used.success));
+    await romeo.message("while you were in the tunnel", since);
+    romeo.send(chat(juliet.jid, "and back"));
+    await juliet.message("and back");
+    assert(romeo.jid === jid, `${romeo.jid} is not ${jid}`);
+    await romeo.leave();
+    await juliet.leave();
+  });
+}
+
 async function checks() {
   await logins();
+  await modern();
   const romeo = await new Peer(args.user, args.password, "orchard").arrive();
   const juliet = await new Peer(args.peer, args.password, "balcony", { direct: true }).arrive();
   await contacts(romeo, juliet);
