@@ -88,8 +88,8 @@ impl Core {
         }))
     }
 
-    /// Writes what a login does to the tokens of its client (sections 3.5 and 3.6). Returns the one that it gets, because
-    /// it asks for it or the one that it has is due.
+    /// Writes what a login does to the tokens of its client (sections 3.5 and 3.6). Returns the one that it gets,
+    /// because it asks for it or the one that it has is due.
     ///
     /// # Errors
     /// When storage cannot be read.

@@ -426,7 +426,8 @@ proptest::proptest! {
         let text: String = words.iter().filter_map(|at| WORDS.get(*at)).copied().collect();
         let (mut p, mut rest, mut cuts) = (modern(), text.as_bytes(), cuts.into_iter().cycle());
         let mut log = String::new();
-        while let Some((piece, more)) = cuts.next().map(|at| rest.split_at(at.min(rest.len()))).filter(|c| !c.0.is_empty()) {
+        while let Some(at) = cuts.next().filter(|_| !rest.is_empty()) {
+            let (piece, more) = rest.split_at(at.min(rest.len()));
             p.c2s.feed(piece);
             log.push_str(&p.goes_on());
             rest = more;

@@ -232,8 +232,8 @@ impl AwaitKeys {
 }
 
 impl AwaitTokens {
-    /// Goes on with the tokens; none when there is no such user, or the client has none. `count` is how often the client
-    /// says it has used its token. Returns which one it was.
+    /// Goes on with the tokens; none when there is no such user, or the client has none. `count` is how often the
+    /// client says it has used its token. Returns which one it was.
     pub fn tokens(self, tokens: &Tokens, count: Option<u32>) -> (Step, Option<Slot>) {
         match self.0.tokens(tokens, count) {
             Ok((user, data, slot)) => (Step::Done { user, data: Some(data) }, Some(slot)),
