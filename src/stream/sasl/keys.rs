@@ -57,7 +57,7 @@ pub enum HashWork {
     /// Is the password the one of these keys for SCRAM-SHA-1? If it is, make keys for SCRAM-SHA-256, too.
     Upgrade {
         /// The keys that there are.
-        keys: ScramKeys,
+        keys: Box<ScramKeys>,
         /// For the new ones.
         salt: Vec<u8>,
         /// For the new ones.
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn better_keys_are_made_of_the_right_password_alone() {
-        let keys = derive(ScramHash::Sha1, "pencil", &[1; SALT_BYTES], 16);
+        let keys = Box::new(derive(ScramHash::Sha1, "pencil", &[1; SALT_BYTES], 16));
         let work = HashWork::Upgrade { keys, salt: vec![2; SALT_BYTES], iterations: 8 };
         assert_eq!(job("pencils", work.clone()), HashOutcome::Verified(false));
         let better = derive(ScramHash::Sha256, "pencil", &[2; SALT_BYTES], 8);

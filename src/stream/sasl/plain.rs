@@ -50,7 +50,7 @@ impl Keys {
             (None, Some(keys)) => {
                 let mut salt = vec![0; SALT_BYTES];
                 cx.entropy.fill(&mut salt);
-                (true, HashWork::Upgrade { keys, salt, iterations: cx.iterations })
+                (true, HashWork::Upgrade { keys: Box::new(keys), salt, iterations: cx.iterations })
             }
             (None, None) => {
                 let hash = ScramHash::Sha256;
@@ -109,7 +109,8 @@ mod tests {
             let Step::NeedKeys(state, asked) = start(Mechanism::Plain, Some(message.as_bytes()), cx) else { panic!() };
             let Step::Verify(state, password, work) = state.keys(keys, cx) else { panic!() };
             let iterations = match &work {
-                HashWork::Verify { keys, .. } | HashWork::Upgrade { keys, .. } => keys.iterations,
+                HashWork::Verify { keys, .. } => keys.iterations,
+                HashWork::Upgrade { keys, .. } => keys.iterations,
                 HashWork::Derive { .. } => panic!(),
             };
             let right = match run(HashJob { id: 0, password, work }).outcome {
