@@ -8,7 +8,7 @@ TARGET ?= x86_64-unknown-linux-musl
 
 SHIPPED = target/cross/$(TARGET)/$(TARGET)/ship/couplet
 
-.PHONY: help run test lint unit smoke interop ship size measure dist
+.PHONY: help run test lint unit smoke interop ship size measure bench dist
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -56,6 +56,10 @@ size: ship
 #: make measure  the figures of the README: size, memory, start-up
 measure: ship
 	tests/interop/run --measure --binary $(SHIPPED)
+
+#: make bench    figures beside those of Prosody and ejabberd, into target/bench/; BENCH_ONLY=chat,rooms, BENCH=full
+bench: ship
+	BENCH_COUPLET=$(SHIPPED) $(CARGO) bench --quiet --bench load
 
 #: make dist     an archive of it in target/dist/
 dist: ship
