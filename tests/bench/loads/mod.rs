@@ -27,7 +27,7 @@ pub struct Load {
 /// All, in the order in which they run; the first ones measure memory, so the server is fresh.
 pub const ALL: [Load; 9] = [
     Load { name: "idle", takes: is_xmpp, run: idle::run },
-    Load { name: "login", takes: speaks, run: login::run },
+    Load { name: "login", takes: has_scram, run: login::run },
     Load { name: "ping", takes: is_xmpp, run: login::pings },
     Load { name: "chat", takes: |_| true, run: chat::run },
     Load { name: "rooms", takes: has_rooms, run: rooms::run },
@@ -37,8 +37,9 @@ pub const ALL: [Load; 9] = [
     Load { name: "scale", takes: |kind| kind == Kind::Couplet, run: scale::run },
 ];
 
-fn speaks(kind: Kind) -> bool {
-    kind != Kind::Echo
+/// jabberd2 has no SCRAM, and its logins are another thing.
+fn has_scram(kind: Kind) -> bool {
+    !matches!(kind, Kind::Echo | Kind::Jabberd2)
 }
 
 /// What is run with limits lifted.
