@@ -40,10 +40,10 @@ smoke:
 	$(CARGO) build --quiet --bin couplet
 	tests/interop/run --binary target/debug/couplet
 
-#: make interop  the clients again, and profanity in tmux
+#: make interop  the clients again, profanity in tmux, and federation with Prosody and ejabberd
 interop:
 	$(CARGO) build --quiet --bin couplet
-	tests/interop/run --binary target/debug/couplet --profanity
+	tests/interop/run --binary target/debug/couplet --profanity --federation
 
 #: make ship     the static binary that is published, for TARGET (default: x86_64 musl)
 ship:

@@ -1,5 +1,8 @@
 //! The program as an operator types it: the built binary, its exit codes and what it prints.
 
+#[path = "cli/network.rs"]
+mod network;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;

@@ -1,9 +1,10 @@
 //! `couplet check`: everything that `couplet run` would stumble over, all at once.
 
-use super::{Exit, complain, run::listen_addresses, say};
+use super::{Exit, complain, run::federation, run::listen_addresses, say, with_config};
 use crate::config::{Config, Output};
 use crate::core::admin::{Command, OK};
 use crate::net::admin::{CallError, call};
+use crate::net::authorities::Authorities;
 use crate::net::certs::CertStore;
 use crate::net::listen::key_of;
 use argh::FromArgs;
@@ -20,10 +21,31 @@ pub struct Check {
     /// configuration file
     #[argh(option, short = 'c', arg_name = "file")]
     config: Option<PathBuf>,
+
+    #[argh(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum What {
+    Dns(Dns),
+}
+
+/// Print the DNS records that the domains need, for a zone file, and compare them with what name servers say.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "dns")]
+struct Dns {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
 }
 
 impl Check {
     pub fn run(&self) -> Exit {
+        if let Some(What::Dns(dns)) = &self.what {
+            return with_config(dns.config.as_ref().or(self.config.as_ref()), super::dns::check);
+        }
         let mut report = Report::default();
         let config = match Config::load(self.config.as_deref(), std::env::vars_os()) {
             Ok(config) => config,
@@ -35,6 +57,7 @@ impl Check {
         configuration(&config, &mut report);
         let is_running = server(&config, &mut report);
         certificates(&config, &mut report);
+        authorities(&config, &mut report);
         if !is_running {
             ports(&config, &mut report);
             storage(&config, &mut report);
@@ -125,6 +148,19 @@ fn certificates(config: &Config, report: &mut Report) {
             }
         }
         Err(error) => report.fail("certificate", &error.to_string()),
+    }
+}
+
+/// Without them no other server can prove who it is.
+fn authorities(config: &Config, report: &mut Report) {
+    let listens = !config.s2s.listen.is_empty() || !config.s2s.direct_tls_listen.is_empty();
+    let authorities = Authorities::new(federation(config).authorities);
+    match authorities.path().and_then(|path| Ok((path.display(), authorities.count()?))) {
+        Ok((path, count)) => report.ok("authorities", &format!("{count} in {path}")),
+        // The operator has named this file.
+        Err(error) if !config.s2s.ca.is_empty() => report.fail("authorities", &error),
+        Err(error) if listens => report.warn("authorities", &error),
+        Err(_) => {}
     }
 }
 

@@ -2,17 +2,19 @@
 //!
 //! A verb about accounts or about the running server goes through the admin socket; when no server runs, verbs about
 //! accounts open the store themselves, with the same engine behind them, so that the answer is the same. No verb but
-//! `run` needs the reactor or starts a thread.
+//! `run`, and those that look at the network (`check dns`, `s2s`), needs the reactor or starts a thread.
 
 mod about;
 mod ask;
 mod backup;
 mod check;
 mod config;
+mod dns;
 mod invite;
 mod offline;
 mod password;
 mod run;
+mod s2s;
 mod user;
 
 use crate::config::Config;
@@ -78,6 +80,7 @@ enum Verb {
     User(user::User),
     Invite(invite::Invite),
     Check(check::Check),
+    S2s(s2s::S2s),
     Status(ask::Status),
     Reload(ask::Reload),
     Healthcheck(ask::Healthcheck),
@@ -126,6 +129,7 @@ fn dispatch() -> Exit {
         Some(Verb::User(verb)) => verb.run(),
         Some(Verb::Invite(verb)) => verb.run(),
         Some(Verb::Check(verb)) => verb.run(),
+        Some(Verb::S2s(verb)) => verb.run(),
         Some(Verb::Status(verb)) => verb.run(),
         Some(Verb::Reload(verb)) => verb.run(),
         Some(Verb::Healthcheck(verb)) => verb.run(),

@@ -15,6 +15,7 @@ pub mod dial;
 pub mod dns;
 pub mod listen;
 pub mod log;
+pub mod probe;
 mod self_signed;
 mod serve;
 pub mod shell;

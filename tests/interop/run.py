@@ -3,6 +3,7 @@
 
     tests/interop/run.py --binary target/debug/couplet          slixmpp and @xmpp/client, as `make test` runs them
     tests/interop/run.py ... --profanity                        profanity too, as `make interop` runs it
+    tests/interop/run.py ... --federation               and servers: Debian's Prosody and ejabberd
     tests/interop/run.py --kind prosody                         the same checks against Debian's Prosody
 
 A client that cannot be installed is skipped, and the line says why; where CI is set that is a failure.
@@ -31,6 +32,7 @@ USERS = {
     "paris": ASCII_PASSWORD, "rosencrantz": ASCII_PASSWORD,
 }
 CLIENT_TIMEOUT_S = 180
+FEDERATION_TIMEOUT_S = 1200
 #: Worker, storage, hashing, and the parked helper of async-io.
 THREADS = 4
 
@@ -137,6 +139,16 @@ def run_profanity(tally, host):
         "--password", ASCII_PASSWORD]).finish()
 
 
+def run_federation(tally, binary, python):
+    """Without a peer there is nothing to be said about federation, and that is a failure."""
+    try:
+        tools.federation()
+    except tools.Missing as why:
+        tally.line("federation", f"not ok all checks: {why}")
+        return
+    Client(tally, "federation", [python, HERE / "federation.py", "--binary", binary]).finish(FEDERATION_TIMEOUT_S)
+
+
 def check_threads(tally, host):
     """The threads that README and `about` name, and no other, after all that the clients did."""
     names = sorted(path.read_text().strip() for path in Path(f"/proc/{host.pid}/task").glob("*/comm"))
@@ -159,13 +171,15 @@ def main():
     parser.add_argument("--binary", type=Path, default=ROOT / "target/debug/couplet")
     parser.add_argument("--work", type=Path, default=ROOT / "target/interop", help="for what has to be installed")
     parser.add_argument("--profanity", action="store_true", help="profanity in tmux, too")
-    parser.add_argument("--only", choices=("slixmpp", "xmppjs", "cross", "profanity"), action="append")
+    parser.add_argument("--federation", action="store_true", help="with Prosody and ejabberd, too")
+    parser.add_argument("--only", choices=("slixmpp", "xmppjs", "cross", "profanity", "federation"), action="append")
     args = parser.parse_args()
-    wanted = set(args.only or ("slixmpp", "xmppjs", "cross", *(("profanity",) if args.profanity else ())))
+    wanted = set(args.only or ("slixmpp", "xmppjs", "cross", *(("profanity",) if args.profanity else ()),
+                               *(("federation",) if args.federation else ())))
     args.work.mkdir(parents=True, exist_ok=True)
     tally = Tally()
     python = node = None
-    if wanted & {"slixmpp", "cross"}:
+    if wanted & {"slixmpp", "cross", "federation"}:
         try:
             python = tools.slixmpp(args.work)
         except tools.Missing as why:
@@ -196,6 +210,8 @@ def main():
                 run_cross(tally, host, python, folder, node)
             if "profanity" in wanted:
                 run_profanity(tally, host)
+            if python and "federation" in wanted:
+                run_federation(tally, args.binary, python)
             if host.kind == "couplet":
                 check_threads(tally, host)
             check_end(tally, host)

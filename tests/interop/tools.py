@@ -89,5 +89,10 @@ def prosody():
     programs("prosody", "prosodyctl", "openssl", packages=("prosody", "openssl"))
 
 
+def federation():
+    """Both peers of the checks of federation; lua-unbound lets Prosody ask a name server on another port."""
+    programs("prosody", "prosodyctl", "erl", "openssl", packages=("prosody", "lua-unbound", "ejabberd", "openssl"))
+
+
 def profanity():
     programs("profanity", "tmux", "openssl", packages=("profanity", "tmux", "openssl"))

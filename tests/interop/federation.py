@@ -1,0 +1,469 @@
+"""Federation: Couplet with Debian's Prosody and with Debian's ejabberd, over real TLS, in both directions.
+
+Usage: federation.py --binary FILE [--only external|dialback|refusals]...
+
+Each pair of users does the same: contacts and presence, a thousand messages each way, queries, PEP, a room on each
+side, offline messages, errors. Prints one line for each check: `ok NAME` or `not ok NAME: why`. Exit code 0 if none
+failed.
+"""
+
+import argparse
+import asyncio
+import logging
+import ssl
+import sys
+from pathlib import Path
+
+import slixmpp
+from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.xmlstream import ET
+
+import peers
+
+WAIT_S = 20
+CHATS = 1000
+PASSWORD = "p=encil, cup"
+MUC_USER = "{http://jabber.org/protocol/muc#user}"
+
+
+class Client(slixmpp.ClientXMPP):
+    """A client that remembers every stanza it received and decides nothing by itself."""
+
+    def __init__(self, server, user, domain=None, resource="r"):
+        self.domain_name = domain or server.domain
+        super().__init__(f"{user}@{self.domain_name}/{resource}", PASSWORD)
+        self.home, self.seen, self.news = server, [], asyncio.Event()
+        self.started = asyncio.get_running_loop().create_future()
+        self.auto_authorize, self.auto_subscribe = None, False
+        self.enable_direct_tls, self.enable_plaintext = False, False
+        # Whom the client believes is no concern of these checks.
+        self.ssl_context = ssl.create_default_context()
+        self.ssl_context.check_hostname, self.ssl_context.verify_mode = False, ssl.CERT_NONE
+        for plugin in ("xep_0030", "xep_0054", "xep_0077", "xep_0115", "xep_0199"):
+            self.register_plugin(plugin)
+        self.plugin["xep_0077"].create_account = False
+        self.add_filter("in", self.remember)
+        self.add_event_handler("session_start", lambda _: self.settle(True))
+        self.add_event_handler("failed_all_auth", lambda _: self.settle(OSError("login refused")))
+        self.add_event_handler("disconnected", lambda why: self.settle(OSError(f"disconnected: {why}")))
+
+    def remember(self, stanza):
+        self.seen.append(stanza)
+        self.news.set()
+        return stanza
+
+    def settle(self, outcome):
+        if not self.started.done():
+            (self.started.set_exception if isinstance(outcome, Exception) else self.started.set_result)(outcome)
+
+    async def register_first(self):
+        """Makes the account by in-band registration."""
+        self.plugin["xep_0077"].create_account = True
+        done = asyncio.get_running_loop().create_future()
+
+        async def register(_form):
+            iq = self.make_iq_set()
+            iq["register"]["username"], iq["register"]["password"] = self.boundjid.user, PASSWORD
+            try:
+                await iq.send(timeout=WAIT_S)
+                done.set_result(True)
+            except (IqError, IqTimeout) as error:
+                done.set_exception(OSError(f"registration: {error}"))
+            self.disconnect()
+
+        self.add_event_handler("register", register)
+        self.connect("127.0.0.1", self.home.c2s)
+        await asyncio.wait_for(done, WAIT_S)
+
+    async def arrive(self):
+        self.connect("127.0.0.1", self.home.c2s)
+        await asyncio.wait_for(self.started, WAIT_S)
+        await self.get_roster()
+        self.send_presence()
+        await self.until(lambda s: s.name == "presence" and s["from"] == self.boundjid, "own presence")
+        return self
+
+    async def leave(self):
+        await asyncio.wait_for(self.disconnect(), WAIT_S)
+
+    @property
+    def bare(self):
+        return self.boundjid.bare
+
+    async def until(self, test, what, since=0):
+        """The first stanza since position `since` for which `test` holds."""
+        async def look():
+            at = since
+            while True:
+                while at < len(self.seen):
+                    if test(self.seen[at]):
+                        return self.seen[at]
+                    at += 1
+                self.news.clear()
+                await self.news.wait()
+        try:
+            return await asyncio.wait_for(look(), WAIT_S)
+        except asyncio.TimeoutError:
+            raise AssertionError(f"{self.boundjid} waited in vain for {what}") from None
+
+    async def presence(self, kind, sender, since=0):
+        # slixmpp's type is that of `show`, if there is one.
+        wanted = "" if kind == "available" else kind
+        return await self.until(
+            lambda s: s.name == "presence" and s.xml.get("type", "") == wanted and s["from"].bare == sender,
+            f"presence {kind} from {sender}", since)
+
+    async def message(self, body, since=0):
+        return await self.until(lambda s: s.name == "message" and s["body"] == body, f"message {body!r}", since)
+
+    async def error_of(self, to, since=0, kind="message"):
+        """The error that comes back from an address."""
+        found = await self.until(
+            lambda s: s.name == kind and s["type"] == "error" and s["from"].bare == to, f"an error from {to}", since)
+        return found["error"]["condition"]
+
+
+class Checks:
+    def __init__(self):
+        self.failed = 0
+
+    async def do(self, name, check):
+        try:
+            await asyncio.wait_for(check, 4 * WAIT_S)
+            print(f"ok {name}", flush=True)
+        except (AssertionError, OSError, IqError, IqTimeout, asyncio.TimeoutError) as error:
+            self.failed += 1
+            print(f"not ok {name}: {type(error).__name__} {error}", flush=True)
+
+
+async def add_users(server, users, domain=None):
+    for user in users:
+        try:
+            server.add_user(user, PASSWORD, domain)
+        except NotImplementedError:
+            await Client(server, user, domain).register_first()
+
+
+async def messages_in_order(ours, theirs):
+    for sender, receiver in ((ours, theirs), (theirs, ours)):
+        since = len(receiver.seen)
+        for n in range(CHATS):
+            sender.send_message(receiver.boundjid.full, f"{sender.bare} {n}", mtype="chat")
+        await receiver.message(f"{sender.bare} {CHATS - 1}", since)
+        got = [s["body"] for s in receiver.seen[since:]
+               if s.name == "message" and s["type"] == "chat" and s["from"].bare == sender.bare]
+        assert got == [f"{sender.bare} {n}" for n in range(CHATS)], f"{len(got)} of {CHATS} came, or out of order"
+
+
+async def contacts(ours, theirs):
+    """Each subscribes to the other; presence follows, and a probe tells it again."""
+    for one, other in ((ours, theirs), (theirs, ours)):
+        at_one, at_other = len(one.seen), len(other.seen)
+        one.send_presence_subscription(other.bare)
+        await other.presence("subscribe", one.bare, at_other)
+        other.send_presence_subscription(one.bare, ptype="subscribed")
+        await one.presence("subscribed", other.bare, at_one)
+        await one.presence("available", other.bare, at_one)
+    for one, other in ((ours, theirs), (theirs, ours)):
+        at_other = len(other.seen)
+        one.send_presence(pshow="away", pstatus=f"of {one.bare}")
+        await other.until(lambda s: s.name == "presence" and s["status"] == f"of {one.bare}", "a status", at_other)
+
+
+async def probes(server, user, other):
+    """Who comes online hears of contacts elsewhere, and who leaves is seen to go."""
+    at_other = len(other.seen)
+    second = Client(server, user, resource="second")
+    await second.arrive()
+    await second.presence("available", other.bare)
+    await second.leave()
+    await other.until(
+        lambda s: s.name == "presence" and s["type"] == "unavailable" and s["from"] == second.boundjid.full,
+        "unavailable presence", at_other)
+
+
+async def removal(ours, theirs):
+    """Who has unsubscribed hears of changes no more."""
+    for one, other in ((ours, theirs), (theirs, ours)):
+        at_other = len(other.seen)
+        one.send_presence_subscription(other.bare, ptype="unsubscribe")
+        await other.presence("unsubscribe", one.bare, at_other)
+        since = len(one.seen)
+        other.send_presence(pstatus="not for everybody")
+        # What is sent on the same way later has come, and the presence has not.
+        other.send_message(one.boundjid.full, "after the presence", mtype="chat")
+        await one.message("after the presence", since)
+        wrong = [s for s in one.seen[since:] if s.name == "presence" and s["status"] == "not for everybody"]
+        assert not wrong, f"{one.bare} is told"
+
+
+async def queries(ours, theirs):
+    for one, other in ((ours, theirs), (theirs, ours)):
+        info = await one.plugin["xep_0030"].get_info(other.domain_name, timeout=WAIT_S)
+        assert ("server", "im") in {identity[:2] for identity in info["disco_info"]["identities"]}
+        card = other.plugin["xep_0054"].make_vcard()
+        card["FN"] = f"Name of {other.bare}"
+        await other.plugin["xep_0054"].publish_vcard(card, timeout=WAIT_S)
+        found = await one.plugin["xep_0054"].get_vcard(other.bare, cached=False, timeout=WAIT_S)
+        assert found["vcard_temp"]["FN"] == f"Name of {other.bare}"
+        await one.plugin["xep_0199"].send_ping(other.boundjid.full, timeout=WAIT_S)
+
+
+async def iq_errors(ours, theirs):
+    for one, other in ((ours, theirs), (theirs, ours)):
+        for to, expected in ((other.domain_name, ("service-unavailable", "feature-not-implemented")),
+                             (f"nobody@{other.domain_name}/r", ("service-unavailable", "item-not-found"))):
+            iq = one.make_iq_get(queryxmlns="urn:example:unknown", ito=to)
+            try:
+                await iq.send(timeout=WAIT_S)
+                raise AssertionError(f"{to} answers")
+            except IqError as error:
+                assert error.iq["error"]["condition"] in expected, f"{to}: {error.iq['error']['condition']}"
+
+
+NICK = "http://jabber.org/protocol/nick"
+
+
+async def publish(one):
+    request = one.make_iq_set()
+    request.append(ET.fromstring(
+        f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{NICK}'><item id='current'>"
+        f"<nick xmlns='{NICK}'>nick of {one.boundjid.user}</nick></item></publish></pubsub>"))
+    await request.send(timeout=WAIT_S)
+
+
+async def pep(ours, theirs):
+    """What one publishes the other, who is subscribed to its presence, can fetch."""
+    for one, other in ((ours, theirs), (theirs, ours)):
+        await publish(other)
+        fetch = one.make_iq_get(ito=other.bare)
+        fetch.append(ET.fromstring(
+            f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='{NICK}'/></pubsub>"))
+        found = await fetch.send(timeout=WAIT_S)
+        assert found.xml.find(f".//{{{NICK}}}nick").text == f"nick of {other.boundjid.user}"
+
+
+async def pep_news(one, other):
+    """And is told of, when its capabilities ask for that."""
+    one.plugin["xep_0030"].add_feature(f"{NICK}+notify")
+    await one.plugin["xep_0115"].update_caps()
+    await asyncio.sleep(1)
+    since = len(one.seen)
+    await publish(other)
+    told = await one.until(
+        lambda s: s.name == "message" and s["from"].bare == other.bare
+        and s.xml.find(f".//{{{NICK}}}nick") is not None, "a PEP notification", since)
+    assert told.xml.find(f".//{{{NICK}}}nick").text == f"nick of {other.boundjid.user}"
+
+
+async def rooms(ours, theirs):
+    """A room on each side, with somebody from the other."""
+    for host, guest in ((ours, theirs), (theirs, ours)):
+        room = f"fed@{host.home.rooms}"
+
+        async def join(one, nick):
+            since = len(one.seen)
+            join = one.make_presence(pto=f"{room}/{nick}")
+            join.append(ET.fromstring("<x xmlns='http://jabber.org/protocol/muc'/>"))
+            join.send()
+            own = await one.until(
+                lambda s: s.name == "presence" and s["from"] == f"{room}/{nick}", "own presence in the room", since)
+            assert own["type"] != "error", f"{room}: {own['error']['condition']}"
+            return own
+
+        own = await join(host, "host")
+        if any(status.get("code") == "201" for status in own.xml.iter(f"{MUC_USER}status")):
+            unlock = host.make_iq_set(ito=room)
+            unlock.append(ET.fromstring(
+                "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>"))
+            await unlock.send(timeout=WAIT_S)
+        since = len(host.seen)
+        await join(guest, "guest")
+        await host.until(lambda s: s.name == "presence" and s["from"] == f"{room}/guest", "the guest", since)
+        for speaker, listener in ((host, guest), (guest, host)):
+            since = len(listener.seen)
+            for n in range(20):
+                speaker.send_message(room, f"{speaker.bare} says {n}", mtype="groupchat")
+            await listener.message(f"{speaker.bare} says 19", since)
+            got = [s["body"] for s in listener.seen[since:] if s["type"] == "groupchat" and s["body"]]
+            assert got == [f"{speaker.bare} says {n}" for n in range(20)], got
+        since = len(host.seen)
+        guest.send_presence(pto=f"{room}/guest", ptype="unavailable")
+        await host.until(
+            lambda s: s.name == "presence" and s["type"] == "unavailable" and s["from"] == f"{room}/guest",
+            "the guest's leaving", since)
+
+
+async def offline(sender, server, user):
+    """What comes for somebody who is away is there later, with its time."""
+    body = f"while you were away, from {sender.bare}"
+    sender.send_message(f"{user}@{server.domain}", body, mtype="chat")
+    await asyncio.sleep(2)
+    reader = await Client(server, user).arrive()
+    got = await reader.message(body)
+    assert got.xml.find("{urn:xmpp:delay}delay") is not None, "without a time"
+    await reader.leave()
+
+
+async def out_of_reach(ours):
+    for domain, port in (("nowhere.example", None), ("down.example", peers.free_ports(1)[0])):
+        if port:
+            ours.home.world.names.add(domain, port)
+        since = len(ours.seen)
+        ours.send_message(f"somebody@{domain}", "hello?")
+        condition = await ours.error_of(f"somebody@{domain}", since)
+        assert condition in ("remote-server-not-found", "remote-server-timeout"), f"{domain}: {condition}"
+
+
+async def pair(checks, label, couplet, other, away):
+    ours, theirs = await Client(couplet, "romeo").arrive(), await Client(other, "juliet").arrive()
+    await checks.do(f"{label}: contacts and presence", contacts(ours, theirs))
+    await checks.do(f"{label}: probes, from Couplet", probes(couplet, "romeo", theirs))
+    await checks.do(f"{label}: probes, to Couplet", probes(other, "juliet", ours))
+    await checks.do(f"{label}: {CHATS} messages in order, both ways", messages_in_order(ours, theirs))
+    await checks.do(f"{label}: disco, vCard, ping, both ways", queries(ours, theirs))
+    await checks.do(f"{label}: IQ errors, both ways", iq_errors(ours, theirs))
+    await checks.do(f"{label}: PEP, both ways", pep(ours, theirs))
+    await checks.do(f"{label}: PEP notifications, to Couplet", pep_news(ours, theirs))
+    await checks.do(f"{label}: PEP notifications, from Couplet", pep_news(theirs, ours))
+    await checks.do(f"{label}: a room on each side", rooms(ours, theirs))
+    await checks.do(f"{label}: offline, from Couplet", offline(ours, other, away))
+    await checks.do(f"{label}: offline, to Couplet", offline(theirs, couplet, away))
+    await checks.do(f"{label}: removal of contacts", removal(ours, theirs))
+    await ours.leave()
+    await theirs.leave()
+
+
+async def external(checks, binary):
+    """Certificates of an authority that all believe: SASL EXTERNAL."""
+    world = peers.World()
+    try:
+        couplet = peers.Couplet(world, "couplet.example", binary).start()
+        prosody = peers.Prosody(world, "prosody.example").start()
+        ejabberd = peers.Ejabberd(world, "ejabberd.example").start()
+        for server in (couplet, prosody, ejabberd):
+            await add_users(server, ("romeo", "juliet", "away"))
+        for label, other in (("EXTERNAL, Prosody", prosody), ("EXTERNAL, ejabberd", ejabberd)):
+            await pair(checks, label, couplet, other, "away")
+        ours = await Client(couplet, "romeo").arrive()
+        await checks.do("domains out of reach", out_of_reach(ours))
+        await ours.leave()
+        await checks.do("`couplet s2s check` finds a good server good", command(couplet, "prosody.example", 0))
+        await checks.do("`couplet s2s check` explains one that is not there", command(couplet, "nowhere.example", 1))
+        finish(checks, world)
+    finally:
+        world.close()
+
+
+async def command(couplet, domain, code):
+    done = await asyncio.to_thread(couplet.cli, "s2s", "check", domain)
+    assert done.returncode == code, f"code {done.returncode}: {done.stdout} {done.stderr}"
+
+
+async def dialback(checks, binary):
+    """Self-signed certificates, and keys that prove the domains."""
+    world = peers.World()
+    try:
+        couplet = peers.Couplet(world, "couplet.example", binary, "secure_auth = false\ndialback = true",
+                                issue=peers.self_signed).start()
+        prosody = peers.Prosody(world, "prosody.example", "s2s_secure_auth = false", modules=("dialback",),
+                                certificates=peers.self_signed).start()
+        ejabberd = peers.Ejabberd(world, "ejabberd.example", modules=("mod_s2s_dialback",),
+                                  certificates=peers.self_signed).start()
+        for server in (couplet, prosody, ejabberd):
+            await add_users(server, ("romeo", "juliet", "away"))
+        for label, other in (("dialback, Prosody", prosody), ("dialback, ejabberd", ejabberd)):
+            await pair(checks, label, couplet, other, "away")
+        finish(checks, world)
+    finally:
+        world.close()
+
+
+async def refused(ours, theirs):
+    """Neither side gets a message to the other; whoever tries is told."""
+    at_ours, at_theirs = len(ours.seen), len(theirs.seen)
+    ours.send_message(theirs.boundjid.full, "out")
+    theirs.send_message(ours.boundjid.full, "in")
+    condition = await ours.error_of(theirs.bare, at_ours)
+    assert condition in ("remote-server-not-found", "remote-server-timeout"), condition
+    await theirs.error_of(ours.bare, at_theirs)
+    for one, since, body in ((ours, at_ours, "in"), (theirs, at_theirs, "out")):
+        wrong = [s for s in one.seen[since:] if s.name == "message" and s["body"] == body and s["type"] != "error"]
+        assert not wrong, f"{one.bare} got a message"
+
+
+async def refusals(checks, binary):
+    """What nobody should believe is not believed, in either direction."""
+    world = peers.World()
+    try:
+        couplet = peers.Couplet(world, "couplet.example", binary).start()
+        bad = (
+            ("unknown authority", "unknown.example", world.stranger.issue),
+            ("self-signed", "self.example", peers.self_signed),
+            ("expired", "expired.example", lambda d, to: world.authority.issue(d, to, expired=True)),
+            ("of another domain", "wrong.example", lambda d, to: world.authority.issue(d, to, names=("else.example",))),
+        )
+        prosody = peers.Prosody(world, "prosody.example", "s2s_secure_auth = false", modules=("dialback",),
+                                others=[(domain, make) for _, domain, make in bad]).start()
+        plain = peers.Prosody(world, "plain.example", "s2s_require_encryption = false\ns2s_secure_auth = false\n"
+                              "s2s_ports_tls = false", modules=("dialback",))
+        config = plain.folder / "prosody.cfg.lua"
+        config.write_text(config.read_text().replace(
+            'Component', 'Component', 1).replace('modules_enabled = {', 'no_s2s_tls = true\nmodules_enabled = {', 1)
+            .replace('"saslauth", "tls"', '"saslauth"'))
+        plain.start()
+        await add_users(couplet, ("romeo",))
+        ours = await Client(couplet, "romeo").arrive()
+        for label, domain, _ in bad:
+            await add_users(prosody, ("juliet",), domain)
+            theirs = await Client(prosody, "juliet", domain).arrive()
+            await checks.do(f"refused: a certificate that is {label}" if "auth" not in label
+                            else f"refused: a certificate of an {label}", refused(ours, theirs))
+            await theirs.leave()
+            await checks.do(f"`couplet s2s check` explains {domain}", command(couplet, domain, 1))
+        ours.send_message("juliet@plain.example", "hello?")
+        await checks.do("refused: a server without TLS", told(ours, "juliet@plain.example"))
+        await ours.leave()
+        finish(checks, world)
+    finally:
+        world.close()
+
+
+async def told(ours, address):
+    condition = await ours.error_of(address)
+    assert condition in ("remote-server-not-found", "remote-server-timeout"), condition
+
+
+def finish(checks, world):
+    """Servers of ours end in good order; what they have logged shows when something has failed."""
+    for one in world.servers:
+        if checks.failed:
+            print(f"--- {one.domain} has logged:\n{one.log_tail()}")
+        if isinstance(one, peers.Couplet):
+            log = one.log_path.read_text(errors="replace")
+            code = one.stop()
+            if code or "bug at" in log:
+                checks.failed += 1
+                print(f"not ok {one.domain} ends in good order: code {code}")
+
+
+async def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", type=Path, required=True)
+    parser.add_argument("--only", choices=("external", "dialback", "refusals"), action="append")
+    args = parser.parse_args()
+    # slixmpp reports on connections that are expected to fail here.
+    logging.basicConfig(level=logging.CRITICAL)
+    checks = Checks()
+    for name, run in (("external", external), ("dialback", dialback), ("refusals", refusals)):
+        if not args.only or name in args.only:
+            try:
+                await run(checks, args.binary)
+            except (RuntimeError, OSError, asyncio.TimeoutError) as error:
+                checks.failed += 1
+                print(f"not ok {name}: {error}", flush=True)
+    sys.exit(1 if checks.failed else 0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
