@@ -263,12 +263,12 @@ fn a_message_costs_no_commit_and_one_write() {
     let mut bill = Bill::default();
     bill.exactly("commits of 100 messages", cost.commits, 0);
     bill.exactly("writes of 100 messages in 100 ticks", cost.writes, 100);
-    bill.at_most("allocations of 100 messages", cost.allocations, 3300);
-    bill.at_most("allocated bytes of 100 messages", cost.bytes, 257_400);
+    bill.at_most("allocations of 100 messages", cost.allocations, 2600);
+    bill.at_most("allocated bytes of 100 messages", cost.bytes, 281_600);
     let together = world.cost_of(|w| w.send(conns[0], &text.repeat(100)));
     bill.exactly("writes of 100 messages in one tick", together.writes, 1);
     bill.exactly("bytes written", together.written_bytes, cost.written_bytes);
-    bill.at_most("allocations of 100 messages in one tick", together.allocations, 2718);
+    bill.at_most("allocations of 100 messages in one tick", together.allocations, 2315);
     bill.settle();
 }
 
@@ -284,8 +284,8 @@ fn presence_costs_the_same_for_each_contact() {
     let mut bill = Bill::default();
     bill.exactly("commits", cost.commits, 0);
     bill.exactly("writes: each contact and oneself", cost.writes, CONTACTS as u64 + 1);
-    bill.at_most("allocations of presence for 50 contacts", cost.allocations, 566);
-    bill.at_most("allocated bytes of presence for 50 contacts", cost.bytes, 51_614);
+    bill.at_most("allocations of presence for 50 contacts", cost.allocations, 353);
+    bill.at_most("allocated bytes of presence for 50 contacts", cost.bytes, 51_857);
     bill.settle();
 }
 
@@ -320,8 +320,8 @@ fn a_message_in_a_room_is_written_once() {
     };
     let mut bill = Bill::default();
     let small = costs(100, 100);
-    bill.at_most("allocations of a message for 100", small.allocations, 689);
-    bill.at_most("allocated bytes of a message for 100", small.bytes, 99_606);
+    bill.at_most("allocations of a message for 100", small.allocations, 385);
+    bill.at_most("allocated bytes of a message for 100", small.bytes, 100_406);
     // What a longer message allocates beside what each of the 100 connections is handed is the same for few and many.
     let more = |n: usize| costs(n, 10_100).bytes - costs(n, 100).bytes - n as u64 * 10_000;
     bill.at_most("more bytes for 10 000 characters in a room of 2", more(2), 100_152);
@@ -424,7 +424,7 @@ fn what_is_stored_costs_one_commit() {
     let cost = world.cost_of(|w| w.send(conns[0], &item(1)));
     bill.exactly("commits of a roster set", cost.commits, 1);
     bill.exactly("writes of a roster set, push and answer", cost.writes, 1);
-    bill.at_most("allocations of a roster set", cost.allocations, 83);
+    bill.at_most("allocations of a roster set", cost.allocations, 71);
     let many: String = (2..12).map(item).collect();
     let cost = world.cost_of(|w| w.send(conns[0], &many));
     bill.exactly("commits of ten roster sets in one tick", cost.commits, 1);
@@ -438,7 +438,7 @@ fn what_is_stored_costs_one_commit() {
     let cost = world.cost_of(|w| w.send(conns[0], "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>"));
     bill.exactly("commits of a ping", cost.commits, 0);
     bill.exactly("writes of a ping", cost.writes, 1);
-    bill.at_most("allocations of a ping", cost.allocations, 39);
+    bill.at_most("allocations of a ping", cost.allocations, 33);
     bill.settle();
 }
 

@@ -7,6 +7,9 @@ use crate::stanza::{IqType, Kind, MessageType, PresenceType};
 use crate::storage::Ticket;
 use std::collections::{BTreeSet, VecDeque};
 
+/// No less than the head of a stanza has beside its addressee.
+const HEAD_BYTES: usize = 16;
+
 /// What waits for one session, and what has left and is not known to have arrived.
 #[derive(Debug, Default)]
 pub struct OutQueue {
@@ -274,6 +277,9 @@ impl OutQueue {
                 rest.unasked = false;
             }
             Item::Stanza(mut p) => {
+                // Once, not while it grows: a room says each message to a hundred connections.
+                let to_bytes = p.to.as_ref().map_or(0, |to| to.as_str().len());
+                out.reserve(p.tail.len() + to_bytes + HEAD_BYTES);
                 crate::stanza::write_head(p.kind, p.to.as_ref(), out);
                 out.extend_from_slice(&p.tail);
                 self.unsent -= 1;

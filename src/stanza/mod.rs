@@ -277,7 +277,8 @@ impl Stanza {
 
     /// The tail in shared form.
     pub fn tail(&self) -> Rc<[u8]> {
-        let mut out = Vec::new();
+        // Most often enough: the arena holds the same text, and names of its own.
+        let mut out = Vec::with_capacity(self.payload.heap_bytes());
         self.write_tail(&mut out);
         out.into()
     }
