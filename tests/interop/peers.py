@@ -22,7 +22,7 @@ class NameServer:
     """Answers from `zone`: owner -> (priority, weight, port, target) for SRV, an address for A. Over UDP and TCP."""
 
     def __init__(self):
-        self.zone = {}
+        self.zone = {("localhost", A): ["127.0.0.1"]}
         while True:
             self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self.udp.bind(("127.0.0.1", 0))
@@ -40,9 +40,9 @@ class NameServer:
         threading.Thread(target=self.serve_tcp, daemon=True).start()
 
     def add(self, domain, port, service="_xmpp-server", priority=5):
-        """A server of `domain` on this port of the loopback address."""
-        self.zone.setdefault((f"{service}._tcp.{domain}", SRV), []).append((priority, 5, port, domain))
-        self.zone[(domain, A)] = ["127.0.0.1"]
+        """A server of `domain` on this port of the loopback address. ejabberd asks the system for the addresses of
+        hosts, so it must be a host that the system knows."""
+        self.zone.setdefault((f"{service}._tcp.{domain}", SRV), []).append((priority, 5, port, "localhost"))
 
     def serve_udp(self):
         while True:
@@ -77,6 +77,7 @@ class NameServer:
             rows.append(b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, len(data)) + data)
         known = any(name == owner for owner, _ in self.zone)
         flags = 0x8580 if known else 0x8583
+        print("DNS", name, kind, len(rows), file=__import__("sys").stderr) if __import__("os").environ.get("DNSLOG") else None
         head = question[:2] + struct.pack("!HHHHH", flags, 1, len(rows), 0, 0)
         return head + question[12:at + 5] + b"".join(rows)
 
@@ -369,10 +370,8 @@ modules:
 {added}""")
 
     def environment(self):
-        # Erlang asks its own list for addresses, and the name server for services.
-        hosts = "".join(f'{{host, {{127,0,0,1}}, ["{name}"]}}.\n' for name, kind in self.world.names.zone if kind == A)
         (self.folder / "inetrc").write_text(
-            '{lookup, [file, dns]}.\n{resolv_conf, ""}.\n{hosts_file, ""}.\n' + hosts +
+            '{lookup, [dns]}.\n{resolv_conf, ""}.\n{hosts_file, ""}.\n'
             f"{{nameserver, {{127,0,0,1}}, {self.world.names.port}}}.\n{{edns, 0}}.\n")
         return dict(os.environ, HOME=str(self.folder), EJABBERD_CONFIG_PATH=str(self.folder / "ejabberd.yml"),
                     EJABBERD_LOG_PATH=str(self.folder / "ejabberd.log"), ERL_INETRC=str(self.folder / "inetrc"))
