@@ -181,13 +181,19 @@ impl Server {
         self.configure()?;
         let log = fs::File::create(self.folder.join("log")).map_err(|e| e.to_string())?;
         let program = self.program()?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", SERVER_CORE]).args(program).env_clear().current_dir(&self.folder).process_group(0);
+        // It ends with the generator, however that ends.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "TERM", "taskset", "-c", SERVER_CORE])
+            .args(program)
+            .env_clear()
+            .current_dir(&self.folder)
+            .process_group(0);
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", &self.folder);
         command.env("EJABBERD_CONFIG_PATH", self.folder.join("ejabberd.yml"));
         command.env("EJABBERD_LOG_PATH", self.folder.join("ejabberd.log"));
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log);
-        let child = self.child.insert(command.spawn().map_err(|e| format!("taskset: {e}"))?);
+        let child = self.child.insert(command.spawn().map_err(|e| format!("setpriv: {e}"))?);
         let begin = Instant::now();
         loop {
             if TcpStream::connect(self.address).is_ok() {

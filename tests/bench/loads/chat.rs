@@ -18,9 +18,9 @@ const RATES: [(usize, [&str; 3]); 2] = [
     (200, ["chat-200-p50", "chat-200-p99", "chat-200-cpu"]),
     (1000, ["chat-1000-p50", "chat-1000-p99", "chat-1000-cpu"]),
 ];
-const RATE_TIME: Duration = Duration::from_secs(4);
+const RATE_TIME: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_millis(500);
-const FLAT_TIME: Duration = Duration::from_secs(3);
+const FLAT_TIME: Duration = Duration::from_secs(2);
 
 /// Clients of a server, or of an echo.
 enum Peers {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const SENDERS: usize = 100;
 /// Messages of one sender that wait for an acknowledgement.
 const WINDOW: usize = 20;
-const TIME: Duration = Duration::from_secs(3);
+const TIME: Duration = Duration::from_secs(2);
 
 #[derive(Default, Clone, Copy)]
 struct Sender {

@@ -16,7 +16,7 @@ const OCCUPANTS: usize = 100;
 const SPEAKERS: usize = 10;
 const WINDOW: usize = 4;
 const WARM_UP: Duration = Duration::from_millis(500);
-const TIME: Duration = Duration::from_secs(3);
+const TIME: Duration = Duration::from_secs(2);
 
 const IDLE_ROOMS: usize = 10_000;
 const OWNERS: usize = 100;
