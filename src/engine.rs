@@ -17,7 +17,7 @@ use crate::budget::{Budget, Charge};
 use crate::clock::{Entropy, Now};
 use crate::core::Core;
 use crate::core::caps::Capabilities;
-use crate::core::disco::Disco;
+use crate::core::disco::{Disco, Discos};
 use crate::core::flight::{Item, Parcel, Receipt};
 use crate::core::out_queue::OutQueue;
 use crate::core::register::Visit;
@@ -131,8 +131,6 @@ pub struct Engine {
     registering: Vec<(Ticket, ConnId, Stanza)>,
     /// Logins that wait for the disk.
     logins: Vec<login::Waiting>,
-    /// Features that a client can ask for while it binds.
-    bind_features: Vec<&'static str>,
     /// For the salts of accounts that do not exist, and resources that stay the same.
     secret: [u8; 32],
     shutting_down: bool,
@@ -159,7 +157,6 @@ impl Engine {
         let modules = Modules::new(&settings.modules);
         let limits = &settings.core.limits;
         let reader = xml::Reader::new(limits);
-        let bind_features = modules.bind_features();
         let budget = Budget::new(settings.core.memory_max_bytes);
         let core = Core {
             now,
@@ -198,7 +195,6 @@ impl Engine {
             visits: BTreeMap::new(),
             registering: Vec::new(),
             logins: Vec::new(),
-            bind_features,
             secret,
             shutting_down: false,
             exited: false,
@@ -213,7 +209,6 @@ impl Engine {
     pub fn reconfigure(&mut self, settings: Settings) {
         self.modules.reconfigure(&settings.modules);
         self.core.disco = collect_disco(&self.modules, &settings.core);
-        self.bind_features = self.modules.bind_features();
         self.reader.set_limits(&settings.core.limits);
         self.budget.set_max_bytes(settings.core.memory_max_bytes);
         self.core.settings = Rc::new(settings.core);
@@ -624,11 +619,14 @@ impl Engine {
 /// What one connection may hold when memory is short.
 const FAIR_BYTES: usize = 16_384;
 
-fn collect_disco(modules: &Modules, settings: &settings::Settings) -> Disco {
-    let mut disco = Disco::new("Couplet");
-    modules.disco(settings, &mut disco);
-    disco.host.sort();
-    disco.account.sort();
-    disco.ver = disco.host.verification();
-    disco
+fn collect_disco(modules: &Modules, settings: &settings::Settings) -> Discos {
+    let of_host = |host: &String| {
+        let mut disco = Disco::new("Couplet");
+        modules.disco(settings, host, &mut disco);
+        disco.host.sort();
+        disco.account.sort();
+        disco.ver = disco.host.verification();
+        (host.clone(), disco)
+    };
+    Discos::new(settings.hosts.iter().map(of_host).collect())
 }

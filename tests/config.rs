@@ -152,6 +152,10 @@ fn wrong_files_are_explained() {
             "F:1:1: hosts: \"\" is not a domain (a part of the address is empty); write for example \"example.org\"",
         ),
         ("hosts = [\"b.c\", \"B.C\"]", "F:1:1: hosts: \"B.C\" stands there twice; remove one"),
+        (
+            "[modules]\ndisabled = [\"muc@b.example\"]",
+            "F:2:1: modules.disabled: \"b.example\" is none of hosts; write \"muc\", or \"muc@\" with one of them",
+        ),
         ("admins = [\"b.c\"]", "F:1:1: admins: \"b.c\" is not an address; write for example \"romeo@example.org\""),
         (
             "[modules]\ndisabled = [\"carbon\"]",

@@ -9,6 +9,7 @@ pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
     hosts(config, errors);
     admins(config, errors);
     listeners(config, errors);
+    modules(config, errors);
 }
 
 fn hosts(config: &mut Config, errors: &mut Vec<ConfigError>) {
@@ -53,6 +54,18 @@ fn admins(config: &mut Config, errors: &mut Vec<ConfigError>) {
         }
     }
     config.server.admins = prepared;
+}
+
+/// A module can be off for a host that is served, and for no other.
+fn modules(config: &Config, errors: &mut Vec<ConfigError>) {
+    for (module, host) in config.modules.general.disabled_hosts() {
+        let is_served = Jid::parse(host).is_ok_and(|jid| config.server.hosts.iter().any(|h| h == jid.domain()));
+        if !is_served {
+            let text =
+                format!("{} is none of hosts; write \"{module}\", or \"{module}@\" with one of them", quote(host));
+            errors.push(at(config, "modules", "disabled", text));
+        }
+    }
 }
 
 fn listeners(config: &Config, errors: &mut Vec<ConfigError>) {

@@ -97,6 +97,35 @@ impl Disco {
     }
 }
 
+/// What is said at each host: the same, but where a module is off for one of them.
+#[derive(Clone, Debug, Default)]
+pub struct Discos {
+    hosts: Vec<(String, Disco)>,
+    /// Of all, each once.
+    services: Vec<String>,
+}
+
+impl Discos {
+    /// Puts together what is said of prepared hosts.
+    pub fn new(hosts: Vec<(String, Disco)>) -> Self {
+        let mut services: Vec<String> =
+            hosts.iter().flat_map(|(_, disco)| &disco.services).map(|s| s.domain.clone()).collect();
+        services.sort_unstable();
+        services.dedup();
+        Self { hosts, services }
+    }
+
+    /// What is said at a host; none where it is not one of ours.
+    pub fn at(&self, host: &str) -> Option<&Disco> {
+        self.hosts.iter().find(|(name, _)| name == host).map(|(_, disco)| disco)
+    }
+
+    /// Prepared domains of all services.
+    pub fn services(&self) -> &[String] {
+        &self.services
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,7 +53,7 @@ pub struct Core {
     /// What has happened so far.
     pub counters: Counters,
     /// What the server says of itself and of accounts.
-    pub disco: disco::Disco,
+    pub disco: disco::Discos,
     /// What is known of the spool's rows.
     pub spool: spool::Spool,
     /// Rows of [`parked::EndedSessions`] that were written since they were counted.
@@ -79,7 +79,7 @@ impl Core {
 
     /// True for a domain under which a module runs a service.
     pub fn is_service(&self, domain: &str) -> bool {
-        !self.serves(domain) && self.disco.services.iter().any(|s| s.domain == domain)
+        !self.serves(domain) && self.disco.services().iter().any(|service| service == domain)
     }
 
     /// Takes out of a stanza that comes in what only this server, its services or rooms may say. Stamps are those of a

@@ -23,7 +23,7 @@ macro_rules! stream_cx {
             reader: &mut $engine.reader,
             limits: &$settings.limits,
             entropy: &mut *$engine.core.entropy,
-            bind_features: &$engine.bind_features,
+            bind_features: &|host: &str| $engine.modules.bind_features(host),
             secret: &$engine.secret,
         }
     };
@@ -108,12 +108,12 @@ impl Engine {
         if !c.stream.is_authenticated() {
             return self.modules.offers(&mut self.core, c.stream.host().unwrap_or_default());
         }
-        self.features_of_login(true)
+        self.features_of_login(c.stream.host().unwrap_or_default(), true)
     }
 
-    /// The same for one that has logged in; without stream management when that is on already.
-    pub(super) fn features_of_login(&self, manageable: bool) -> Vec<Element> {
-        let mut features = self.modules.features(&self.core);
+    /// The same for one that has logged in at a host; without stream management when that is on already.
+    pub(super) fn features_of_login(&self, host: &str, manageable: bool) -> Vec<Element> {
+        let mut features = self.modules.features(&self.core, host);
         features.extend(crate::core::roster::features());
         if manageable {
             features.push(Element::empty(ns::SM, "sm"));

@@ -157,7 +157,7 @@ impl Engine {
         let mut bound = Vec::new();
         b.finish().root().write_content(&mut bound);
         let enabled = self.enable_inline(session, root, &mut bound);
-        let features = self.features_of_login(!enabled);
+        let features = self.features_of_login(jid.domain(), !enabled);
         let settings = self.core.settings.clone();
         let Some(c) = self.conns.get_mut(conn.0) else { return };
         let behind = mem::replace(&mut c.out, before);

@@ -23,9 +23,10 @@ impl Module for Caps {
         Self
     }
 
-    fn features(&self, core: &Core, out: &mut Vec<Element>) {
+    fn features(&self, core: &Core, host: &str, out: &mut Vec<Element>) {
+        let Some(disco) = core.disco.at(host) else { return };
         let mut b = Builder::new(ns::CAPS, "c");
-        b.attr("hash", "sha-1").attr("node", NODE).attr("ver", &core.disco.ver);
+        b.attr("hash", "sha-1").attr("node", NODE).attr("ver", &disco.ver);
         out.push(b.finish());
     }
 }

@@ -41,7 +41,7 @@ impl Module for Csi {
         Self(config)
     }
 
-    fn features(&self, _: &Core, out: &mut Vec<Element>) {
+    fn features(&self, _: &Core, _: &str, out: &mut Vec<Element>) {
         out.push(Element::empty(ns::CSI, "csi"));
     }
 

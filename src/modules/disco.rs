@@ -37,7 +37,7 @@ impl Module for ServiceDiscovery {
         Self { items: config.items }
     }
 
-    fn disco(&self, _: &Settings, disco: &mut Disco) {
+    fn disco(&self, _: &Settings, _: &str, disco: &mut Disco) {
         // Not of this module alone, and said once: what the core itself does (RFC 6121 sections 2 and 3.4).
         disco.host.features.extend([ns::ROSTER, ns::PRE_APPROVAL]);
     }
@@ -57,11 +57,12 @@ impl Module for ServiceDiscovery {
         if request.child.ns() == ns::DISCO_ITEMS {
             return if node.is_some() { Err(Condition::ItemNotFound.into()) } else { self.items(core, request) };
         }
-        let info = if is_host { &core.disco.host } else { &core.disco.account };
+        let Some(disco) = core.disco.at(request.owner.domain()) else { return Ok(Answer::NotMine) };
+        let info = if is_host { &disco.host } else { &disco.account };
         let mut b = Builder::new(ns::DISCO_INFO, "query");
         if let Some(node) = node {
             // XEP-0115 section 6.2: the node that the stream feature names.
-            let known = node.strip_prefix(NODE).and_then(|n| n.strip_prefix('#')) == Some(core.disco.ver.as_str());
+            let known = node.strip_prefix(NODE).and_then(|n| n.strip_prefix('#')) == Some(disco.ver.as_str());
             if !is_host || !known {
                 return Err(Condition::ItemNotFound.into());
             }
@@ -79,7 +80,7 @@ impl ServiceDiscovery {
         let mut b = Builder::new(ns::DISCO_ITEMS, "query");
         if request.owner.node().is_none() {
             let is_of = |service: &str, host: &str| service.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'));
-            for service in &core.disco.services {
+            for service in core.disco.at(request.owner.domain()).iter().flat_map(|disco| &disco.services) {
                 // A service below one of the hosts is that host's alone.
                 let below_another = core.settings.hosts.iter().any(|host| is_of(&service.domain, host));
                 if is_of(&service.domain, request.owner.domain()) || !below_another {
@@ -95,7 +96,8 @@ impl ServiceDiscovery {
                     b.open(ns::DISCO_ITEMS, "item").attr("jid", session.jid.as_str()).close();
                 }
             }
-            let has_nodes = core.disco.account.features.contains(&ns::PUBSUB);
+            let disco = core.disco.at(request.owner.domain());
+            let has_nodes = disco.is_some_and(|disco| disco.account.features.contains(&ns::PUBSUB));
             if let Some(who) = request.stanza.from.as_ref().filter(|_| has_nodes) {
                 let mut service = core.pubsub(request.owner);
                 for (name, node) in service.nodes()? {

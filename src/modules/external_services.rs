@@ -107,7 +107,7 @@ impl Module for ExternalServices {
     }
 
     /// Where nothing is configured there is nothing to ask for.
-    fn disco(&self, _: &Settings, disco: &mut Disco) {
+    fn disco(&self, _: &Settings, _: &str, disco: &mut Disco) {
         if !self.services.is_empty() {
             disco.host.features.push(ns::EXTDISCO);
         }

@@ -109,14 +109,14 @@ pub trait Module: Sized {
         *self = Self::new(config);
     }
 
-    /// Adds to what is said of hosts and accounts beyond the constants.
-    fn disco(&self, settings: &Settings, disco: &mut Disco) {
-        let _ = (settings, disco);
+    /// Adds to what is said of a host and its accounts beyond the constants.
+    fn disco(&self, settings: &Settings, host: &str, disco: &mut Disco) {
+        let _ = (settings, host, disco);
     }
 
     /// Adds features of a stream whose client has logged in.
-    fn features(&self, core: &Core, out: &mut Vec<Element>) {
-        let _ = (core, out);
+    fn features(&self, core: &Core, host: &str, out: &mut Vec<Element>) {
+        let _ = (core, host, out);
     }
 
     /// A client has bound a resource together with its login (XEP-0386 section 3.2). Each child of `request` in a
@@ -274,20 +274,80 @@ pub trait Module: Sized {
 crate::setting::section! {
     /// Protocol extensions. All that are built in are on.
     pub struct General in "modules" {
-        /// Names of modules that are not to run, such as "carbons".
+        /// Names of modules that are not to run, such as "carbons"; "register@example.org" is off for that host alone.
         pub disabled: Vec<String> = Vec::new() => |names: &Vec<String>| known_modules(names),
     }
 }
 
 fn known_modules(names: &[String]) -> Result<(), String> {
     let known = || KNOWN.iter().map(|(name, _)| *name);
-    match names.iter().find(|n| known().all(|k| k != n.as_str())) {
+    let module = |row: &'_ String| row.split('@').next().unwrap_or_default().to_string();
+    match names.iter().map(module).find(|n| known().all(|k| k != n.as_str())) {
         None => Ok(()),
         Some(name) => {
-            let hint = nearest(name, known()).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
+            let hint = nearest(&name, known()).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
             Err(format!("there is no module \"{name}\"{hint}"))
         }
     }
+}
+
+impl General {
+    /// Hosts for which a module is switched off that is on for others: with its name, as the configuration has them.
+    pub fn disabled_hosts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.disabled.iter().filter_map(|row| row.split_once('@'))
+    }
+
+    fn is_off(&self, module: &str) -> bool {
+        self.disabled.iter().any(|row| row == module)
+    }
+
+    /// Prepared.
+    fn off_hosts(&self, module: &str) -> Vec<String> {
+        let hosts = self.disabled_hosts().filter(|(name, _)| *name == module);
+        hosts.filter_map(|(_, host)| Some(Jid::parse(host).ok()?.domain().to_string())).collect()
+    }
+}
+
+/// A module where it is on.
+struct Slot<M> {
+    module: Option<M>,
+    /// Hosts for which it is off.
+    off: Vec<String>,
+}
+
+impl<M> Slot<M> {
+    fn is_on(&self, host: &str) -> bool {
+        self.off.iter().all(|off| off != host)
+    }
+
+    /// The module, if it is on at all.
+    fn any(&mut self) -> Option<&mut M> {
+        self.module.as_mut()
+    }
+
+    /// The module, if it is on for a host.
+    fn at<'h>(&mut self, host: impl FnOnce() -> &'h str) -> Option<&mut M> {
+        let is_on = self.off.is_empty() || self.is_on(host());
+        self.module.as_mut().filter(|_| is_on)
+    }
+
+    /// The same, to look at.
+    fn look(&self, host: &str) -> Option<&M> {
+        self.module.as_ref().filter(|_| self.is_on(host))
+    }
+}
+
+fn host_of(jid: Option<&Jid>) -> &str {
+    jid.map_or("", Jid::domain)
+}
+
+fn host_of_session(core: &Core, id: SessionId) -> &str {
+    core.sessions.get(id).map_or("", |s| s.jid.domain())
+}
+
+/// Whose a message is that goes this way.
+fn host_that_way(dir: Dir, stanza: &Stanza) -> &str {
+    host_of(if dir == Dir::Sent { stanza.from.as_ref() } else { stanza.to.as_ref() })
 }
 
 /// What `couplet about` says of a module.
@@ -323,7 +383,7 @@ macro_rules! modules {
         }
 
         /// The modules of this build that the configuration leaves on.
-        pub struct Modules { $( #[cfg(feature = $feature)] $file: Option<$file::$type>, )* }
+        pub struct Modules { $( #[cfg(feature = $feature)] $file: Slot<$file::$type>, )* }
 
         /// Every module of the source tree, and whether this build has it.
         pub const KNOWN: &[(&str, bool)] = &[ $( (stringify!($file), cfg!(feature = $feature)), )* ];
@@ -336,40 +396,47 @@ macro_rules! modules {
         impl Modules {
             /// Makes all that are on.
             pub fn new(config: &Config) -> Self {
-                let on = |name: &str| !config.general.disabled.iter().any(|d| d == name);
-                Self { $( #[cfg(feature = $feature)]
-                    $file: on(stringify!($file)).then(|| $file::$type::new(config.$file.clone())), )* }
+                Self { $( #[cfg(feature = $feature)] $file: Slot {
+                    module: (!config.general.is_off(stringify!($file)))
+                        .then(|| $file::$type::new(config.$file.clone())),
+                    off: config.general.off_hosts(stringify!($file)),
+                }, )* }
             }
 
             /// Takes over a changed configuration. A module keeps what it knows of sessions.
             pub fn reconfigure(&mut self, config: &Config) {
-                let on = |name: &str| !config.general.disabled.iter().any(|d| d == name);
-                $( #[cfg(feature = $feature)] match &mut self.$file {
-                    Some(m) if on(stringify!($file)) => m.reconfigure(config.$file.clone()),
-                    slot => *slot = on(stringify!($file)).then(|| $file::$type::new(config.$file.clone())),
+                $( #[cfg(feature = $feature)] {
+                    self.$file.off = config.general.off_hosts(stringify!($file));
+                    match &mut self.$file.module {
+                        slot if config.general.is_off(stringify!($file)) => *slot = None,
+                        Some(m) => m.reconfigure(config.$file.clone()),
+                        slot => *slot = Some($file::$type::new(config.$file.clone())),
+                    }
                 } )*
             }
 
-            /// Collects what is said of hosts and accounts.
-            pub fn disco(&self, settings: &Settings, disco: &mut Disco) {
-                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file {
+            /// Collects what is said of a host and its accounts.
+            pub fn disco(&self, settings: &Settings, host: &str, disco: &mut Disco) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.look(host) {
                     disco.host.features.extend($file::$type::HOST_FEATURES);
                     disco.account.features.extend($file::$type::ACCOUNT_FEATURES);
-                    m.disco(settings, disco);
+                    m.disco(settings, host, disco);
                 } )*
             }
 
             /// Features of a stream whose client has logged in.
-            pub fn features(&self, core: &Core) -> Vec<Element> {
+            pub fn features(&self, core: &Core, host: &str) -> Vec<Element> {
                 let mut out = Vec::new();
-                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file { m.features(core, &mut out); } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.look(host) {
+                    m.features(core, host, &mut out);
+                } )*
                 out
             }
 
             /// Features that a client can ask for while it binds.
-            pub fn bind_features(&self) -> Vec<&'static str> {
+            pub fn bind_features(&self, host: &str) -> Vec<&'static str> {
                 let mut out = Vec::new();
-                $( #[cfg(feature = $feature)] if self.$file.is_some() {
+                $( #[cfg(feature = $feature)] if self.$file.look(host).is_some() {
                     out.extend($file::$type::BIND_FEATURES);
                 } )*
                 out
@@ -377,12 +444,15 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn bind(&mut self, core: &mut Core, id: SessionId, request: ElementRef<'_>, bound: &mut Builder) {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.bind(core, id, request, bound); } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of_session(core, id)) {
+                    m.bind(core, id, request, bound);
+                } )*
             }
 
             /// True when one of the modules knows the element.
             pub fn nonza(&mut self, core: &mut Core, id: SessionId, element: ElementRef<'_>) -> bool {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && m.nonza(core, id, element) {
+                $( #[cfg(feature = $feature)]
+                if let Some(m) = self.$file.at(|| host_of_session(core, id)) && m.nonza(core, id, element) {
                     return true;
                 } )*
                 false
@@ -390,7 +460,7 @@ macro_rules! modules {
 
             /// The first module by which it can wait decides.
             pub fn urgency(&mut self, core: &mut Core, stanza: &Stanza) -> Urgency {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
                     match m.urgency(core, stanza) { Urgency::Now => {} waits => return waits }
                 } )*
                 Urgency::Now
@@ -399,7 +469,9 @@ macro_rules! modules {
             /// Features of a stream whose client could log in and has not.
             pub fn offers(&self, core: &mut Core, host: &str) -> Vec<Element> {
                 let mut out = Vec::new();
-                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file { m.offers(core, host, &mut out); } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.look(host) {
+                    m.offers(core, host, &mut out);
+                } )*
                 out
             }
 
@@ -407,7 +479,7 @@ macro_rules! modules {
             pub fn stranger(&mut self, core: &mut Core, request: &Stranger<'_>, visit: &mut Visit)
                 -> Result<Answer, StanzaError>
             {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| request.host.domain()) {
                     match m.stranger(core, request, visit)? { Answer::NotMine => {} answer => return Ok(answer) }
                 } )*
                 Err(Condition::ServiceUnavailable.into())
@@ -418,7 +490,8 @@ macro_rules! modules {
                 -> Option<Result<Answer, StanzaError>>
             {
                 let is = |r: &IqRoute| r.0 == scope && request.child.is(r.1, r.2);
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && $file::$type::IQ.iter().any(is) {
+                $( #[cfg(feature = $feature)]
+                if let Some(m) = self.$file.at(|| request.owner.domain()) && $file::$type::IQ.iter().any(is) {
                     match m.iq(core, request) { Ok(Answer::NotMine) => {} answer => return Some(answer) }
                 } )*
                 None
@@ -426,25 +499,31 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn done(&mut self, core: &mut Core, request: &Request<'_>) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.done(core, request)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| request.owner.domain()) {
+                    m.done(core, request)?;
+                } )*
                 Ok(())
             }
 
             /// Every module hears of it.
             pub fn answered(&mut self, core: &mut Core, stanza: &Stanza) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.answered(core, stanza)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.from.as_ref())) {
+                    m.answered(core, stanza)?;
+                } )*
                 Ok(())
             }
 
             /// Every module may change it.
             pub fn presence(&mut self, core: &mut Core, stanza: &mut Stanza) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.presence(core, stanza)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.from.as_ref())) {
+                    m.presence(core, stanza)?;
+                } )*
                 Ok(())
             }
 
             /// The first module that does not let the stanza pass decides.
             pub fn filter_out(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.from.as_ref())) {
                     match m.filter_out(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
                 } )*
                 Ok(Flow::Pass)
@@ -452,7 +531,7 @@ macro_rules! modules {
 
             /// The first module that does not let the stanza pass decides.
             pub fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.to.as_ref())) {
                     match m.filter_in(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
                 } )*
                 Ok(Flow::Pass)
@@ -460,14 +539,14 @@ macro_rules! modules {
 
             /// Every module may copy.
             pub fn copy(&mut self, core: &mut Core, dir: Dir, flight: &InFlight, reached: &[SessionId]) {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_that_way(dir, &flight.stanza)) {
                     m.copy(core, dir, flight, reached);
                 } )*
             }
 
             /// The first module that takes it decides.
             pub fn undelivered(&mut self, core: &mut Core, flight: &InFlight) -> Result<Undelivered, StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.to.as_ref())) {
                     match m.undelivered(core, flight)? { Undelivered::NotMine => {} decided => return Ok(decided) }
                 } )*
                 Ok(Undelivered::NotMine)
@@ -477,7 +556,7 @@ macro_rules! modules {
             pub fn service(&mut self, core: &mut Core, flight: &InFlight, to: &Jid)
                 -> Option<Result<(), StanzaError>>
             {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && m.owns(core, to.domain()) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.owns(core, to.domain()) {
                     return Some(m.service(core, flight, to));
                 } )*
                 None
@@ -485,25 +564,29 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn withdrawn(&mut self, core: &mut Core) {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.withdrawn(core); } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.withdrawn(core); } )*
             }
 
-            /// Every module hears of it.
+            /// Every module hears of it; of the end also one that is off for the host.
             pub fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.session(core, id, event)?; } )*
+                let ends = event == SessionEvent::Closed;
+                $( #[cfg(feature = $feature)]
+                if let Some(m) = if ends { self.$file.any() } else { self.$file.at(|| host_of_session(core, id)) } {
+                    m.session(core, id, event)?;
+                } )*
                 Ok(())
             }
 
             /// Every module gives up something.
             pub fn make_room(&mut self, core: &mut Core) -> Result<(), StoreError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.make_room(core)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.make_room(core)?; } )*
                 Ok(())
             }
 
             /// What modules know of a session.
             pub fn session_state(&mut self, core: &mut Core, id: SessionId, before: &State, unseen: &[Jid]) -> State {
                 let mut all = State::new();
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
                     let name = stringify!($file);
                     all.push((name.to_string(), m.session_state(core, id, state_of(before, name), unseen)));
                 } )*
@@ -513,7 +596,7 @@ macro_rules! modules {
 
             /// Gives it back to them.
             pub fn restore_session(&mut self, core: &mut Core, id: SessionId, all: &State) -> Result<(), StoreError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
                     m.restore_session(core, id, state_of(all, stringify!($file)))?;
                 } )*
                 Ok(())
@@ -521,7 +604,7 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn revived(&mut self, core: &mut Core, id: SessionId, all: &State) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
                     m.revived(core, id, state_of(all, stringify!($file)))?;
                 } )*
                 Ok(())
@@ -529,13 +612,13 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn registered(&mut self, core: &mut Core, newcomer: &Newcomer) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.registered(core, newcomer)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.registered(core, newcomer)?; } )*
                 Ok(())
             }
 
             /// Every module hears of it.
             pub fn password_changed(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
                     m.password_changed(core, account)?;
                 } )*
                 Ok(())
@@ -543,7 +626,9 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn account_deleted(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.account_deleted(core, account)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    m.account_deleted(core, account)?;
+                } )*
                 Ok(())
             }
         }

@@ -81,7 +81,7 @@ impl Module for Pep {
         Self
     }
 
-    fn disco(&self, _: &Settings, disco: &mut Disco) {
+    fn disco(&self, _: &Settings, _: &str, disco: &mut Disco) {
         disco.account.identities.push(Identity { category: "pubsub", kind: "pep", name: String::new() });
     }
 

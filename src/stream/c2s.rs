@@ -85,8 +85,8 @@ pub struct StreamCx<'a> {
     pub limits: &'a Limits,
     /// For ids and nonces.
     pub entropy: &'a mut dyn Entropy,
-    /// Features that a client can ask for while it binds, beside stream management (XEP-0386 section 3.1).
-    pub bind_features: &'a [&'static str],
+    /// Features that a client of a host can ask for while it binds, beside stream management (XEP-0386 section 3.1).
+    pub bind_features: &'a dyn Fn(&str) -> Vec<&'static str>,
     /// See [`super::sasl::SaslCx::secret`].
     pub secret: &'a [u8; 32],
 }

@@ -122,7 +122,7 @@ impl Play {
                 reader: &mut self.reader,
                 limits: &self.limits,
                 entropy: &mut Fixed,
-                bind_features: &["urn:x:feature"],
+                bind_features: &|_| vec!["urn:x:feature"],
                 secret: &[3; 32],
             },
         )

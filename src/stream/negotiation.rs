@@ -429,14 +429,13 @@ impl Negotiation {
         }
         self.state = State::Strange;
         let mechanisms = self.mechanisms();
+        let bind = (cx.bind_features)(self.host.as_deref().unwrap_or_default());
         let features = features::BeforeAuth {
             starttls: self.may_start_tls().then_some(self.options.encryption_required),
             // What leads to a login is there where a login is.
             extra: if mechanisms.is_empty() { &[] } else { extra },
             mechanisms: &mechanisms,
-            inline: self
-                .offers_sasl2()
-                .then(|| features::Inline { tokens: self.token_mechanisms(), bind: cx.bind_features }),
+            inline: self.offers_sasl2().then(|| features::Inline { tokens: self.token_mechanisms(), bind: &bind }),
             bindings: &self.bindings,
             bytes_max: cx.limits.stanza_bytes_max_before_auth,
         };

@@ -337,6 +337,10 @@ fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
         settings.core.admins = jids.map_err(|e| format!("{e:?}"))?;
         return Ok(());
     }
+    if key.trim() == "hosts" {
+        settings.core.hosts = value.trim().trim_matches('"').split(',').map(str::to_owned).collect();
+        return Ok(());
+    }
     let (section, key) = key.trim().rsplit_once('.').ok_or("expected section.key = value")?;
     let value = value.trim().trim_matches('"');
     if section == "limits" {

@@ -116,9 +116,9 @@ impl Module for Muc {
         self.config = config;
     }
 
-    fn disco(&self, settings: &Settings, disco: &mut Disco) {
+    fn disco(&self, _: &Settings, host: &str, disco: &mut Disco) {
         let domains = match self.hosts.as_slice() {
-            [] => settings.hosts.iter().map(|host| format!("conference.{host}")).collect(),
+            [] => vec![format!("conference.{host}")],
             hosts => hosts.to_vec(),
         };
         disco.services.extend(domains.into_iter().map(|domain| Service { domain, name: NAME }));
@@ -196,7 +196,7 @@ impl Module for Muc {
 
     /// The older half of the history of some rooms, one after the other.
     fn make_room(&mut self, core: &mut Core) -> Result<(), StoreError> {
-        let mut services: Vec<String> = core.disco.services.iter().map(|s| s.domain.clone()).collect();
+        let mut services: Vec<String> = core.disco.services().to_vec();
         services.retain(|domain| self.owns(core, domain));
         let mut rooms = Vec::new();
         for service in services {
@@ -241,7 +241,7 @@ impl Module for Muc {
                 room.wrote(core);
             }
         }
-        let mut services: Vec<String> = core.disco.services.iter().map(|s| s.domain.clone()).collect();
+        let mut services: Vec<String> = core.disco.services().to_vec();
         services.retain(|domain| self.owns(core, domain));
         for service in &services {
             hats::forget(core, service, account.bare_str())?;
