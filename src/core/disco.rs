@@ -1,5 +1,6 @@
 //! What the server says of itself and of its accounts (XEP-0030), collected once at start and at reload.
 
+use crate::stanza::form;
 use crate::xml::{Builder, ns};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,18 +27,34 @@ pub struct Info {
     pub identities: Vec<Identity>,
     /// What it can do; in order and each once after [`Info::sort`].
     pub features: Vec<&'static str>,
+    /// What else there is to say (XEP-0128); in order after [`Info::sort`].
+    pub forms: Vec<Form>,
+}
+
+/// A form of extended information.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Form {
+    /// Its `FORM_TYPE`.
+    pub form_type: &'static str,
+    /// Fields with their values; in order after [`Info::sort`].
+    pub fields: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Info {
-    /// Puts identities and features in the order of `i;octet`, each once.
+    /// Puts everything in the order of `i;octet`, identities and features each once.
     pub fn sort(&mut self) {
         self.identities.sort_unstable();
         self.identities.dedup();
         self.features.sort_unstable();
         self.features.dedup();
+        for form in &mut self.forms {
+            form.fields.iter_mut().for_each(|(_, values)| values.sort_unstable());
+            form.fields.sort_unstable();
+        }
+        self.forms.sort_unstable();
     }
 
-    /// XEP-0115 section 5.1: the hash over sorted identities and features.
+    /// XEP-0115 section 5.1: the hash over sorted identities, features and forms.
     pub fn verification(&self) -> String {
         let mut s = String::new();
         for i in &self.identities {
@@ -46,6 +63,12 @@ impl Info {
         for feature in &self.features {
             s.push_str(feature);
             s.push('<');
+        }
+        for form in &self.forms {
+            s.push_str(&format!("{}<", form.form_type));
+            for (var, values) in &form.fields {
+                s.push_str(&format!("{var}<{}<", values.join("<")));
+            }
         }
         STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, s.as_bytes()))
     }
@@ -61,6 +84,14 @@ impl Info {
         }
         for feature in &self.features {
             b.open(ns::DISCO_INFO, "feature").attr("var", feature).close();
+        }
+        for form in &self.forms {
+            form::open(b, "result", form.form_type);
+            for (var, values) in &form.fields {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                form::field(b, var, "list-multi", "", &[], &values);
+            }
+            b.close();
         }
     }
 }
@@ -137,5 +168,17 @@ mod tests {
         info.features.extend([ns::CAPS, ns::DISCO_INFO, ns::DISCO_ITEMS, "http://jabber.org/protocol/muc"]);
         info.sort();
         assert_eq!(info.verification(), "QgayPKawpkPSDYmwT/WM94uAlu0=");
+    }
+
+    #[test]
+    fn forms_are_part_of_the_hash_as_section_5_1_wants() {
+        let mut info = Info::default();
+        let fields =
+            vec![("os", vec!["Mac".to_string()]), ("ip_version", vec!["ipv6".to_string(), "ipv4".to_string()])];
+        info.forms.push(Form { form_type: "urn:xmpp:dataforms:softwareinfo", fields });
+        info.sort();
+        let text = "urn:xmpp:dataforms:softwareinfo<ip_version<ipv4<ipv6<os<Mac<";
+        let hash = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()));
+        assert_eq!(info.verification(), hash);
     }
 }

@@ -657,4 +657,5 @@ modules! {
     "muc" => muc::Muc,
     "register" => register::Register,
     "invites" => invites::Invites,
+    "contact_info" => contact_info::ContactInfo,
 }
