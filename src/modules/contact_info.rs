@@ -53,7 +53,7 @@ impl Module for ContactInfo {
         Self { config }
     }
 
-    fn disco(&self, settings: &Settings, disco: &mut Disco) {
+    fn disco(&self, settings: &Settings, _: &str, disco: &mut Disco) {
         let Config { abuse, admin, feedback, sales, security, status, support } = self.config.clone();
         let admins = || settings.admins.iter().map(|jid| format!("xmpp:{jid}")).collect();
         let admin = if admin.is_empty() { admins() } else { admin };
