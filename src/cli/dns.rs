@@ -71,9 +71,16 @@ pub fn check(config: &Config) -> Exit {
 /// Hosts, then the services of modules.
 fn domains(config: &Config) -> Vec<String> {
     let settings = config.engine_settings();
-    let mut disco = Disco::new("");
-    Modules::new(&settings.modules).disco(&settings.core, &mut disco);
-    config.server.hosts.iter().cloned().chain(disco.services.into_iter().map(|service| service.domain)).collect()
+    let modules = Modules::new(&settings.modules);
+    let mut domains = config.server.hosts.clone();
+    for host in &config.server.hosts {
+        let mut disco = Disco::new("");
+        modules.disco(&settings.core, host, &mut disco);
+        let new = disco.services.into_iter().map(|service| service.domain);
+        let new: Vec<String> = new.filter(|domain| !domains.contains(domain)).collect();
+        domains.extend(new);
+    }
+    domains
 }
 
 /// What a domain needs, by who is listened for. Clients log in at hosts alone.
