@@ -1,10 +1,35 @@
 //! What one writer has asked for, and what of it was acknowledged.
 
+use super::SLOTS;
+use super::client::{Heard, numbered, text};
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 
-/// Contacts and private elements of each writer; each is written again and again. One element more marks messages.
-pub const SLOTS: usize = 8;
+/// What should not have happened, in words.
+#[derive(Debug, Default)]
+pub struct Wrong {
+    /// Acknowledged, and not there.
+    pub lost: Vec<String>,
+    /// There, and not what was written.
+    pub corrupted: Vec<String>,
+    /// Behind what was sent later by the same writer to the same resource.
+    pub reordered: Vec<String>,
+    /// Given out twice to a client that had counted it.
+    pub repeated: Vec<String>,
+}
+
+impl Wrong {
+    pub fn count(&self) -> usize {
+        self.lost.len() + self.corrupted.len() + self.reordered.len() + self.repeated.len()
+    }
+
+    pub fn add(&mut self, other: Wrong) {
+        self.lost.extend(other.lost);
+        self.corrupted.extend(other.corrupted);
+        self.reordered.extend(other.reordered);
+        self.repeated.extend(other.repeated);
+    }
+}
 
 /// A value that is overwritten with larger ones.
 #[derive(Debug, Default)]
@@ -15,12 +40,13 @@ struct Register {
 
 impl Register {
     /// After a crash it has what was acknowledged last, or what was sent since. It begins anew from there.
-    fn check(&mut self, found: u64, what: &str, lost: &mut Vec<String>) {
-        if found < self.acknowledged || found > self.sent {
-            lost.push(format!(
-                "{what} is {found}, was acknowledged as {} and sent up to {}",
-                self.acknowledged, self.sent
-            ));
+    fn check(&mut self, found: u64, what: &str, wrong: &mut Wrong) {
+        let told =
+            || format!("{what} is {found}, was acknowledged as {} and sent up to {}", self.acknowledged, self.sent);
+        if found < self.acknowledged {
+            wrong.lost.push(told());
+        } else if found > self.sent {
+            wrong.corrupted.push(told());
         }
         (self.acknowledged, self.sent) = (found, found);
     }
@@ -68,10 +94,11 @@ impl Ledger {
 
     /// Something to ask for, as text. It has one result.
     pub fn next(&mut self, rng: &mut Rng, people: &[&str]) -> String {
-        self.count += 1;
-        let (n, slot) = (self.count, rng.below(SLOTS));
+        let slot = rng.below(SLOTS);
         match rng.below(3) {
             0 => {
+                self.count += 1;
+                let n = self.count;
                 self.contacts[slot].sent = n;
                 self.under_way.insert(n, Request::Contact(slot));
                 format!(
@@ -80,26 +107,36 @@ impl Ledger {
                 )
             }
             1 => {
-                self.under_way.insert(n, Request::Element(slot));
-                self.put(slot, n)
+                self.count += 1;
+                self.under_way.insert(self.count, Request::Element(slot));
+                self.put(slot)
             }
             _ => {
                 let to = rng.pick(people);
-                self.posted.entry(to.to_owned()).or_default().open.insert(n, false);
+                let (n, message) = self.post(to);
                 self.under_way.insert(n, Request::Message(to.to_owned()));
-                let put = self.put(SLOTS, n);
-                let name = &self.name;
                 // A message has no result. What is written behind it on the same stream is not on the disk before it.
-                format!("<message type='chat' to='{to}@localhost'><body>{name} {n}</body></message>{put}")
+                format!("{message}{}", self.put(SLOTS))
             }
         }
     }
 
-    fn put(&mut self, slot: usize, n: u64) -> String {
+    /// A message, and its number.
+    pub fn post(&mut self, to: &str) -> (u64, String) {
+        self.count += 1;
+        let n = self.count;
+        self.posted.entry(to.to_owned()).or_default().open.insert(n, false);
+        let body = text(&self.name, n);
+        (n, format!("<message type='chat' to='{to}@localhost'><body>{body}</body></message>"))
+    }
+
+    fn put(&mut self, slot: usize) -> String {
+        let n = self.count;
         self.elements[slot].sent = n;
+        let body = text(&self.name, n);
         format!(
             "<iq type='set' id='{n}'><query xmlns='jabber:iq:private'>\
-             <s{slot} xmlns='kill:9'>{n}</s{slot}></query></iq>"
+             <s{slot} xmlns='kill:9'>{body}</s{slot}></query></iq>"
         )
     }
 
@@ -111,40 +148,51 @@ impl Ledger {
             Request::Element(slot) => self.elements[slot].acknowledged = n,
             Request::Message(to) => {
                 self.elements[SLOTS].acknowledged = n;
-                if let Some(acknowledged) = self.posted.entry(to).or_default().open.get_mut(&n) {
-                    *acknowledged = true;
-                }
+                self.counted(&to, n);
             }
         }
     }
 
-    pub fn check_contacts(&mut self, roster: &BTreeMap<String, u64>, lost: &mut Vec<String>) {
-        self.under_way.clear();
-        for (slot, contact) in self.contacts.iter_mut().enumerate() {
-            let found = roster.get(&format!("slot{slot}@example.org")).copied().unwrap_or_default();
-            contact.check(found, &format!("contact {slot} of {}", self.name), lost);
+    /// The server vouches for that message.
+    pub fn counted(&mut self, to: &str, n: u64) {
+        if let Some(acknowledged) = self.posted.entry(to.to_owned()).or_default().open.get_mut(&n) {
+            *acknowledged = true;
         }
     }
 
-    pub fn check_element(&mut self, slot: usize, found: u64, lost: &mut Vec<String>) {
-        self.elements[slot].check(found, &format!("element {slot} of {}", self.name), lost);
+    pub fn check_contacts(&mut self, roster: &BTreeMap<String, u64>, wrong: &mut Wrong) {
+        self.under_way.clear();
+        for (slot, contact) in self.contacts.iter_mut().enumerate() {
+            let found = roster.get(&format!("slot{slot}@example.org")).copied().unwrap_or_default();
+            contact.check(found, &format!("contact {slot} of {}", self.name), wrong);
+        }
     }
 
-    /// `heard` is what that person was given, in its order: who wrote it, and its number.
-    pub fn check_messages(&mut self, to: &str, heard: &[(String, u64)], lost: &mut Vec<String>) {
+    pub fn check_element(&mut self, slot: usize, found: &str, wrong: &mut Wrong) {
+        let what = format!("element {slot} of {}", self.name);
+        let found = match numbered(found) {
+            _ if found.is_empty() => 0,
+            Ok((name, n)) if name == self.name => n,
+            _ => return wrong.corrupted.push(format!("{what}: {found:?}")),
+        };
+        self.elements[slot].check(found, &what, wrong);
+    }
+
+    /// `heard` is what that person was given, in its order.
+    pub fn check_messages(&mut self, to: &str, heard: &Heard, wrong: &mut Wrong) {
         let posted = self.posted.entry(to.to_owned()).or_default();
-        for (_, n) in heard.iter().filter(|(from, _)| *from == self.name) {
+        for (_, n) in heard.iter().flatten().filter(|(from, _)| *from == self.name) {
             // What was handed out may be handed out again when the server was killed before it had noted that.
             if posted.open.remove(n).is_some() {
                 if *n < posted.newest {
-                    lost.push(format!("message {n} of {} to {to} came behind {}", self.name, posted.newest));
+                    wrong.reordered.push(format!("message {n} of {} to {to} behind {}", self.name, posted.newest));
                 }
                 posted.newest = *n;
             }
         }
         for (n, acknowledged) in std::mem::take(&mut posted.open) {
             if acknowledged {
-                lost.push(format!("message {n} of {} to {to}", self.name));
+                wrong.lost.push(format!("message {n} of {} to {to}", self.name));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A client over direct TLS that knows what this test needs.
+//! A client over direct TLS that knows what these tests need.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustls::pki_types::ServerName;
@@ -17,6 +17,32 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The password of everybody.
 pub const PASSWORD: &str = "secret";
+
+/// Longest filler of a text, in bytes.
+const FILLER_MAX: u64 = 1500;
+
+/// What is written to be found again: who wrote it, its number, and more that follows from both, so that a text of
+/// which any byte was changed is seen.
+pub fn text(name: &str, n: u64) -> String {
+    let mut state = name.bytes().fold(n, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let mut text = format!("{name} {n} ");
+    let len = text.len() as u64 + state % FILLER_MAX * u64::from(state.is_multiple_of(3));
+    while (text.len() as u64) < len {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push(char::from(b'a' + (state >> 33) as u8 % 26));
+    }
+    text
+}
+
+/// The writer and the number of such a text.
+pub fn numbered(found: &str) -> Result<(String, u64), String> {
+    let mut words = found.split(' ');
+    let (name, n) = (words.next().unwrap_or_default(), words.next().and_then(|n| n.parse().ok()).unwrap_or_default());
+    if text(name, n) == found { Ok((name.to_owned(), n)) } else { Err(format!("the text {found:?}")) }
+}
+
+/// Messages that were given out, in their order, and what could not be read of them.
+pub type Heard = Vec<Result<(String, u64), String>>;
 
 pub struct Client {
     stream: StreamOwned<ClientConnection, TcpStream>,
@@ -47,6 +73,13 @@ impl Client {
 
     /// Up to a bound resource.
     pub fn log_in(port: u16, user: &str) -> io::Result<Self> {
+        let mut client = Self::authenticate(port, user)?;
+        client.bind()?;
+        Ok(client)
+    }
+
+    /// Up to the features of the second stream.
+    pub fn authenticate(port: u16, user: &str) -> io::Result<Self> {
         let mut client = Self::open(port)?;
         let response = BASE64_STANDARD.encode(format!("\0{user}\0{PASSWORD}"));
         client.say(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{response}</auth>"))?;
@@ -54,9 +87,40 @@ impl Client {
         client.hear(">")?;
         client.say(OPEN)?;
         client.hear("</stream:features>")?;
-        client.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")?;
-        client.hear("</iq>")?;
         Ok(client)
+    }
+
+    /// A resource of the server's choice.
+    pub fn bind(&mut self) -> io::Result<()> {
+        self.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")?;
+        self.hear("</iq>").map(drop)
+    }
+
+    /// Switches stream management on, and gives the name by which the session is resumed.
+    pub fn enable(&mut self) -> io::Result<String> {
+        self.say("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")?;
+        let enabled = self.next()?;
+        attribute(&enabled, "id").map(ToOwned::to_owned).ok_or_else(|| io::Error::other(enabled))
+    }
+
+    /// Goes on with a session of which `h` stanzas were received. How many the server has received, or none when there
+    /// is no such session.
+    pub fn resume(&mut self, session: &str, h: u64) -> io::Result<Option<u64>> {
+        self.say(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{session}' h='{h}'/>"))?;
+        let answer = self.next()?;
+        Ok(if answer.starts_with("<resumed") { counted(&answer) } else { None })
+    }
+
+    /// The next element of the stream, whole.
+    pub fn next(&mut self) -> io::Result<String> {
+        self.hear("<")?;
+        let tag = self.hear(">")?;
+        if tag.starts_with('/') {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let name = tag.split(['>', '/', ' ']).next().unwrap_or_default().to_owned();
+        let rest = if tag.ends_with("/>") { String::new() } else { self.hear(&format!("</{name}>"))? };
+        Ok(format!("<{tag}{rest}"))
     }
 
     pub fn say(&mut self, text: &str) -> io::Result<()> {
@@ -107,8 +171,8 @@ impl Client {
         Ok(items.filter_map(numbered).collect())
     }
 
-    /// What that private element holds; 0 for nothing.
-    pub fn private(&mut self, slot: usize) -> io::Result<u64> {
+    /// The text that a private element holds; nothing when there is none.
+    pub fn private(&mut self, slot: usize) -> io::Result<String> {
         self.say(&format!(
             "<iq type='get' id='p'><query xmlns='jabber:iq:private'><s{slot} xmlns='kill:9'/></query></iq>\
              <iq type='get' id='end'><e xmlns='e'/></iq>"
@@ -116,16 +180,26 @@ impl Client {
         let text = self.until_end()?;
         let element = text.split(&format!("<s{slot}")).nth(1).unwrap_or_default();
         let value = element.split('>').nth(1).and_then(|text| text.split('<').next()).unwrap_or_default();
-        Ok(value.parse().unwrap_or_default())
+        Ok(value.to_owned())
     }
 
-    /// Comes online, and gives what had waited: who wrote it, and its number.
-    pub fn wake(&mut self) -> io::Result<Vec<(String, u64)>> {
-        self.say("<presence/><iq type='get' id='end'><e xmlns='e'/></iq>")?;
-        let text = self.until_end()?;
-        let bodies = text.split("<body>").skip(1).filter_map(|body| body.split("</body>").next());
-        let numbered = |body: &str| body.split_once(' ').and_then(|(from, n)| Some((from.to_owned(), n.parse().ok()?)));
-        Ok(bodies.filter_map(numbered).collect())
+    /// Comes online, and gives what had waited.
+    pub fn wake(&mut self) -> io::Result<Heard> {
+        self.say("<presence/>")?;
+        self.catch_up()
+    }
+
+    /// Messages that are on their way.
+    pub fn catch_up(&mut self) -> io::Result<Heard> {
+        self.say("<iq type='get' id='end'><e xmlns='e'/></iq>")?;
+        let mut heard = Heard::new();
+        loop {
+            let element = self.next()?;
+            if element.starts_with("<iq ") && attribute(&element, "id") == Some("end") {
+                return Ok(heard);
+            }
+            heard.extend(body(&element).map(numbered));
+        }
     }
 
     /// Up to the refusal of a request that nobody knows, which was made last.
@@ -149,7 +223,17 @@ impl Client {
     }
 }
 
-/// The value of an attribute in a tag.
+/// The text of a message.
+pub fn body(element: &str) -> Option<&str> {
+    element.split_once("<body>")?.1.split_once("</body>").map(|(body, _)| body)
+}
+
+/// The counter of an element of stream management.
+pub fn counted(element: &str) -> Option<u64> {
+    attribute(element, "h")?.parse().ok()
+}
+
+/// The value of an attribute in a tag, or in an element that begins with it.
 fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
     for quote in ['\'', '"'] {
         let start = format!("{name}={quote}");
