@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// What a pending row costs beside its key and value, roughly: two map entries and the counts of its two allocations.
 const ROW_BYTES: usize = 96;
 
+/// Snapshots that are tried for one read.
+const SNAPSHOT_TRIES: u32 = 4;
+
 type Value = Option<Arc<[u8]>>;
 type Map<V> = BTreeMap<Arc<[u8]>, V>;
 
@@ -404,8 +407,8 @@ impl View {
         Ok(upper.read)
     }
 
-    /// Reads from the snapshot; once more from a new one when that fails, because a snapshot ends when its back end had
-    /// to be opened again. What a newer one has more is in the pending layer too, or was given up.
+    /// Reads from the snapshot; from a new one when that fails, because a snapshot ends when its back end had to be
+    /// opened again, which a writer that looks for room may do some times in a row. What a newer one has more is in the pending layer too, or was given up.
     fn on_snapshot<R>(
         &mut self,
         mut read: impl FnMut(&Self, &dyn Snapshot) -> Result<R, StoreError>,
@@ -415,10 +418,16 @@ impl View {
         {
             return Ok(found);
         }
-        let snapshot = self.reader.snapshot()?;
-        let found = read(self, &*snapshot);
-        self.snapshot = Some(snapshot);
-        found
+        let mut left = SNAPSHOT_TRIES;
+        loop {
+            let snapshot = self.reader.snapshot()?;
+            let found = read(self, &*snapshot);
+            self.snapshot = Some(snapshot);
+            left -= 1;
+            if found.is_ok() || left == 0 {
+                return found;
+            }
+        }
     }
 
     fn note_read(&mut self, ticket: Ticket) {
