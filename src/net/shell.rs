@@ -223,8 +223,8 @@ impl Shell {
         let mut alarm = Alarm { timer: Timer::never(), at_ms: u64::MAX };
         loop {
             self.tick();
-            if let Some(failure) = self.lost {
-                return Err(failure);
+            if let Some(failure) = self.lost.take() {
+                return Err(self.reason(failure));
             }
             if self.done && self.shutdown_ms.is_none() {
                 self.threads.finish().map_err(Failure::Storage)?;
@@ -376,9 +376,19 @@ impl Shell {
         }
     }
 
-    /// A thread ended; when an error of the store has ended it, that is what counts.
+    /// A thread ended. What it has said of that counts more: see [`Shell::reason`].
     fn lose(&mut self, name: &'static str) {
         self.lost.get_or_insert(Failure::Thread(name));
+    }
+
+    /// Why a thread is gone: it may have said so at the moment when it was found to be.
+    fn reason(&mut self, failure: Failure) -> Failure {
+        self.bell.take(&mut self.rung, &mut self.reports, None);
+        let said = self.reports.drain(..).find_map(|report| match report {
+            Report::Stored(Err(error)) | Report::Stats(Err(error)) if error.is_fatal() => Some(Failure::Storage(error)),
+            _ => None,
+        });
+        said.unwrap_or(failure)
     }
 
     /// The store was made smaller, because somebody asked for it or because it was time.
