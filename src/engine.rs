@@ -492,8 +492,10 @@ impl Engine {
             _ => Condition::InternalServerError,
         };
         let mut unsure = self.core.presence_unproven();
-        if let Err(error) = self.core.view.failed() {
-            log::error!(target: LOG, "{error}");
+        if let Err(again) = self.core.view.failed()
+            && again != *error
+        {
+            log::error!(target: LOG, "{again}");
         }
         let durable = self.core.view.durable();
         self.core.spool_failed(durable);

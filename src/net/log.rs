@@ -2,7 +2,8 @@
 //!
 //! Text begins with the date in ISO 8601, so that lines sort; under journald and syslog, which date lines themselves,
 //! it begins with the priority. Whatever a peer managed to get into a message cannot forge a line: control characters
-//! leave escaped, and a line is cut at [`LINE_BYTES_MAX`].
+//! leave escaped, and a line is cut at [`LINE_BYTES_MAX`]. An error that everybody meets, as that of a disk, is said
+//! once, and then how often it was met in ten seconds.
 
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
@@ -19,6 +20,12 @@ use crate::clock;
 
 /// Longest message in bytes; the rest is cut off. Half of what syslogd implementations take.
 pub const LINE_BYTES_MAX: usize = 1024;
+
+/// How long an error is not said again, in milliseconds.
+const QUIET_MS: i64 = 10_000;
+
+/// How many errors are remembered for that.
+const SAID_MAX: usize = 8;
 
 /// Where syslogd listens on every Unix.
 const SYSLOG_PATH: &str = "/dev/log";
@@ -124,6 +131,16 @@ struct State {
     levels: Vec<(String, LevelFilter)>,
     /// Reused for every line.
     line: String,
+    said: Vec<Said>,
+}
+
+/// An error that was said a moment ago.
+struct Said {
+    target: String,
+    message: String,
+    until_ms: i64,
+    /// How often it was to be said again.
+    again: u64,
 }
 
 enum Sink {
@@ -153,7 +170,7 @@ impl Log for Logger {
         // The arguments are written out before the lock is taken: a Display that logs must not wait for itself.
         let mut message = Cut::default();
         let _ = message.write_fmt(*record.args());
-        self.lock().write(wall_ms(), record.level(), record.target(), &message.0);
+        self.lock().say(wall_ms(), record.level(), record.target(), &message.0);
     }
 
     fn flush(&self) {}
@@ -167,7 +184,32 @@ impl State {
             level: LevelFilter::Info,
             levels: Vec::new(),
             line: String::new(),
+            said: Vec::new(),
         }
+    }
+
+    /// Writes a line, unless it is an error that was said a moment ago.
+    fn say(&mut self, wall_ms: i64, level: Level, target: &str, message: &str) {
+        // A clock that was set back makes nothing last longer.
+        let is_past = |said: &Said| said.until_ms <= wall_ms || said.until_ms > wall_ms + QUIET_MS;
+        while let Some(at) = self.said.iter().position(is_past) {
+            let past = self.said.swap_remove(at);
+            if past.again > 0 {
+                let times = format!("{} times more in {} s: {}", past.again, QUIET_MS / 1000, past.message);
+                self.write(wall_ms, Level::Error, &past.target, &times);
+            }
+        }
+        if level == Level::Error {
+            if let Some(said) = self.said.iter_mut().find(|said| said.message == message) {
+                said.again = said.again.saturating_add(1);
+                return;
+            }
+            if self.said.len() < SAID_MAX {
+                let (target, message) = (target.to_owned(), message.to_owned());
+                self.said.push(Said { target, message, until_ms: wall_ms + QUIET_MS, again: 0 });
+            }
+        }
+        self.write(wall_ms, level, target, message);
     }
 
     fn write(&mut self, wall_ms: i64, level: Level, target: &str, message: &str) {
@@ -375,6 +417,30 @@ mod tests {
             "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"info\",\"target\":\"couplet\",\
              \"message\":\"a \\\"quote\\\", a \\\\, a\\nline, \\u0000 and é\"}"
         );
+    }
+
+    #[test]
+    fn an_error_is_said_once_and_then_counted() {
+        let path = std::env::temp_dir().join(format!("couplet-log-said-{}", std::process::id()));
+        let mut state = State { sink: Sink::File(open_file(&path).unwrap()), ..State::new() };
+        for (at, level, message) in [
+            (0, Level::Error, "the disk failed"),
+            (1, Level::Error, "the disk failed"),
+            (2, Level::Info, "news"),
+            (3, Level::Info, "news"),
+            (4, Level::Error, "another"),
+            (9_999, Level::Error, "the disk failed"),
+            (10_000, Level::Error, "the disk failed"),
+            (20_004, Level::Info, "later"),
+        ] {
+            state.say(at, level, "couplet", message);
+        }
+        let said = std::fs::read_to_string(&path).unwrap();
+        let said: Vec<&str> =
+            said.lines().filter_map(|line| line.split_once("couplet: ")).map(|(_, said)| said).collect();
+        let again = "2 times more in 10 s: the disk failed";
+        assert_eq!(said, ["the disk failed", "news", "news", "another", again, "the disk failed", "later"]);
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
