@@ -7,8 +7,12 @@ use std::fmt;
 pub enum StoreError {
     /// No space is left on the disk, or the file has the size that it may have.
     Full,
-    /// The file or the disk under it failed, or may not be used.
+    /// The file or the disk under it failed.
     Io(String),
+    /// The user that runs this may not use the file; the text names both and the system's words.
+    Denied(String),
+    /// Nothing can be written to the disk, or to it any more.
+    ReadOnly(String),
     /// The disk did not confirm what was written; the text names the file. What the system shows of the file from now
     /// on may never reach the disk, so this process must not read it, acknowledge anything, or try again.
     FsyncFailed(String),
@@ -45,7 +49,13 @@ impl fmt::Display for StoreError {
                 "no room is left for the store: free some space on its disk or raise storage.size_max; \
                  what was acknowledged is kept, and deleting still works",
             ),
-            StoreError::Io(what) => write!(f, "{what}: check that the disk is well and that couplet may write there"),
+            StoreError::Io(what) => write!(f, "{what}: check that the disk is well (dmesg)"),
+            StoreError::Denied(what) => {
+                write!(f, "{what}: let the user that runs couplet read and write it and its folder (chown, chmod)")
+            }
+            StoreError::ReadOnly(what) => {
+                write!(f, "{what}: look at the disk (dmesg), then mount it for writing, or set storage.path")
+            }
             StoreError::FsyncFailed(name) => write!(
                 f,
                 "the disk did not confirm what was written to {name}: look at the disk (dmesg), then start couplet \
@@ -91,7 +101,8 @@ mod tests {
         assert!(text(StoreError::Locked("/x/y".into())).starts_with("another couplet is using /x/y: stop"));
         let newer = text(StoreError::Newer { found: 9, known: 1 });
         assert!(newer.contains("schema 9") && newer.contains("knows 1") && newer.contains("left as it is"));
-        let named = [StoreError::Io, StoreError::Corrupt, StoreError::FsyncFailed, StoreError::BadBackup];
+        let [io, denied, read_only] = [StoreError::Io, StoreError::Denied, StoreError::ReadOnly];
+        let named = [io, denied, read_only, StoreError::Corrupt, StoreError::FsyncFailed, StoreError::BadBackup];
         for error in named.map(|error| error("/x/y".into())) {
             assert!(text(error).contains("/x/y"));
         }

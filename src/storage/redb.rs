@@ -338,11 +338,13 @@ fn store_error(name: &str, error: redb::Error) -> StoreError {
 }
 
 pub(super) fn io_error(name: &str, what: &str, error: io::Error) -> StoreError {
-    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    use io::ErrorKind::{InvalidData, PermissionDenied, ReadOnlyFilesystem, UnexpectedEof};
     match error.kind() {
         _ if is_full(&error) => StoreError::Full,
         InvalidData => StoreError::Corrupt(format!("{name} is no file of couplet's, or damaged")),
         UnexpectedEof => StoreError::Corrupt(format!("{name} ends too early")),
+        PermissionDenied => StoreError::Denied(format!("{name} {what} ({error})")),
+        ReadOnlyFilesystem => StoreError::ReadOnly(format!("{name} {what} ({error})")),
         _ => StoreError::Io(format!("{name} {what} ({error})")),
     }
 }
