@@ -8,7 +8,7 @@ TARGET ?= x86_64-unknown-linux-musl
 
 SHIPPED = target/cross/$(TARGET)/$(TARGET)/ship/couplet
 
-.PHONY: help run test lint unit smoke interop ship size measure bench dist
+.PHONY: help run test lint unit smoke interop nightly ship size measure bench dist
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -44,6 +44,21 @@ smoke:
 interop:
 	$(CARGO) build --quiet --bin couplet
 	tests/interop/run --binary target/debug/couplet --profanity --federation
+
+# As much as a night gives: CUTS and KILLS of the published binary, or of the one in BINARY, and SEEDS simulated runs.
+# Power cuts and full disks need root and /dev/fuse; without them they say that they were skipped.
+CUTS   ?= 200
+KILLS  ?= 200
+SEEDS  ?= 2000
+BINARY ?= $(abspath $(SHIPPED))
+
+#: make nightly  what is slow: power cuts, kills, full and failing disks, long simulations
+nightly:
+	@if test "$(BINARY)" = "$(abspath $(SHIPPED))"; then cross/build $(TARGET); fi
+	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --test power -- --ignored --nocapture --test-threads=1
+	COUPLET_CUTS=$(CUTS) $(CARGO) test --features planted-faults --test power -- --ignored --nocapture
+	COUPLET_BINARY=$(BINARY) COUPLET_KILLS=$(KILLS) $(CARGO) test --test kill9 -- --nocapture
+	COUPLET_SIM_SEEDS=$(SEEDS) $(CARGO) test --test sim every_rule_holds_for_every_seed
 
 #: make ship     the static binary that is published, for TARGET (default: x86_64 musl)
 ship:

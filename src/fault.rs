@@ -4,6 +4,8 @@
 /// A line of the server that can be made wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// Nothing is synced to the disk: `COUPLET_FAULT=SyncLeftOut`, for tests that cut the power of a whole process.
+    SyncLeftOut,
     /// A change of a subscription loses the contact's name.
     NameForgotten,
     /// Messages jump the queue of their connection.
@@ -52,7 +54,12 @@ pub enum Fault {
 
 #[cfg(feature = "planted-faults")]
 thread_local! {
-    static ARMED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+    static ARMED: std::cell::Cell<Option<Fault>> = std::cell::Cell::new(from_environment());
+}
+
+#[cfg(feature = "planted-faults")]
+fn from_environment() -> Option<Fault> {
+    std::env::var_os("COUPLET_FAULT").filter(|name| name == "SyncLeftOut").map(|_| Fault::SyncLeftOut)
 }
 
 /// Arms a fault in this thread, or none.

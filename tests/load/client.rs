@@ -83,8 +83,10 @@ impl Client {
         let mut client = Self::open(port)?;
         let response = BASE64_STANDARD.encode(format!("\0{user}\0{PASSWORD}"));
         client.say(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{response}</auth>"))?;
-        client.hear("<success")?;
-        client.hear(">")?;
+        let answer = client.next()?;
+        if !answer.starts_with("<success") {
+            return Err(io::Error::other(format!("{user} cannot log in: {answer}")));
+        }
         client.say(OPEN)?;
         client.hear("</stream:features>")?;
         Ok(client)
@@ -144,6 +146,18 @@ impl Client {
             }
             // All that is sent here is ASCII.
             self.got.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    }
+
+    /// The answer to a request, whole.
+    pub fn ask(&mut self, request: &str) -> io::Result<String> {
+        self.say(request)?;
+        let id = attribute(request, "id");
+        loop {
+            let element = self.next()?;
+            if element.starts_with("<iq ") && attribute(&element, "id") == id {
+                return Ok(element);
+            }
         }
     }
 
@@ -234,7 +248,7 @@ pub fn counted(element: &str) -> Option<u64> {
 }
 
 /// The value of an attribute in a tag, or in an element that begins with it.
-fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
+pub fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
     for quote in ['\'', '"'] {
         let start = format!("{name}={quote}");
         // At the beginning, or behind a space: `xml:id` is another one.

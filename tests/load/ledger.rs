@@ -16,6 +16,8 @@ pub struct Wrong {
     pub reordered: Vec<String>,
     /// Given out twice to a client that had counted it.
     pub repeated: Vec<String>,
+    /// Messages that were sent back. That is no fault of a server whose disk is.
+    pub refused: u64,
 }
 
 impl Wrong {
@@ -28,6 +30,7 @@ impl Wrong {
         self.corrupted.extend(other.corrupted);
         self.reordered.extend(other.reordered);
         self.repeated.extend(other.repeated);
+        self.refused += other.refused;
     }
 }
 
@@ -127,7 +130,7 @@ impl Ledger {
         let n = self.count;
         self.posted.entry(to.to_owned()).or_default().open.insert(n, false);
         let body = text(&self.name, n);
-        (n, format!("<message type='chat' to='{to}@localhost'><body>{body}</body></message>"))
+        (n, format!("<message type='chat' id='{n}' to='{to}@localhost'><body>{body}</body></message>"))
     }
 
     fn put(&mut self, slot: usize) -> String {
@@ -158,6 +161,11 @@ impl Ledger {
         if let Some(acknowledged) = self.posted.entry(to.to_owned()).or_default().open.get_mut(&n) {
             *acknowledged = true;
         }
+    }
+
+    /// It has come back, so nobody counts on it.
+    pub fn refused(&mut self, to: &str, n: u64) {
+        self.posted.entry(to.to_owned()).or_default().open.remove(&n);
     }
 
     pub fn check_contacts(&mut self, roster: &BTreeMap<String, u64>, wrong: &mut Wrong) {

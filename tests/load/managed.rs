@@ -2,7 +2,7 @@
 //! counts, and comes back.
 
 use super::By;
-use super::client::{Client, Heard, body, counted, numbered};
+use super::client::{Client, Heard, attribute, body, counted, numbered};
 use super::ledger::{Ledger, Wrong};
 use crate::rng::Rng;
 use std::collections::{BTreeSet, VecDeque};
@@ -59,8 +59,11 @@ fn try_to_send(
             client.say("<r xmlns='urn:xmpp:sm:3'/>")?;
             loop {
                 let element = client.next()?;
-                if let Some(refused) = body(&element) {
-                    wrong.lost.push(format!("refused: {refused}"));
+                if element.starts_with("<message")
+                    && let Some(n) = attribute(&element, "id").and_then(|id| id.parse().ok())
+                {
+                    wrong.refused += 1;
+                    people.iter().for_each(|to| ledger.refused(to, n));
                 }
                 if let (true, Some(now)) = (element.starts_with("<a "), counted(&element)) {
                     break now;
@@ -109,10 +112,7 @@ impl Receiver {
     /// Receives until the connection ends, and gives the reason. Or goes away before that, to come back later: then it
     /// gives none.
     pub fn receive(&mut self, port: u16, rng: &mut Rng, wrong: &mut Wrong) -> Option<io::Error> {
-        match self.try_to_receive(port, rng, wrong) {
-            Err(error) => Some(error),
-            Ok(()) => None,
-        }
+        self.try_to_receive(port, rng, wrong).err()
     }
 
     fn try_to_receive(&mut self, port: u16, rng: &mut Rng, wrong: &mut Wrong) -> io::Result<()> {

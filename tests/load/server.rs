@@ -128,9 +128,15 @@ impl Server {
         Ok(text.lines().filter_map(|line| line.split('@').next()).map(ToOwned::to_owned).collect())
     }
 
+    /// Where its data is.
+    pub fn data(&self) -> PathBuf {
+        let set = self.environment.iter().find(|(key, _)| key == "COUPLET_STORAGE__PATH");
+        set.map_or_else(|| self.folder.join("couplet-data"), |(_, path)| path.into())
+    }
+
     /// Length of the data file.
     pub fn file_bytes(&self) -> u64 {
-        std::fs::metadata(self.folder.join("couplet-data/couplet.redb")).map_or(0, |file| file.len())
+        std::fs::metadata(self.data().join("couplet.redb")).map_or(0, |file| file.len())
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
