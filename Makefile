@@ -55,8 +55,8 @@ BINARY ?= $(abspath $(SHIPPED))
 #: make nightly  what is slow: power cuts, kills, full and failing disks, long simulations
 nightly:
 	@if test "$(BINARY)" = "$(abspath $(SHIPPED))"; then cross/build $(TARGET); fi
-	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --test power -- --ignored --nocapture --test-threads=1
-	COUPLET_CUTS=$(CUTS) $(CARGO) test --features planted-faults --test power -- --ignored --nocapture
+	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --test power -- --nocapture --test-threads=1
+	COUPLET_CUTS=$(CUTS) $(CARGO) test --features planted-faults --test power -- --nocapture
 	COUPLET_BINARY=$(BINARY) COUPLET_KILLS=$(KILLS) $(CARGO) test --test kill9 -- --nocapture
 	COUPLET_SIM_SEEDS=$(SEEDS) $(CARGO) test --test sim every_rule_holds_for_every_seed
 

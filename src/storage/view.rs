@@ -408,7 +408,8 @@ impl View {
     }
 
     /// Reads from the snapshot; from a new one when that fails, because a snapshot ends when its back end had to be
-    /// opened again, which a writer that looks for room may do some times in a row. What a newer one has more is in the pending layer too, or was given up.
+    /// opened again, which a writer that looks for room may do some times in a row. What a newer one has more is in the
+    /// pending layer too, or was given up.
     fn on_snapshot<R>(
         &mut self,
         mut read: impl FnMut(&Self, &dyn Snapshot) -> Result<R, StoreError>,

@@ -62,8 +62,8 @@ impl Found {
         let Wrong { lost, corrupted, reordered, repeated, refused } = &self.wrong;
         format!(
             "{} ends; acknowledged: {} results, {} messages by counter, {} registrations; sessions resumed: {} and {} \
-             behind an end; lost: {}, corrupted: {}, reordered: {}, given out twice: {}, refused: {refused}; served again after {} ms \
-             (median; at most {} ms) with a file of {} kB",
+             behind an end; lost: {}, corrupted: {}, reordered: {}, given out twice: {}, refused: {refused}; served \
+             again after {} ms (median; at most {} ms) with a file of {} kB",
             self.ends,
             self.results,
             self.counted,

@@ -48,7 +48,6 @@ fn says(said: &str, what: &str, remedy: &str) -> Result<(), String> {
 /// What was acknowledged before is there at the next start, whatever the system has made of the pages that were not
 /// written.
 #[test]
-#[ignore = "mounts a disk of its own: see `make nightly`"]
 fn a_sync_that_fails_ends_the_process_with_a_line() {
     under_load("failing-syncs", |server, disk| {
         disk.trouble(Trouble::Syncs);
@@ -64,7 +63,6 @@ fn a_sync_that_fails_ends_the_process_with_a_line() {
 
 /// Nothing of it is acknowledged, and the server goes on as soon as the disk does.
 #[test]
-#[ignore = "mounts a disk of its own: see `make nightly`"]
 fn writes_that_fail_are_refused_until_the_disk_is_well() {
     for (name, trouble, remedy) in [
         ("failing-writes", Trouble::Writes, "check that the disk is well"),
@@ -140,7 +138,6 @@ fn fetch(port: u16, user: &str) -> io::Result<Vec<usize>> {
 }
 
 #[test]
-#[ignore = "mounts a disk of its own: see `make nightly`"]
 fn a_full_disk_refuses_what_is_new_and_nothing_else() {
     const BURST: usize = 4;
     let Some(disk) = mount("full", 8 * 1024 * 1024) else { return };
@@ -199,7 +196,6 @@ fn a_full_disk_refuses_what_is_new_and_nothing_else() {
 
 /// The words of a start that a disk refuses.
 #[test]
-#[ignore = "mounts a disk of its own: see `make nightly`"]
 fn a_start_on_a_disk_in_trouble_is_refused_with_a_line() {
     let Some(disk) = mount("start", PLENTY) else { return };
     let mut server = server("start", &disk);
