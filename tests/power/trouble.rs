@@ -9,7 +9,7 @@ use crate::load::{self, number};
 use crate::rng::Rng;
 use crate::{PLENTY, mount};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a server may take to notice.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,9 +78,16 @@ fn writes_that_fail_are_refused_until_the_disk_is_well() {
                 return Err(format!("no error: {refused}"));
             }
             disk.trouble(Trouble::Nothing);
-            let taken = client.ask(put).map_err(failed)?;
-            if attribute(&taken, "type") != Some("result") {
-                return Err(format!("not well again: {taken}"));
+            // What was on its way behind a write that failed is refused with it.
+            let begun = Instant::now();
+            loop {
+                let taken = client.ask(put).map_err(failed)?;
+                if attribute(&taken, "type") == Some("result") {
+                    break;
+                }
+                if begun.elapsed() > PATIENCE {
+                    return Err(format!("not well again: {taken}"));
+                }
             }
             says(&server.said(), "a write failed, nothing of it is acknowledged: ", remedy)
         });
