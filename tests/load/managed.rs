@@ -97,7 +97,7 @@ pub struct Receiver {
     pub heard: Heard,
     /// What it was given in this session.
     known: BTreeSet<(String, u64)>,
-    /// The session that waits, and how many stanzas of it were received.
+    /// The session that may be waiting, and how many stanzas of it were received.
     waits: Option<(String, u64)>,
     pub resumed: u64,
     pub resumed_later: u64,
@@ -119,8 +119,9 @@ impl Receiver {
         let mut client = Client::log_in(port, &self.name)?;
         self.known.clear();
         let session = client.enable()?;
-        client.say("<presence/>")?;
         let mut h = 0;
+        self.waits = Some((session.clone(), h));
+        client.say("<presence/>")?;
         loop {
             let element = client.next()?;
             if element.starts_with("<r ") || element.starts_with("<r/") {
@@ -131,10 +132,10 @@ impl Receiver {
             }
             h += u64::from(["<message", "<presence", "<iq"].iter().any(|name| element.starts_with(name)));
             self.hear(&element, wrong);
+            // However this ends, the session may be waiting then.
+            self.waits = Some((session.clone(), h));
             if rng.percent(2) {
                 drop(client);
-                // It waits from now on, also when the server ends before the client is back.
-                self.waits = Some((session.clone(), h));
                 if rng.percent(20) {
                     return Ok(());
                 }
@@ -142,7 +143,6 @@ impl Receiver {
                 if client.resume(&session, h)?.is_none() {
                     return Err(io::Error::other("a session is gone while the server lives"));
                 }
-                self.waits = None;
                 self.resumed += 1;
             }
         }
