@@ -110,7 +110,10 @@ impl Client {
     pub fn resume(&mut self, session: &str, h: u64) -> io::Result<Option<u64>> {
         self.say(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{session}' h='{h}'/>"))?;
         let answer = self.next()?;
-        Ok(if answer.starts_with("<resumed") { counted(&answer) } else { None })
+        match answer.starts_with("<stream:error") {
+            true => Err(io::Error::other(answer)),
+            false => Ok(if answer.starts_with("<resumed") { counted(&answer) } else { None }),
+        }
     }
 
     /// The next element of the stream, whole.

@@ -166,7 +166,14 @@ impl Receiver {
     pub fn come_back(&mut self, port: u16, wrong: &mut Wrong) -> io::Result<()> {
         let mut client = Client::authenticate(port, &self.name)?;
         let resumed = match self.waits.take() {
-            Some((session, h)) => client.resume(&session, h)?.is_some(),
+            // A session that does not take its count ends the stream, and the next is a new one.
+            Some((session, h)) => match client.resume(&session, h) {
+                Ok(resumed) => resumed.is_some(),
+                Err(_) => {
+                    client = Client::authenticate(port, &self.name)?;
+                    false
+                }
+            },
             None => false,
         };
         let heard = if resumed {

@@ -85,7 +85,7 @@ fn nothing_acknowledged_is_lost_to_power_cuts() {
     println!("power cuts: of what was not synced: {sum}");
     assert_eq!((found.wrong.count(), found.wrong.refused), (0, 0), "seed {seed}: {:#?}", found.wrong);
     assert!(found.results > 5 * cuts && found.counted > 5 * cuts, "too little happened");
-    assert!(sum.dropped > 0 && sum.torn > 0, "the disk has lost nothing");
+    assert!(cuts < 50 || sum.dropped > 0 && sum.torn > 0, "the disk has lost nothing");
 }
 
 /// What says that nothing is lost must be able to say that something is.
