@@ -87,7 +87,11 @@ fn every_play_is_performed_against_another_server_when_one_is_named() {
 
 #[test]
 fn plays_are_numbered_and_titled() {
+    let mut numbers = std::collections::BTreeMap::new();
     for play in plays(None) {
+        if let Some(other) = numbers.insert(play.file[..4].to_owned(), play.file.clone()) {
+            panic!("{}: {other} has that number already", play.file);
+        }
         let (number, topic) = play.file.split_once('-').unwrap_or_default();
         assert!(
             number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit()),
