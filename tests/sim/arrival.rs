@@ -2,7 +2,7 @@
 
 use super::client::State;
 use super::disk::deep_text;
-use super::model::{Check, Fate, Invariant, ItemView, Key, Session, What, bare, broken};
+use super::model::{Check, Fate, Invariant, ItemView, Key, Session, Way, What, bare, broken};
 use super::network::{Flying, Frame};
 use super::rooms;
 use super::world::World;
@@ -63,6 +63,7 @@ impl World {
         }
         self.model.sessions.push(Session {
             client,
+            began: self.step,
             account,
             jid: jid.to_string(),
             alive: true,
@@ -171,9 +172,15 @@ impl World {
             let text = format!("{own} got x{number} from {from}, and {} sent it", self.model.sessions[sender].jid);
             return broken(Invariant::TrueSender, text);
         }
-        let sent_again = sent.again;
+        let (sent_again, excused) = (sent.again, sent.excused);
         let again = sent_again || way == "spool" && sent.step < self.model.trouble;
-        let lane = (sender, way == "spool", sent.to.clone().unwrap_or_default());
+        // What was kept for whoever comes, and what has waited for this session, are ordered each by itself.
+        let how = match (way, sent.step < self.model.sessions[session].began) {
+            ("spool", true) => Way::Kept,
+            ("spool", false) => Way::Waited,
+            _ => Way::Straight,
+        };
+        let lane = (sender, how, sent.to.clone().unwrap_or_default());
         if matches!(way, "live" | "spool") {
             self.model.sent[number].arrived = true;
         }
@@ -182,7 +189,9 @@ impl World {
             self.count("messages out of the spool");
             let first = *self.model.spooled.entry((bare(&own).to_string(), number)).or_insert(session);
             // What a session has left may go to several others, and it may have read that without acknowledging it.
-            if first != session && !again && !some_managed {
+            // What was handed to a client and not taken when its connection was closed goes to another: nobody knows
+            // what it has read.
+            if first != session && !again && !some_managed && !excused {
                 return broken(Invariant::NotTwice, format!("{own} got x{number} out of the spool, another before it"));
             }
         }

@@ -145,14 +145,14 @@ impl Registers {
         (value.is_empty() && durable.is_empty()) || writes.iter().filter(possible).any(|w| w.value == value)
     }
 
-    /// True when a read that began at `since` must find `value`: it was acknowledged before, and nothing else that may
-    /// have happened came surely not before it.
-    pub fn must_hold(&self, account: &str, key: &Key, value: &str, since: u64) -> bool {
+    /// True when a read that began at `since` must find `value`: it was sent after `from`, acknowledged before, and
+    /// nothing else that may have happened came surely not before it.
+    pub fn must_hold(&self, account: &str, key: &Key, value: &str, from: u64, since: u64) -> bool {
         let writes = self.of(account, key);
         let others = |w: &&Write| w.value != value && w.fate != Fate::Refused;
         writes.iter().any(|w| {
             let is_durable = w.fate == Fate::Acknowledged && w.done.is_some_and(|done| done < since);
-            w.value == value && is_durable && writes.iter().filter(others).all(|other| other.before(w))
+            w.value == value && w.sent > from && is_durable && writes.iter().filter(others).all(|other| other.before(w))
         })
     }
 
@@ -257,6 +257,8 @@ pub type ItemView = (String, String, bool, bool);
 #[derive(Debug)]
 pub struct Session {
     pub client: usize,
+    /// When it was bound.
+    pub began: u64,
     pub account: String,
     pub jid: String,
     /// Its client is there and its stream open.
@@ -283,8 +285,18 @@ pub struct Session {
     pub directed: Vec<String>,
     /// Messages that arrived by whichever way.
     pub messages: BTreeMap<usize, &'static str>,
-    /// The newest message of each sender that came straight, and out of the spool, to each address.
-    pub newest: BTreeMap<(usize, bool, String), usize>,
+    /// The newest message of each sender that came in each way to each address.
+    pub newest: BTreeMap<(usize, Way, String), usize>,
+}
+
+/// How a message came to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    Straight,
+    /// It was sent before the session began.
+    Kept,
+    /// It has waited for the session to be resumed.
+    Waited,
 }
 
 #[derive(Default)]

@@ -16,9 +16,18 @@ pub struct Rooms {
     order: BTreeSet<(usize, usize)>,
     /// By room and account, how the room names whom.
     ids: BTreeMap<(String, String), String>,
-    /// Those that stay: one that is left before it was unlocked is gone, and the next of that address is another.
-    /// Each with the account that has created it.
-    lasting: BTreeMap<String, String>,
+    /// Those that stay: one that is left before it was unlocked is gone with all that was set there, and the next of
+    /// that address is another.
+    lasting: BTreeMap<String, Lasting>,
+}
+
+/// A room that stays.
+#[derive(Debug)]
+struct Lasting {
+    /// The account that has created it.
+    owner: String,
+    /// When somebody knew that it had been unlocked.
+    since: u64,
 }
 
 /// Where a session is, as far as its client knows.
@@ -39,6 +48,8 @@ pub enum Place {
 #[derive(Debug, Default)]
 pub struct Stay {
     pub place: Place,
+    /// When it last asked to enter, having been outside.
+    asked: u64,
     /// Messages in the order in which they came.
     heard: Vec<usize>,
 }
@@ -64,7 +75,8 @@ impl World {
         let room = self.room();
         let place = self.model.sessions[session].rooms.entry(room.clone()).or_default().place;
         let client = self.model.sessions[session].client;
-        let owns = self.model.rooms.lasting.get(&room) == Some(&self.model.sessions[session].account);
+        let lasting = self.model.rooms.lasting.get(&room);
+        let owns = lasting.is_some_and(|lasting| lasting.owner == self.model.sessions[session].account);
         match (self.rng.below(20), place) {
             (9..=13, _) if owns => self.list_affiliation(session, &room),
             (14..=17, _) if owns => self.set_affiliation(session, &room),
@@ -90,7 +102,7 @@ impl World {
         let child = match stay.place {
             Place::Inside => "",
             _ => {
-                stay.place = Place::Entering;
+                (stay.place, stay.asked) = (Place::Entering, self.step);
                 "<x xmlns='http://jabber.org/protocol/muc'/>"
             }
         };
@@ -148,11 +160,12 @@ impl World {
     pub fn unlocked(&mut self, session: usize, room: &str) {
         self.count("rooms created");
         let owner = self.model.sessions[session].account.clone();
-        self.model.rooms.lasting.insert(room.to_string(), owner);
+        self.model.rooms.lasting.insert(room.to_string(), Lasting { owner, since: self.step });
     }
 
     /// A list of affiliations was asked for at `since`.
     pub fn affiliations_read(&mut self, room: &str, value: &str, child: ElementRef<'_>, since: u64) -> Check {
+        let lasting = self.model.rooms.lasting.get(room).map(|lasting| lasting.since);
         let listed: Vec<&str> = child.children().filter_map(|item| item.attr("jid")).collect();
         let keys: Vec<Key> = self.model.registers.keys().filter(|k| k.0 == room).map(|k| k.1.clone()).collect();
         for key in keys {
@@ -163,8 +176,8 @@ impl World {
                 if !self.model.registers.may_hold(room, &key, value, since) {
                     return broken(Invariant::NothingLost, format!("{who} was said to be {value} of {room}"));
                 }
-            } else if let Key::Affiliation(who) = &key
-                && self.model.registers.must_hold(room, &key, value, since)
+            } else if let (Key::Affiliation(who), Some(from)) = (&key, lasting)
+                && self.model.registers.must_hold(room, &key, value, from, since)
             {
                 return broken(Invariant::NothingLost, format!("{who} is not said to be {value} of {room}"));
             }
@@ -218,7 +231,7 @@ impl World {
             |code: &str| x.is_some_and(|x| x.children().any(|c| c.name() == "status" && c.attr("code") == Some(code)));
         let gone = stanza.attr("type") == Some("unavailable");
         if !gone {
-            self.named(room, nick, stanza)?;
+            self.named(session, room, nick, stanza)?;
         }
         if !has("110") || place == Place::Unsure || (gone && has("303")) {
             return Ok(());
@@ -239,9 +252,12 @@ impl World {
         Ok(())
     }
 
-    /// A room names each account in its own way, and no two alike (XEP-0421).
-    fn named(&mut self, room: &str, nick: &str, stanza: ElementRef<'_>) -> Check {
-        if !self.model.rooms.lasting.contains_key(room) {
+    /// A room names each account in its own way, and no two alike (XEP-0421). What comes late may be of the room that
+    /// had the address before: whoever was outside and has entered since is in this one.
+    fn named(&mut self, session: usize, room: &str, nick: &str, stanza: ElementRef<'_>) -> Check {
+        let since = self.model.rooms.lasting.get(room).map_or(u64::MAX, |lasting| lasting.since);
+        let stay = self.model.sessions[session].rooms.get(room);
+        if !stay.is_some_and(|stay| stay.asked > since && stay.place != Place::Unsure) {
             return Ok(());
         }
         let Some(id) = stanza.child(ns::OCCUPANT_ID, "occupant-id").and_then(|o| o.attr("id")) else { return Ok(()) };
@@ -266,7 +282,7 @@ impl World {
         if nick.split('!').next() != Some(sender.as_str()) {
             return broken(Invariant::TrueSender, format!("{own} got x{number} from {from}, and {sender} sent it"));
         }
-        self.named(room, nick, stanza)?;
+        self.named(session, room, nick, stanza)?;
         let of_history = |c: &ElementRef<'_>| c.is(ns::DELAY, "delay") && c.attr("from") == Some(room);
         if stanza.children().any(|c| of_history(&c)) {
             self.count("messages out of a room's history");
