@@ -63,6 +63,23 @@ limits! {
     prefixes_max = 8 Count "namespace prefixes that a stream header may declare";
     templates_max = 64 Count "cached XML reader templates, one for each set of stream prefixes";
     connections_max = 10000 Count "open client connections";
+    s2s_stanza_bytes_max = 524288 Bytes "one stanza of another server, as Prosody's s2s_stanza_size_limit";
+    s2s_connections_max = 2000 Count "connections to and from other servers";
+    s2s_incoming_per_host_max = 4 Count "connections that one other domain has with one of ours, by its own opening; \
+        another closes the oldest";
+    s2s_peers_max = 4000 Count "pairs of a domain of ours and another for which something waits or goes on";
+    s2s_pairs_max = 50 Count "pairs of domains that another server may prove, or try to, on one stream";
+    s2s_auth_timeout_s = 60 Seconds "from connecting to another server, or being connected to, to the proof of who it is";
+    s2s_idle_timeout_s = 600 Seconds "how long a stream with another server may carry nothing before it is closed";
+    s2s_ack_timeout_s = 60 Seconds "how long another server may owe an acknowledgement (XEP-0198) or take nothing of \
+        what waits for it, before its connection counts as lost";
+    s2s_queue_max = 1000 Count "stanzas that wait for one other domain; more are returned with resource-constraint";
+    s2s_queue_bytes_max = 1048576 Bytes "all stanzas that wait for one other domain";
+    s2s_queue_timeout_s = 300 Seconds "how long a stanza waits for a server that cannot be reached before it is \
+        returned with remote-server-timeout";
+    s2s_retry_min_s = 2 Seconds "time after a failed attempt to reach another server before the next; each time it \
+        doubles";
+    s2s_retry_max_s = 120 Seconds "the most that it grows to";
     resources_max = 10 Count "sessions of one account at a time, as Prosody's max_resources";
     roster_items_max = 2000 Count "contacts of one account";
     roster_groups_max = 32 Count "groups of one contact";
@@ -83,6 +100,8 @@ limits! {
     pubsub_name_bytes_max = 1024 Bytes "the name of a node, or the id of an item";
     pubsub_subscriptions_max = 500 Count "subscriptions that were asked for, and affiliations, of one node";
     caps_cache_max = 256 Count "hashes of client capabilities whose meaning is remembered (XEP-0115)";
+    caps_remote_max = 5000 Count "clients of contacts on other servers whose capabilities are remembered, once for \
+        each account that they see";
     caps_bytes_max = 4096 Bytes "names of nodes that one client wants notifications of";
     blocklist_max = 1000 Count "blocked addresses of one account";
     muc_rooms_max = 10000 Count "rooms of one group chat service";

@@ -59,6 +59,12 @@ fn open(name: &str, out: &mut Vec<u8>) {
     write_attribute("xmlns", ns::SM, out);
 }
 
+/// Writes `<enable/>`, of a server that opens a stream and will not resume it.
+pub fn write_enable(out: &mut Vec<u8>) {
+    open("enable", out);
+    out.extend_from_slice(b"/>");
+}
+
 /// Writes `<enabled/>`; with name and time of a session that can be resumed.
 pub fn write_enabled(resumable: Option<(&str, u32)>, out: &mut Vec<u8>) {
     open("enabled", out);

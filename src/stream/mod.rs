@@ -3,11 +3,13 @@
 mod c2s;
 mod error;
 mod features;
+mod framing;
 mod header;
 pub mod management;
 pub mod names;
 mod negotiation;
 mod profile;
+pub mod s2s;
 pub mod sasl;
 mod sasl2;
 

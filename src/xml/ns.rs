@@ -4,6 +4,14 @@
 pub const CLIENT: &str = "jabber:client";
 /// RFC 6120: content namespace of server streams.
 pub const SERVER: &str = "jabber:server";
+/// XEP-0220.
+pub const DIALBACK: &str = "jabber:server:dialback";
+/// XEP-0220 section 2.4.1: the stream feature.
+pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
+/// XEP-0288.
+pub const BIDI: &str = "urn:xmpp:bidi";
+/// XEP-0288: the stream feature.
+pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
 /// RFC 6120: the stream element, its features and its errors.
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
 /// RFC 6120 section 5.

@@ -106,6 +106,8 @@ pub struct Reader {
     templates_max: usize,
     prefixes_max: usize,
     bounds: Bounds,
+    /// Of what other servers send.
+    server_bounds: Bounds,
 }
 
 impl fmt::Debug for Reader {
@@ -123,7 +125,12 @@ impl Reader {
             templates_max: limits.templates_max as usize,
             prefixes_max: limits.prefixes_max as usize,
             bounds,
+            server_bounds: Bounds { text_bytes_max: limits.s2s_stanza_bytes_max as usize, ..bounds },
         }
+    }
+
+    fn bounds(&self, template: &Template) -> Bounds {
+        if template.content_ns() == ns::SERVER { self.server_bounds } else { self.bounds }
     }
 
     /// Sets other limits, as after a reload.
@@ -200,7 +207,7 @@ impl Reader {
 
     /// What [`Reader::element`] tries first: `None` when the frame is not plain, or not well-formed.
     pub fn plain_element(&self, template: &Template, frame: &[u8]) -> Option<Element> {
-        plain::read(frame, template.content_ns(), mapped_ns(template), &self.bounds)
+        plain::read(frame, template.content_ns(), mapped_ns(template), &self.bounds(template))
     }
 
     /// What [`Reader::element`] does with all other frames.
@@ -209,7 +216,7 @@ impl Reader {
     /// As [`Reader::element`].
     pub fn parsed_element(&mut self, template: &Template, frame: &[u8]) -> Result<Element, ReadError> {
         let content_ns = mapped_ns(template);
-        let bounds = self.bounds;
+        let bounds = self.bounds(template);
         let mut parser: Parser<'_> = self.parser_for(template)?.clone();
         *parser.source_mut() = Source::Borrowed(frame);
         let first = parser.next().map_err(|_| ReadError::NotWellFormed)?;

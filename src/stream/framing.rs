@@ -1,0 +1,77 @@
+//! Bytes of one stream that have come in, cut into frames.
+
+use crate::xml::{FrameKind, ScanError, ScanLimits, Scanner};
+
+/// A scanner with the bytes that it has not come to the end of. Idle, it holds no buffer.
+pub(super) struct Framer {
+    scanner: Scanner,
+    /// Those before `at` are done with. Without capacity when there are none.
+    input: Vec<u8>,
+    at: usize,
+    /// Bytes of the frame at hand, which lie before `at`.
+    frame_bytes: usize,
+}
+
+/// Room that an incomplete frame may keep beyond twice its size.
+const SPARE_BYTES: usize = 512;
+
+impl Framer {
+    pub fn new(limits: ScanLimits) -> Self {
+        Self { scanner: Scanner::new(limits), input: Vec::new(), at: 0, frame_bytes: 0 }
+    }
+
+    pub fn feed(&mut self, data: &[u8]) {
+        self.input.extend_from_slice(data);
+    }
+
+    /// The kind of the next frame, when it is complete; its bytes are in [`Framer::frame`] until the next call.
+    pub fn next(&mut self) -> Result<Option<FrameKind>, ScanError> {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let Some(frame) = self.scanner.scan(rest)? else { return Ok(None) };
+        self.at += frame.len;
+        self.frame_bytes = frame.len;
+        Ok(Some(frame.kind))
+    }
+
+    pub fn frame(&self) -> &[u8] {
+        self.input.get(self.at - self.frame_bytes..self.at).unwrap_or_default()
+    }
+
+    /// Bytes behind the frame at hand.
+    pub fn waiting_bytes(&self) -> usize {
+        self.input.len() - self.at
+    }
+
+    /// The peer will send a new header.
+    pub fn reset(&mut self) {
+        self.scanner.reset();
+    }
+
+    pub fn set_limits(&mut self, limits: ScanLimits) {
+        self.scanner.set_limits(limits);
+    }
+
+    /// Forgets the bytes that are done with, and the room they took.
+    pub fn compact(&mut self) {
+        self.input.drain(..self.at);
+        (self.at, self.frame_bytes) = (0, 0);
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        } else if self.input.capacity() > 2 * self.input.len() + SPARE_BYTES {
+            self.input.shrink_to_fit();
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.input = Vec::new();
+        (self.at, self.frame_bytes) = (0, 0);
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        self.input.capacity()
+    }
+}
