@@ -12,13 +12,14 @@ mod invites;
 mod login;
 mod managed;
 mod parking;
+mod remote;
 
 use crate::budget::{Budget, Charge};
 use crate::clock::{Entropy, Now};
 use crate::core::Core;
 use crate::core::caps::Capabilities;
 use crate::core::disco::{Disco, Discos};
-use crate::core::flight::{Item, Parcel, Receipt};
+use crate::core::flight::{InFlight, Item, Parcel, Receipt, Sender};
 use crate::core::out_queue::OutQueue;
 use crate::core::register::Visit;
 use crate::core::session::{SessionId, Sessions};
@@ -28,13 +29,14 @@ use crate::core::spool::Spool;
 use crate::fault::{Fault, armed};
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
-use crate::pipeline::{self, Delivery};
+use crate::pipeline::{self, Delivery, Target};
 use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
 use crate::stream::management;
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
 use managed::Managed;
+use remote::{PeerId, Remotes};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,12 +82,23 @@ struct Conn {
 enum Timer {
     /// A connection must be done with what it is doing.
     Conn(ConnId),
-    /// What waits for this session is to be on disk.
-    Spool(SessionId),
+    /// What waits for these is to be on disk.
+    Spool(Holder),
     /// This session was not resumed.
     Parked(SessionId),
+    /// Another server is to be tried again, or what waits for it goes back.
+    Peer(PeerId),
     /// What could not be written is written once more.
     Retry,
+}
+
+/// Who has a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Holder {
+    /// A session, with or without connection.
+    Session(SessionId),
+    /// Another server, with or without connection.
+    Peer(PeerId),
 }
 
 /// How long what could not be written waits for another attempt.
@@ -120,9 +133,11 @@ pub struct Engine {
     hashing: Vec<(u64, HashOwner)>,
     hash_ids: u64,
     /// Stanzas whose effect is not durable yet. When that fails, their senders are told.
-    unproven: VecDeque<(Ticket, SessionId, Stanza)>,
+    unproven: VecDeque<(Ticket, Sender, Stanza)>,
     /// Who got an answer of ours in the last step.
-    answered: Vec<SessionId>,
+    answered: Vec<Holder>,
+    /// Other servers.
+    remotes: Remotes,
     /// Answers to operators that wait for the disk.
     replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
     /// What strangers have shown, for as long as they are that.
@@ -191,6 +206,7 @@ impl Engine {
             hash_ids: 0,
             unproven: VecDeque::new(),
             answered: Vec::new(),
+            remotes: Remotes::default(),
             replies: Vec::new(),
             visits: BTreeMap::new(),
             registering: Vec::new(),
@@ -202,6 +218,7 @@ impl Engine {
             full_ms: None,
         };
         engine.restore()?;
+        engine.restore_remote()?;
         Ok(engine)
     }
 
@@ -214,12 +231,11 @@ impl Engine {
         self.core.settings = Rc::new(settings.core);
     }
 
-    /// Somebody has connected. None when it is a server, or one of the limits forbids it: the shell closes the socket.
+    /// Somebody has connected. None when one of the limits forbids it: the shell closes the socket.
     pub fn accept(&mut self, now: Now, role: Role, transport: Transport, peer: IpAddr) -> Option<ConnId> {
         self.core.now = now;
         if role == Role::Server {
-            log::warn!(target: LOG, "{peer} turned away: no other servers are served");
-            return None;
+            return self.accept_server(transport, peer);
         }
         let settings = self.core.settings.clone();
         if self.shutting_down || self.conns.len() >= settings.limits.connections_max as usize {
@@ -264,17 +280,23 @@ impl Engine {
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
         self.core.now = now;
         match input {
+            Input::Bytes { conn, data } if self.is_link(conn) => self.link_bytes(conn, data),
             Input::Bytes { conn, data } => self.bytes(conn, data),
+            Input::TlsReady { conn, facts } if self.is_link(conn) => self.link_secured(conn, &facts),
             Input::TlsReady { conn, facts } => {
                 if let Some(c) = self.conns.get_mut(conn.0) {
                     c.stream.facts(&facts);
                 }
                 self.drive(conn);
             }
-            Input::Dialed { conn, .. } | Input::DialFailed { conn, .. } | Input::Closed { conn } => {
+            Input::Dialed { conn, tls } => self.dialed(conn, tls.as_ref()),
+            Input::DialFailed { conn, why } => self.dial_failed(conn, &why),
+            Input::Closed { conn } if self.is_link(conn) => self.end_link(conn, None),
+            Input::Closed { conn } => {
                 self.park(conn);
                 self.end_conn(conn);
             }
+            Input::Wrote { conn, waiting_bytes } if self.is_link(conn) => self.link_wrote(conn, waiting_bytes),
             Input::Wrote { conn, waiting_bytes } => {
                 if let Some(c) = self.conns.get_mut(conn.0) {
                     c.waiting_bytes = waiting_bytes;
@@ -313,14 +335,21 @@ impl Engine {
         if let Some(batch) = self.core.view.close_batch() {
             self.outputs.push_back(Output::Commit(batch));
         }
-        if self.shutting_down && self.conns.is_empty() && self.core.view.pending_bytes() == 0 {
+        if self.shutting_down && self.conns.is_empty() && self.remotes.is_quiet() && self.core.view.pending_bytes() == 0
+        {
             self.exit();
         }
     }
 
     fn drive_again(&mut self) {
+        self.bring_all_back();
         while let Some(conn) = self.again.pop() {
-            self.drive(conn);
+            if self.is_link(conn) {
+                self.drive_link(conn);
+            } else {
+                self.drive(conn);
+            }
+            self.bring_all_back();
         }
     }
 
@@ -357,18 +386,26 @@ impl Engine {
         let ticket = self.core.view.ticket();
         self.core.view.join();
         self.renewed(&renewed, ticket);
-        for Delivery { session, mut parcel, promise, urgency } in deliveries {
+        for Delivery { to, mut parcel, promise, urgency } in deliveries {
+            let holder = match to {
+                Target::Session(session) => Some(Holder::Session(session)),
+                Target::Server => self.peer_for(&parcel).map(Holder::Peer),
+            };
             if promise && !armed(Fault::PromiseEarly) {
                 parcel.after = ticket;
                 if matches!(parcel.kind, Kind::Iq(IqType::Result | IqType::Error) | Kind::Message(MessageType::Error)) {
-                    self.answered.push(session);
+                    self.answered.extend(holder);
                 }
             }
             // What was written for it in this step is there then, too.
             if let Some(keep) = parcel.keep.as_mut().filter(|keep| keep.row.is_some() && promise) {
                 keep.row_after = ticket;
             }
-            self.hand_over(session, parcel, urgency);
+            match holder {
+                Some(Holder::Session(session)) => self.hand_over(session, parcel, urgency),
+                Some(Holder::Peer(peer)) => self.hand_to_peer(peer, parcel),
+                None => self.bring_back(parcel, remote::FULL),
+            }
         }
         Some(ticket)
     }
@@ -397,6 +434,9 @@ impl Engine {
 
     /// Hands to the shell what may leave.
     fn flush(&mut self, id: ConnId) {
+        if self.is_link(id) {
+            return self.flush_link(id);
+        }
         let durable = self.core.view.durable();
         let limits = self.core.settings.limits.clone();
         let Some(c) = self.conns.get_mut(id.0) else { return };
@@ -511,6 +551,7 @@ impl Engine {
                 self.dirty.insert(ConnId(key));
             }
         }
+        self.withdraw_remote(durable, &mut withdrawn, &mut unsure);
         for (id, lot) in self.managed.iter_mut().filter_map(|(id, m)| Some((id, m.lot.as_mut()?))) {
             let back = lot.out.withdraw(durable);
             withdrawn.extend(back.parcels);
@@ -521,20 +562,26 @@ impl Engine {
         for keep in withdrawn.iter().filter_map(|parcel| parcel.keep.as_ref()) {
             self.settle(keep, durable);
         }
-        for (_, session, stanza) in std::mem::take(&mut self.unproven) {
+        for (_, sender, stanza) in std::mem::take(&mut self.unproven) {
             if !armed(Fault::FailureUntold)
                 && let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
-                && let Some(out) = self.queue_of(session)
             {
-                out.push(Item::of(&refusal));
+                match sender {
+                    Sender::Session(session) => {
+                        if let Some(out) = self.queue_of(Holder::Session(session)) {
+                            out.push(Item::of(&refusal));
+                        }
+                    }
+                    Sender::Server(_) => _ = self.step("a refusal", |core, _| core.send(InFlight::passing(refusal))),
+                }
             }
         }
         self.parked_failed();
         self.logins_failed();
-        for session in self.core.sessions.ids() {
+        for holder in self.holders() {
             let waits = |p: &Parcel| p.row().is_none() && p.owed(durable).is_some();
-            if self.queue_of(session).is_some_and(|out| out.parcels().any(waits)) {
-                self.spool_in(session, RETRY_MS);
+            if self.queue_of(holder).is_some_and(|out| out.parcels().any(waits)) {
+                self.spool_in(holder, RETRY_MS);
             }
         }
         self.step("presence after a failed write", |core, modules| {
@@ -578,7 +625,8 @@ impl Engine {
             self.timers.pop_first();
             match timer {
                 Timer::Conn(conn) => self.conn_due(conn, at),
-                Timer::Spool(session) => self.spool_due(session),
+                Timer::Spool(holder) => self.spool_due(holder),
+                Timer::Peer(peer) => self.peer_due(peer),
                 Timer::Parked(session) => self.parked_due(session),
                 Timer::Retry => self.retry(),
             }
@@ -587,6 +635,9 @@ impl Engine {
 
     /// A timer whose connection has gone, or has another deadline by now, means nothing.
     fn conn_due(&mut self, conn: ConnId, at: u64) {
+        if self.is_link(conn) {
+            return self.link_due(conn, at);
+        }
         let Some(c) = self.conns.get(conn.0).filter(|c| c.deadline_ms == Some(at)) else { return };
         if c.ends {
             self.end_conn(conn);
@@ -603,6 +654,7 @@ impl Engine {
             self.park(ConnId(key));
             self.fail(ConnId(key), StreamError::SystemShutdown, None);
         }
+        self.shutdown_links();
     }
 
     /// For tests: bytes charged to the connection that holds most.
@@ -614,6 +666,7 @@ impl Engine {
     pub fn budget_is_sound(&self) -> bool {
         self.budget.used_bytes()
             == self.conns.iter().map(|(_, c)| c.charge.bytes()).sum::<usize>()
+                + self.remotes.charged_bytes()
                 + self.managed.values().filter_map(|m| m.lot.as_ref()).map(|lot| lot.charge.bytes()).sum::<usize>()
     }
 }

@@ -22,10 +22,19 @@ use std::rc::Rc;
 
 const LOG: &str = "couplet::pipeline";
 
-/// A parcel for a session, and whether it waits for what the input stores.
+/// Who gets a parcel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A session of ours.
+    Session(SessionId),
+    /// The server of its addressee.
+    Server,
+}
+
+/// A parcel for somebody, and whether it waits for what the input stores.
 pub struct Delivery {
-    /// To which session.
-    pub session: SessionId,
+    /// To whom.
+    pub to: Target,
     /// The stanza.
     pub parcel: Parcel,
     /// [`InFlight::promise`].
@@ -64,6 +73,19 @@ pub fn from_session(
             core.send(InFlight { origin: Some(id), receipt, ..InFlight::passing(Stanza { to, ..stanza }) });
         }
     }
+}
+
+/// Takes a stanza from another server, which has proved the domain of its `from`; its `to` is ours.
+pub fn from_server(core: &mut Core, mut stanza: Stanza, receipt: Option<Receipt>) {
+    core.strip_forged(&mut stanza, false);
+    let counter = match stanza.kind {
+        Kind::Presence(_) => &mut core.counters.presences,
+        Kind::Iq(_) => &mut core.counters.iqs,
+        Kind::Message(_) => &mut core.counters.messages,
+    };
+    *counter = counter.wrapping_add(1);
+    let is_kept = matches!(stanza.kind, Kind::Message(_)) && worth(&stanza) == Worth::Kept;
+    core.send(InFlight { receipt: receipt.filter(|_| is_kept), ..InFlight::passing(stanza) });
 }
 
 /// Presence changes what is stored and who is told before it is sent anywhere, so it is filtered first.
@@ -151,7 +173,7 @@ fn phases(
         return modules.service(core, flight, &to).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()));
     }
     if !core.is_local(&to) {
-        return to_remote(core, flight);
+        return to_remote(core, flight, &to, out);
     }
     if to.node().is_none() {
         return to_host(core, modules, flight, &to);
@@ -159,14 +181,42 @@ fn phases(
     to_account(core, modules, flight, &to, out)
 }
 
-/// There is no federation yet: no other server can be found.
-fn to_remote(core: &mut Core, flight: &InFlight) -> Result<(), StanzaError> {
-    match flight.stanza.kind {
-        // Presence to contacts elsewhere is not worth an error for each of them.
-        Kind::Presence(_) => dropped(core, flight, "no such server"),
-        Kind::Message(_) | Kind::Iq(_) => return Err(Condition::RemoteServerNotFound.into()),
+/// Phase *deliver* for an address at another server. Only what is from here goes there.
+fn to_remote(core: &mut Core, flight: &InFlight, to: &Jid, out: &mut Vec<Delivery>) -> Result<(), StanzaError> {
+    let InFlight { stanza, tail, promise, receipt, .. } = flight.clone();
+    if !stanza.from.as_ref().is_some_and(|from| core.is_ours(from)) {
+        dropped(core, flight, "from one other server to another");
+        return Ok(());
     }
+    if !core.settings.s2s.admits(to.domain()) {
+        if !is_returned(core, &stanza) {
+            dropped(core, flight, "its server is not spoken with");
+            return Ok(());
+        }
+        return Err(Condition::RemoteServerNotFound.into());
+    }
+    let since_ms = core.now.mono_ms;
+    let keep = Keep { receipt, row: None, row_after: Ticket(0), end: 0, since_ms, arrived: None };
+    let tail = tail.unwrap_or_else(|| stanza.tail());
+    let Stanza { kind, to, from, .. } = stanza;
+    let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy: false, keep: Some(Box::new(keep)) };
+    out.push(Delivery { to: Target::Server, parcel, promise, urgency: Urgency::Now });
     Ok(())
+}
+
+/// Whether the sender of a stanza hears that its addressee's server cannot be reached. Of presence that is what
+/// somebody waits for an answer to, such as entering a room, and what a room tells an occupant, whom it then removes;
+/// what goes to all contacts is not worth an error for each of them.
+pub fn is_returned(core: &Core, stanza: &Stanza) -> bool {
+    match stanza.kind {
+        Kind::Message(_) | Kind::Iq(_) => true,
+        Kind::Presence(PresenceType::Subscribe) => true,
+        Kind::Presence(PresenceType::Available | PresenceType::Unavailable) => {
+            stanza.to.as_ref().is_some_and(|to| !to.is_bare())
+                || stanza.from.as_ref().is_some_and(|from| core.is_service(from.domain()))
+        }
+        Kind::Presence(_) => false,
+    }
 }
 
 fn to_host(core: &mut Core, modules: &mut Modules, flight: &InFlight, to: &Jid) -> Result<(), StanzaError> {
@@ -196,6 +246,13 @@ fn to_account(
         if stopped(core, flight, flow) {
             return Ok(());
         }
+    }
+    let is_elsewhere = flight.stanza.from.as_ref().is_some_and(|from| !core.is_ours(from));
+    if exists
+        && is_elsewhere
+        && matches!(flight.stanza.kind, Kind::Presence(PresenceType::Available | PresenceType::Unavailable))
+    {
+        modules.contact(core, &to.bare(), &flight.stanza)?;
     }
     // What a session leaves behind was accepted before, and is not returned.
     let kind = match flight.stanza.kind {
@@ -233,7 +290,9 @@ fn to_account(
         Verdict::Drop => {
             let is_own = flight.stanza.from.as_ref().is_some_and(|from| from.same_bare(to));
             return match flight.stanza.kind {
-                Kind::Iq(IqType::Result | IqType::Error) if is_own => modules.answered(core, &flight.stanza),
+                Kind::Iq(IqType::Result | IqType::Error) if is_own || (is_elsewhere && to.is_bare()) => {
+                    modules.answered(core, &flight.stanza)
+                }
                 _ => {
                     dropped(core, flight, "RFC 6121 section 8.5");
                     Ok(())
@@ -367,7 +426,7 @@ fn deliver(
     let tail = tail.unwrap_or_else(|| stanza.tail());
     let Stanza { kind, to, from, .. } = stanza;
     let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy, keep };
-    out.push(Delivery { session, parcel, promise, urgency });
+    out.push(Delivery { to: Target::Session(session), parcel, promise, urgency });
 }
 
 fn stopped(core: &mut Core, flight: &InFlight, flow: Flow) -> bool {

@@ -68,7 +68,7 @@ impl Flush {
 }
 
 /// Asks the running server.
-fn ask_running(config: &Config, command: &Command) -> Exit {
+pub fn ask_running(config: &Config, command: &Command) -> Exit {
     match call(&config.admin_socket(), command) {
         Ok(reply) => print(&reply),
         Err(error) => refused(config, &error),

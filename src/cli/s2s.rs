@@ -1,8 +1,10 @@
 //! `couplet s2s`: other servers, as this one sees them.
 
+use super::ask::ask_running;
 use super::run::federation;
 use super::{Exit, complain, say, with_config};
 use crate::config::Config;
+use crate::core::admin::Command;
 use crate::jid::{Jid, idna};
 use crate::net::authorities::Authorities;
 use crate::net::certs::CertStore;
@@ -15,7 +17,7 @@ use argh::FromArgs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Look at other servers.
+/// Look at other servers, and close connections with them.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "s2s")]
 pub struct S2s {
@@ -27,6 +29,30 @@ pub struct S2s {
 #[argh(subcommand)]
 enum Verb {
     Check(Check),
+    List(List),
+    Close(Close),
+}
+
+/// List connections with other servers, and what waits for one.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "list")]
+struct List {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
+/// Close the connections with a domain; what waits for it is tried again at once.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "close")]
+struct Close {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+
+    /// the other domain
+    #[argh(positional)]
+    domain: String,
 }
 
 /// Find the server of a domain, connect to it, and say what it shows and offers. The server need not run.
@@ -48,11 +74,18 @@ struct Check {
 
 impl S2s {
     pub fn run(self) -> Exit {
-        let Verb::Check(check) = self.verb;
-        with_config(check.config.as_ref(), |config| match check.look(config) {
-            Ok(exit) => exit,
-            Err(why) => complain(Exit::Failed, &why),
-        })
+        match self.verb {
+            Verb::Check(check) => with_config(check.config.as_ref(), |config| match check.look(config) {
+                Ok(exit) => exit,
+                Err(why) => complain(Exit::Failed, &why),
+            }),
+            Verb::List(List { config }) => {
+                with_config(config.as_ref(), |config| ask_running(config, &Command::S2sList))
+            }
+            Verb::Close(Close { config, domain }) => {
+                with_config(config.as_ref(), |config| ask_running(config, &Command::S2sClose { domain }))
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
     admins(config, errors);
     listeners(config, errors);
     modules(config, errors);
+    servers(config, errors);
 }
 
 fn hosts(config: &mut Config, errors: &mut Vec<ConfigError>) {
@@ -64,6 +65,29 @@ fn modules(config: &Config, errors: &mut Vec<ConfigError>) {
             let text =
                 format!("{} is none of hosts; write \"{module}\", or \"{module}@\" with one of them", quote(host));
             errors.push(at(config, "modules", "disabled", text));
+        }
+    }
+}
+
+/// Domains of other servers.
+fn servers(config: &mut Config, errors: &mut Vec<ConfigError>) {
+    let s2s = config.s2s.clone();
+    for (key, list) in [
+        ("insecure_domains", &s2s.insecure_domains),
+        ("blocked_domains", &s2s.blocked_domains),
+        ("allowed_domains", &s2s.allowed_domains),
+    ] {
+        let mut prepared = Vec::new();
+        for domain in list {
+            match Jid::parse(domain) {
+                Ok(jid) if jid.is_host() => prepared.push(jid.domain().to_string()),
+                _ => errors.push(at(config, "s2s", key, not_a_domain(domain, ""))),
+            }
+        }
+        match key {
+            "insecure_domains" => config.s2s.insecure_domains = prepared,
+            "blocked_domains" => config.s2s.blocked_domains = prepared,
+            _ => config.s2s.allowed_domains = prepared,
         }
     }
 }

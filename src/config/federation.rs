@@ -12,6 +12,8 @@ use crate::setting::{Setting, Value, quote, section, wanted};
 section! {
     /// Connections from and to other servers.
     pub struct S2s in "s2s" {
+        /// Speak with other servers at all.
+        pub enabled: bool = true,
         /// Addresses and ports where other servers connect and then start TLS.
         pub listen: Vec<Address> = vec![Address::any(5269)],
         /// Addresses and ports where TLS starts with the first byte (XEP-0368).
@@ -22,6 +24,19 @@ section! {
         /// Where servers are that DNS does not know, or knows wrongly: "example.org=192.0.2.1:5269", or with
         /// direct TLS "example.org=tls://chat.lan:5270". Several of one domain are tried in turn.
         pub routes: Vec<Route> = Vec::new(),
+        /// Speak with those servers alone whose certificate proves who they are.
+        pub secure_auth: bool = true,
+        /// Domains that need no such certificate.
+        pub insecure_domains: Vec<String> = Vec::new(),
+        /// Believe servers that need no such certificate when their domain's own server vouches for them (Server
+        /// Dialback, XEP-0220), and prove that way who we are. Only under TLS. That is as safe as DNS is.
+        pub dialback: bool = false,
+        /// Use one connection for both directions where the other server can (XEP-0288).
+        pub bidi: bool = true,
+        /// Domains that are not spoken with.
+        pub blocked_domains: Vec<String> = Vec::new(),
+        /// When any are named, the only domains that are spoken with.
+        pub allowed_domains: Vec<String> = Vec::new(),
     }
 }
 

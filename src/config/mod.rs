@@ -28,6 +28,7 @@ use crate::modules;
 use crate::setting::{Seconds, Section};
 use crate::storage::redb::RedbOptions;
 use crate::storage::{Kept, Mode, Plan, Promises, StoreOptions, WhenIdle};
+use crate::stream::s2s::Policy;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ pub struct Config {
     pub server: Server,
     /// `[c2s]`
     pub c2s: C2s,
-    /// `[s2s]`
+    /// `[s2s]`. The domains are prepared.
     pub s2s: S2s,
     /// `[dns]`
     pub dns: Dns,
@@ -195,6 +196,15 @@ impl Config {
             fast_rotation_s: self.sasl.fast_token_rotation.0,
             iterations: self.sasl.iterations,
             memory_max_bytes: self.memory.max.0 as usize,
+            s2s: Policy {
+                enabled: self.s2s.enabled,
+                secure_auth: self.s2s.secure_auth,
+                insecure: self.s2s.insecure_domains.clone(),
+                dialback: self.s2s.dialback,
+                bidi: self.s2s.bidi,
+                blocked: self.s2s.blocked_domains.clone(),
+                allowed: self.s2s.allowed_domains.clone(),
+            },
             limits: self.limits.clone(),
         };
         Settings { core, modules: self.modules.clone() }

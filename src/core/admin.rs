@@ -67,6 +67,13 @@ pub enum Command {
     Compact,
     /// Write to the disk now what waits for its time.
     Flush,
+    /// List connections with other servers, and what waits for one.
+    S2sList,
+    /// Close the streams with a domain, and let the next attempt be made at once.
+    S2sClose {
+        /// The other domain.
+        domain: String,
+    },
 }
 
 /// An invitation as an operator asks for it.
@@ -140,6 +147,8 @@ impl fmt::Debug for Command {
             Command::Backup => f.write_str("Backup"),
             Command::Compact => f.write_str("Compact"),
             Command::Flush => f.write_str("Flush"),
+            Command::S2sList => f.write_str("S2sList"),
+            Command::S2sClose { domain } => write!(f, "S2sClose({domain:?})"),
         }
     }
 }
@@ -175,6 +184,8 @@ impl Command {
             Command::InviteRevoke { token } => (13, vec![token]),
             Command::InviteFirst => (14, vec![]),
             Command::Flush => (15, vec![]),
+            Command::S2sList => (20, vec![]),
+            Command::S2sClose { domain } => (21, vec![domain]),
         };
         let len = 2 + texts.iter().map(|t| LENGTH_BYTES + t.len()).sum::<usize>();
         if len > COMMAND_BYTES_MAX {
@@ -227,6 +238,8 @@ impl Command {
             13 => Command::InviteRevoke { token: texts.next()?.to_string() },
             14 => Command::InviteFirst,
             15 => Command::Flush,
+            20 => Command::S2sList,
+            21 => Command::S2sClose { domain: texts.next()?.to_string() },
             _ => return Err(WireError::Unknown),
         };
         if texts.0.is_empty() { Ok(command) } else { Err(WireError::Malformed) }

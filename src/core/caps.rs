@@ -4,8 +4,9 @@
 //! has the hash counts for every client that names it, any other for this client alone.
 
 use super::Core;
-use super::flight::InFlight;
+use super::flight::{Filters, InFlight};
 use super::session::SessionId;
+use crate::jid::Jid;
 use crate::stanza::{IqType, Kind, Stanza};
 use crate::xml::{ElementRef, ns};
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Names of nodes that a client wants notifications of, sorted.
-type Wants = Rc<[Box<str>]>;
+pub type Wants = Rc<[Box<str>]>;
 
 /// `hash` and `ver` of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +34,23 @@ struct Client {
     wants: Wants,
 }
 
+/// A client of another server, as far as contacts of ours see it.
+#[derive(Debug)]
+struct Remote {
+    jid: Jid,
+    client: Client,
+    /// Accounts of ours that it is available to, and that let it see their presence.
+    accounts: Vec<Jid>,
+}
+
 /// Capabilities of the clients that are available, and a cache of hashes.
 #[derive(Debug, Default)]
 pub struct Capabilities {
     clients: BTreeMap<SessionId, Client>,
+    /// By bare address.
+    remote: BTreeMap<Jid, Vec<Remote>>,
+    /// Accounts in all of them.
+    remote_accounts: usize,
     /// The one used last stands last.
     cache: VecDeque<(Name, Wants)>,
 }
@@ -44,12 +58,35 @@ pub struct Capabilities {
 impl Capabilities {
     /// True when a session wants notifications of a node.
     pub fn wants(&self, id: SessionId, node: &str) -> bool {
-        self.clients.get(&id).is_some_and(|c| c.wants.binary_search_by(|w| (**w).cmp(node)).is_ok())
+        self.clients.get(&id).is_some_and(|c| c.wants(node))
     }
 
     /// True when a session wants notifications at all.
     pub fn wants_any(&self, id: SessionId) -> bool {
         self.clients.get(&id).is_some_and(|c| !c.wants.is_empty())
+    }
+
+    /// Clients of a contact on another server that want notifications of a node of this account.
+    pub fn remote_wanting(&self, contact: &Jid, account: &Jid, node: &str) -> impl Iterator<Item = &Jid> {
+        let clients = self.remote.get(contact).into_iter().flatten();
+        clients.filter(move |r| r.accounts.contains(account) && r.client.wants(node)).map(|r| &r.jid)
+    }
+
+    /// What a client of another server wants.
+    pub fn remote_wants(&self, jid: &Jid) -> Wants {
+        let clients = self.remote.get(&jid.bare()).into_iter().flatten();
+        clients.filter(|r| r.jid == *jid).map(|r| r.client.wants.clone()).next().unwrap_or_else(|| Rc::from([]))
+    }
+
+    /// A client of another server is not available any more.
+    pub fn forget_remote(&mut self, jid: &Jid) {
+        let bare = jid.bare();
+        let Some(clients) = self.remote.get_mut(&bare) else { return };
+        let gone = clients.extract_if(.., |r| r.jid == *jid || jid.is_bare());
+        self.remote_accounts -= gone.map(|r| r.accounts.len()).sum::<usize>();
+        if clients.is_empty() {
+            self.remote.remove(&bare);
+        }
     }
 
     /// The session is not available any more.
@@ -66,12 +103,25 @@ impl Capabilities {
     }
 }
 
+impl Client {
+    fn wants(&self, node: &str) -> bool {
+        self.wants.binary_search_by(|w| (**w).cmp(node)).is_ok()
+    }
+}
+
 impl Name {
     fn of(presence: &Stanza) -> Option<Self> {
         let c = presence.child(ns::CAPS, "c")?;
         let part = |name| c.attr(name).filter(|v| v.len() <= PART_BYTES_MAX).map(str::to_string);
         // Without `hash` it is of the form before version 1.4, which says nothing that could be checked.
         Some(Self { hash: part("hash").unwrap_or_default(), node: part("node")?, ver: part("ver")? })
+    }
+
+    /// What stands behind it?
+    fn request(&self) -> Stanza {
+        Stanza::build(Kind::Iq(IqType::Get), |b| {
+            b.open(ns::DISCO_INFO, "query").attr("node", &format!("{}#{}", self.node, self.ver)).close();
+        })
     }
 
     /// The same hash says the same, whichever software names it.
@@ -111,13 +161,76 @@ impl Core {
             return is_new;
         }
         let token = self.token();
-        let request = Stanza::build(Kind::Iq(IqType::Get), |b| {
-            b.open(ns::DISCO_INFO, "query").attr("node", &format!("{}#{}", name.node, name.ver)).close();
-        });
+        let request = name.request();
         self.caps.clients.insert(id, Client { name, asked: Some(token.clone()), wants: Rc::from([]) });
         let request = request.addressed(Some(jid.bare()), Some(jid)).with_id(&token);
         self.send(InFlight::passing(request).to_session(id));
         false
+    }
+
+    /// Takes the presence of a client of another server, which its owner has sent to an account that lets him see its
+    /// own. True when it has not been seen by that account before and wants something; when its capabilities are
+    /// unknown they are asked for in the account's name, and that follows later.
+    pub fn caps_remote(&mut self, account: &Jid, presence: &Stanza) -> bool {
+        let (Some(jid), Some(name)) = (presence.from.clone(), Name::of(presence)) else { return false };
+        let max = self.settings.limits.caps_remote_max as usize;
+        let cached = self.caps.cached(&name);
+        let clients = self.caps.remote.entry(jid.bare()).or_default();
+        let at = clients.iter().position(|r| r.jid == jid);
+        let known = at.and_then(|at| clients.get_mut(at));
+        if let Some(known) = known
+            && known.client.name == name
+        {
+            if known.accounts.contains(account) || self.caps.remote_accounts >= max {
+                return false;
+            }
+            known.accounts.push(account.clone());
+            self.caps.remote_accounts += 1;
+            return !known.client.wants.is_empty();
+        }
+        self.caps.forget_remote(&jid);
+        if self.caps.remote_accounts >= max {
+            return false;
+        }
+        let (asked, wants) = match cached {
+            Some(wants) => (None, wants),
+            None => (Some(self.token()), Rc::from([])),
+        };
+        let is_new = !wants.is_empty();
+        let accounts = vec![account.clone()];
+        let client = Client { name: name.clone(), asked: asked.clone(), wants };
+        self.caps.remote.entry(jid.bare()).or_default().push(Remote { jid: jid.clone(), client, accounts });
+        self.caps.remote_accounts += 1;
+        if let Some(token) = asked {
+            let request = name.request().addressed(Some(account.clone()), Some(jid)).with_id(&token);
+            self.send(InFlight { filters: Filters::In, ..InFlight::passing(request) });
+        }
+        is_new
+    }
+
+    /// Takes the answer of a client of another server. Gives the clients whose wishes it has made known, each with the
+    /// accounts that see it.
+    pub fn caps_remote_answer(&mut self, stanza: &Stanza) -> Vec<(Jid, Vec<Jid>)> {
+        let (Some(from), Some(id)) = (&stanza.from, &stanza.id) else { return Vec::new() };
+        let max_bytes = self.settings.limits.caps_bytes_max as usize;
+        let clients = self.caps.remote.get_mut(&from.bare()).into_iter().flatten();
+        let mut asked = clients.filter(|r| r.jid == *from && r.client.asked.as_deref() == Some(id));
+        let Some(remote) = asked.next() else { return Vec::new() };
+        remote.client.asked = None;
+        let query = stanza.child(ns::DISCO_INFO, "query").filter(|_| stanza.kind == Kind::Iq(IqType::Result));
+        let Some(query) = query else { return Vec::new() };
+        let wants = wants(query, max_bytes);
+        remote.client.wants = wants.clone();
+        let name = remote.client.name.clone();
+        let known = vec![(remote.jid.clone(), remote.accounts.clone())];
+        let is_true = name.algorithm().is_some_and(|a| verification(query, a).is_some_and(|ver| ver == name.ver));
+        if is_true {
+            self.caps.cache.push_back((name, wants));
+            while self.caps.cache.len() > self.settings.limits.caps_cache_max as usize {
+                self.caps.cache.pop_front();
+            }
+        }
+        known
     }
 
     /// Takes an answer. Gives the sessions whose wishes it has made known.

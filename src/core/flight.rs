@@ -1,5 +1,6 @@
 //! A stanza on its way through the phases, and as it waits for one connection.
 
+use super::io::ConnId;
 use super::session::SessionId;
 use crate::jid::Jid;
 use crate::stanza::{Kind, Stanza, StanzaError};
@@ -39,11 +40,20 @@ pub struct InFlight {
     pub row: Option<u64>,
 }
 
-/// A stanza of a session with stream management: what is owed to its sender once it is safe.
+/// Who uses stream management and has sent something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sender {
+    /// A session of ours.
+    Session(SessionId),
+    /// Another server, on this connection.
+    Server(ConnId),
+}
+
+/// A stanza of whoever uses stream management: what is owed to its sender once it is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Who sent it.
-    pub sender: SessionId,
+    pub sender: Sender,
     /// As which of its stanzas.
     pub number: u64,
 }
@@ -185,6 +195,13 @@ impl Parcel {
     pub fn held_bytes(&self) -> usize {
         let keep = if self.keep.is_some() { size_of::<Keep>() } else { 0 };
         self.tail.len() + keep + size_of::<Self>() + size_of::<Item>()
+    }
+
+    /// Bytes that it has on the wire.
+    pub fn written_bytes(&self) -> usize {
+        let mut head = Vec::new();
+        crate::stanza::write_head(self.kind, self.to.as_ref(), &mut head);
+        head.len() + self.tail.len()
     }
 
     /// The stanza as XML on its own.

@@ -77,6 +77,11 @@ impl Core {
         self.serves(jid.domain())
     }
 
+    /// True for an address at a host or a service of ours.
+    pub fn is_ours(&self, jid: &Jid) -> bool {
+        self.is_local(jid) || self.is_service(jid.domain())
+    }
+
     /// True for a domain under which a module runs a service.
     pub fn is_service(&self, domain: &str) -> bool {
         !self.serves(domain) && self.disco.services().iter().any(|service| service == domain)

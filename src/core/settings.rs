@@ -2,6 +2,7 @@
 
 use crate::jid::Jid;
 use crate::limits::Limits;
+use crate::stream::s2s::Policy;
 
 /// What the engine must know.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Settings {
     pub iterations: u32,
     /// Bytes that may be held for peers.
     pub memory_max_bytes: usize,
+    /// With which other servers we speak.
+    pub s2s: Policy,
     /// Every bound.
     pub limits: Limits,
 }
@@ -43,6 +46,7 @@ impl Default for Settings {
             fast_rotation_s: 86_400,
             iterations: 10_000,
             memory_max_bytes: 32_000_000,
+            s2s: Policy::default(),
             limits: Limits::default(),
         }
     }

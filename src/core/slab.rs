@@ -18,15 +18,22 @@ struct Slot<T> {
 pub struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    /// The number of the first slot.
+    base: u32,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self { slots: Vec::new(), free: Vec::new(), base: 0 }
     }
 }
 
 impl<T> Slab<T> {
+    /// An empty table whose keys are none of a table that starts elsewhere: two tables share one kind of key.
+    pub fn starting_at(base: u32) -> Self {
+        Self { base, ..Self::default() }
+    }
+
     /// Adds a value.
     pub fn insert(&mut self, value: T) -> Key {
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -35,32 +42,38 @@ impl<T> Slab<T> {
         });
         let entry = &mut self.slots[slot as usize];
         entry.value = Some(value);
-        Key { slot, generation: entry.generation }
+        Key { slot: slot + self.base, generation: entry.generation }
+    }
+
+    fn index(&self, key: Key) -> usize {
+        key.slot.wrapping_sub(self.base) as usize
     }
 
     /// Takes a value out; its key names nothing from then on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        let entry = self.slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)?;
+        let index = self.index(key);
+        let entry = self.slots.get_mut(index).filter(|s| s.generation == key.generation)?;
         let value = entry.value.take()?;
         entry.generation = entry.generation.wrapping_add(1);
-        self.free.push(key.slot);
+        self.free.push(index as u32);
         Some(value)
     }
 
     /// The value.
     pub fn get(&self, key: Key) -> Option<&T> {
-        self.slots.get(key.slot as usize).filter(|s| s.generation == key.generation)?.value.as_ref()
+        self.slots.get(self.index(key)).filter(|s| s.generation == key.generation)?.value.as_ref()
     }
 
     /// The value, to change.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        self.slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)?.value.as_mut()
+        let index = self.index(key);
+        self.slots.get_mut(index).filter(|s| s.generation == key.generation)?.value.as_mut()
     }
 
     /// All entries in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(slot, s)| {
-            s.value.as_ref().map(|value| (Key { slot: slot as u32, generation: s.generation }, value))
+            s.value.as_ref().map(|value| (Key { slot: slot as u32 + self.base, generation: s.generation }, value))
         })
     }
 
@@ -94,5 +107,9 @@ mod tests {
         assert_eq!(slab.remove(a), None);
         assert_eq!((slab.get(a), slab.get(b)), (None, Some(&'b')));
         assert_eq!((slab.len(), slab.keys()), (1, vec![b]));
+        let mut other = Slab::starting_at(1 << 31);
+        let c = other.insert('c');
+        assert_eq!((slab.get(c), other.get(b), other.get(c)), (None, None, Some(&'c')));
+        assert_eq!(other.keys(), [c]);
     }
 }

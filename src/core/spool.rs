@@ -4,6 +4,8 @@
 //! A row is *held* while a session has it in its queue or while a parked session has it on disk alone; a row that is
 //! not held is for the next session of the account that can take messages. Rows of a session that was lost in a crash
 //! are held by nobody, and so they find their way.
+//!
+//! What is for other servers lies there, too, as if it were of one nameless account.
 
 use super::Core;
 use super::flight::{Filters, InFlight, Keep, Parcel};
@@ -27,22 +29,26 @@ pub struct Stored {
     pub place: u64,
     /// It means nothing to other sessions.
     pub is_copy: bool,
+    /// Of what is for another server: when it goes back to its sender, in milliseconds since 1970. Otherwise 0.
+    pub until_ms: u64,
 }
 
-/// The second version; the first had the text alone.
+/// The third version; the second had no `until_ms`, the first had the text alone.
 impl Record for Stored {
     fn encode(&self, out: &mut Encoder) {
-        out.byte(2);
+        out.byte(3);
         out.text(&self.xml);
         out.text(&self.holder);
         out.number(self.place);
         out.put(&self.is_copy);
+        out.number(self.until_ms);
     }
 
     fn decode(d: &mut Decoder<'_>) -> Option<Self> {
         match d.byte()? {
             1 => Some(Self { xml: d.get()?, ..Self::default() }),
-            2 => Some(Self { xml: d.get()?, holder: d.get()?, place: d.get()?, is_copy: d.get()? }),
+            2 => Some(Self { xml: d.get()?, holder: d.get()?, place: d.get()?, is_copy: d.get()?, until_ms: 0 }),
+            3 => Some(Self { xml: d.get()?, holder: d.get()?, place: d.get()?, is_copy: d.get()?, until_ms: d.get()? }),
             _ => None,
         }
     }
@@ -55,7 +61,7 @@ impl Stored {
     }
 }
 
-/// Owner: the account. Sub key: a number that grows, eight bytes, big endian.
+/// Owner: the account; nobody, of what is for other servers. Sub key: a number that grows, eight bytes, big endian.
 pub struct Rows;
 impl Table for Rows {
     const ID: u8 = 16;
@@ -66,13 +72,16 @@ impl Table for Rows {
 /// The place of what has come to a parked session and was never sent.
 pub const LAST: u64 = u64::MAX;
 
+/// The owner of what is for other servers.
+const ELSEWHERE: &str = "";
+
 /// What the engine knows of rows beyond what is stored.
 #[derive(Debug, Default)]
 pub struct Spool {
     /// Rows that are in the queue of a session.
-    held: BTreeSet<(Jid, u64)>,
+    held: BTreeSet<(Box<str>, u64)>,
     /// Rows that were deleted, and when that is durable.
-    deleted: Vec<(Ticket, Jid, u64)>,
+    deleted: Vec<(Ticket, Box<str>, u64)>,
 }
 
 /// What becomes of a message that nobody can take now (XEP-0160 section 3).
@@ -140,11 +149,11 @@ impl Core {
     /// # Errors
     /// When storage cannot be read.
     pub fn spool_put(&mut self, account: &Jid, stored: &Stored) -> Result<u64, StoreError> {
-        let owner = account.bare_str();
+        let owner = self.spool_owner(account);
         let last = self.view.last::<Rows>(owner)?;
         // A number that is still held may belong to a row that is to be deleted once more.
-        let held = self.spool.held.range(..=(account.bare(), u64::MAX)).next_back();
-        let held = held.filter(|(of, _)| of.same_bare(account)).map_or(0, |(_, row)| *row);
+        let held = self.spool.held.range(..=(owner.into(), u64::MAX)).next_back();
+        let held = held.filter(|(of, _)| **of == *owner).map_or(0, |(_, row)| *row);
         let next = last.map_or(0, |(sub, _)| number(&sub)).max(held) + 1;
         self.view.put::<Rows>(owner, &next.to_be_bytes(), stored);
         Ok(next)
@@ -181,8 +190,9 @@ impl Core {
         }
         stamp(stanza, session.domain(), self.now.wall_ms);
         let xml = stanza.to_element().root().to_xml();
-        let row = self.spool_put(session, &Stored { xml, holder: resume_id.to_owned(), place: LAST, is_copy })?;
-        self.spool.held.insert((session.bare(), row));
+        let row =
+            self.spool_put(session, &Stored { xml, holder: resume_id.to_owned(), place: LAST, is_copy, until_ms: 0 })?;
+        self.spool_hold(session, row);
         Ok(Some(row))
     }
 
@@ -195,7 +205,7 @@ impl Core {
         let Some(to) = parcel.to.clone() else { return Ok(()) };
         let stanza = crate::xml::parse(&parcel.to_xml()).ok().and_then(|e| Stanza::read(e).ok());
         let Some(mut stanza) = stanza.filter(survives) else { return Ok(()) };
-        let now = self.now;
+        let (now, is_local) = (self.now, self.is_local(&to));
         let keep = parcel.keep.get_or_insert_with(|| {
             Box::new(Keep {
                 receipt: None,
@@ -207,13 +217,23 @@ impl Core {
             })
         });
         let age_ms = i64::try_from(now.mono_ms.saturating_sub(keep.since_ms)).unwrap_or_default();
-        stamp(&mut stanza, to.domain(), now.wall_ms.saturating_sub(age_ms));
+        let since_ms = now.wall_ms.saturating_sub(age_ms);
+        let mut until_ms = 0;
+        if is_local {
+            stamp(&mut stanza, to.domain(), since_ms);
+        } else {
+            let wait_ms = u64::from(self.settings.limits.s2s_queue_timeout_s) * 1000;
+            until_ms = u64::try_from(since_ms).unwrap_or_default() + wait_ms;
+            let from = stanza.from.as_ref().map(|from| from.domain().to_owned()).unwrap_or_default();
+            stamp(&mut stanza, &from, since_ms);
+        }
         let (id, place) = holder.unwrap_or_default();
         let xml = stanza.to_element().root().to_xml();
-        let stored = Stored { xml, holder: id.to_owned(), place, is_copy: parcel.is_copy };
+        let stored = Stored { xml, holder: id.to_owned(), place, is_copy: parcel.is_copy, until_ms };
         let row = match keep.row {
             Some(row) => {
-                self.view.put::<Rows>(to.bare_str(), &row.to_be_bytes(), &stored);
+                let owner = if is_local { to.bare_str() } else { ELSEWHERE };
+                self.view.put::<Rows>(owner, &row.to_be_bytes(), &stored);
                 row
             }
             None => self.spool_put(&to, &stored)?,
@@ -226,7 +246,7 @@ impl Core {
         if holder.is_some() {
             parcel.tail = stanza.tail();
         }
-        self.spool.held.insert((to.bare(), row));
+        self.spool_hold(&to, row);
         Ok(())
     }
 
@@ -258,7 +278,22 @@ impl Core {
     fn spool_rows(&mut self, account: &Jid) -> Result<Vec<(u64, Stored)>, StoreError> {
         let rows = self.view.list::<Rows>(account.bare_str(), usize::MAX)?;
         let rows = rows.into_iter().map(|(sub, stored)| (number(&sub), stored));
-        Ok(rows.filter(|(row, _)| !self.spool.held.contains(&(account.clone(), *row))).collect())
+        Ok(rows.filter(|(row, _)| !self.spool.held.contains(&(account.bare_str().into(), *row))).collect())
+    }
+
+    /// Rows of what is for other servers and is in no queue, in the order in which they were written.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_remote(&mut self) -> Result<Vec<(u64, Stored)>, StoreError> {
+        let rows = self.view.list::<Rows>(ELSEWHERE, usize::MAX)?.into_iter();
+        let rows = rows.map(|(sub, stored)| (number(&sub), stored));
+        Ok(rows.filter(|(row, _)| !self.spool.held.contains(&(ELSEWHERE.into(), *row))).collect())
+    }
+
+    /// Whose rows those for an address are.
+    fn spool_owner<'a>(&self, to: &'a Jid) -> &'a str {
+        if self.is_local(to) { to.bare_str() } else { ELSEWHERE }
     }
 
     /// One row.
@@ -266,25 +301,31 @@ impl Core {
     /// # Errors
     /// When storage cannot be read.
     pub fn spool_row(&mut self, account: &Jid, row: u64) -> Result<Option<Stored>, StoreError> {
-        self.view.get::<Rows>(account.bare_str(), &row.to_be_bytes())
+        self.view.get::<Rows>(self.spool_owner(account), &row.to_be_bytes())
     }
 
     /// A row is in the queue of a session from now on.
     pub fn spool_hold(&mut self, account: &Jid, row: u64) {
-        self.spool.held.insert((account.bare(), row));
+        let owner = self.spool_owner(account).into();
+        self.spool.held.insert((owner, row));
     }
 
     /// A row is in no queue any more, and stays.
     pub fn spool_release(&mut self, account: &Jid, row: u64) {
-        self.spool.held.remove(&(account.bare(), row));
+        let owner = self.spool_owner(account).into();
+        self.spool.held.remove(&(owner, row));
     }
 
     /// What the row holds has arrived. Until its deletion is durable nobody else gets it.
     pub fn spool_delete(&mut self, account: &Jid, row: u64) {
+        self.spool_delete_row(self.spool_owner(account).into(), row);
+    }
+
+    fn spool_delete_row(&mut self, owner: Box<str>, row: u64) {
         if !armed(Fault::SpoolKept) {
-            self.view.delete::<Rows>(account.bare_str(), &row.to_be_bytes());
+            self.view.delete::<Rows>(&owner, &row.to_be_bytes());
         }
-        self.spool.deleted.push((self.view.ticket(), account.bare(), row));
+        self.spool.deleted.push((self.view.ticket(), owner, row));
     }
 
     /// What the row holds was promised to be kept and goes to another session: the row stays until it has arrived.
@@ -307,7 +348,7 @@ impl Core {
 
     /// What the row holds is on its way elsewhere: should this fail, the row is for anybody.
     pub fn spool_give(&mut self, account: &Jid, row: u64) {
-        self.view.delete::<Rows>(account.bare_str(), &row.to_be_bytes());
+        self.view.delete::<Rows>(self.spool_owner(account), &row.to_be_bytes());
         self.spool_release(account, row);
     }
 
@@ -328,8 +369,8 @@ impl Core {
 
     /// Deletes once more what a failed commit has brought back. To be called when the failed batches are forgotten.
     pub fn spool_delete_again(&mut self) {
-        for (_, account, row) in std::mem::take(&mut self.spool.deleted) {
-            self.spool_delete(&account, row);
+        for (_, owner, row) in std::mem::take(&mut self.spool.deleted) {
+            self.spool_delete_row(owner, row);
         }
     }
 
@@ -371,7 +412,8 @@ mod tests {
 
     #[test]
     fn rows_of_the_first_version_are_read() {
-        let stored = Stored { xml: "<a/>".to_string(), holder: "h".to_string(), place: LAST, is_copy: true };
+        let stored =
+            Stored { xml: "<a/>".to_string(), holder: "h".to_string(), place: LAST, is_copy: true, until_ms: 9 };
         assert_eq!(from_bytes(&to_bytes(&stored)), Some(stored));
         let first = b"\x01\x04<a/>";
         assert_eq!(from_bytes(first), Some(Stored { xml: "<a/>".to_string(), ..Stored::default() }));

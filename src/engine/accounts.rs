@@ -4,7 +4,7 @@
 //! when the keys are on the disk.
 
 use super::{ConnId, Engine, HashOwner, LOG, Timer};
-use crate::core::flight::{InFlight, Item, Parcel};
+use crate::core::flight::{InFlight, Item, Parcel, Sender};
 use crate::core::register::{Ask, NewPassword, Newcomer, Purpose, Stranger};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core};
@@ -132,7 +132,7 @@ impl Engine {
                     }
                     Err(error) => _ = self.step("a refusal", |core, _| core.refuse(&request, &error)),
                 }
-                self.progress(session);
+                self.progress(Sender::Session(session));
             }
             Ask::Delete => self.delete_own(session, &request),
         }
@@ -196,9 +196,9 @@ impl Engine {
                     managed.inbound.settle(number);
                 }
                 if let Some(ticket) = ticket.filter(|ticket| done && *ticket > self.core.view.durable()) {
-                    self.unproven.push_back((ticket, session, request));
+                    self.unproven.push_back((ticket, Sender::Session(session), request));
                 }
-                self.progress(session);
+                self.progress(Sender::Session(session));
             }
             Asker::Stranger(conn, request, peer) => match (stored, ticket) {
                 (Ok(()), Some(ticket)) => {

@@ -63,6 +63,12 @@ impl Engine {
                 self.reply_now(id, OK, "ok".to_string());
                 Ok(())
             }
+            Command::S2sList => {
+                let text = self.s2s_list();
+                self.reply_now(id, OK, text);
+                Ok(())
+            }
+            Command::S2sClose { domain } => self.s2s_close(&domain).map(|text| self.reply_now(id, OK, text)),
             // The store's own business: whoever runs the engine does them beside it.
             Command::Backup | Command::Compact | Command::Flush => Err("this needs the store itself".to_string()),
             Command::Reload => {
@@ -180,6 +186,8 @@ impl Engine {
             "connections: {conns}, sessions: {sessions} of {accounts} accounts, {} of them wait to be resumed",
             self.parked()
         );
+        let (out, incoming, waiting) = self.s2s_counts();
+        let _ = writeln!(text, "other servers: {out} streams out, {incoming} in, {waiting} stanzas wait for one");
         let (used, max) = (self.budget.used_bytes(), self.budget.max_bytes());
         let _ = writeln!(text, "held for peers: {used} of {max} bytes");
         let _ = writeln!(text, "waiting for the disk: {} bytes", self.core.view.pending_bytes());

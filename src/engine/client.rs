@@ -1,7 +1,7 @@
 //! Client connections: what the stream machine asks, and what it hands on.
 
-use super::{ConnId, Engine, HashOwner, LOG, Timer};
-use crate::core::flight::{Item, Receipt};
+use super::{ConnId, Engine, HashOwner, Holder, LOG, Timer};
+use crate::core::flight::{Item, Receipt, Sender};
 use crate::core::io::Output;
 use crate::core::session::SessionId;
 use crate::fault::{Fault, armed};
@@ -274,7 +274,7 @@ impl Engine {
         let jid = stanza.from.clone().filter(|_| armed(Fault::SenderBelieved)).unwrap_or(jid);
         let stanza = Stanza { from: Some(jid), lang, ..stanza };
         let number = self.managed.get_mut(&session).map(|managed| managed.inbound.count());
-        let receipt = number.map(|number| Receipt { sender: session, number });
+        let receipt = number.map(|number| Receipt { sender: Sender::Session(session), number });
         if let (Kind::Iq(IqType::Result | IqType::Error), Some(id), Some(_)) = (stanza.kind, &stanza.id, number)
             && let Some(c) = self.conns.get_mut(conn.0)
         {
@@ -296,15 +296,18 @@ impl Engine {
                 self.fail(conn, StreamError::InternalServerError, None);
             }
             // What only passed has gone already; an answer of ours waits for all that it has read.
-            Some(ticket) if ticket > durable && (self.core.view.wrote() || self.answered.contains(&session)) => {
-                self.unproven.push_back((ticket, session, original));
+            Some(ticket)
+                if ticket > durable
+                    && (self.core.view.wrote() || self.answered.contains(&Holder::Session(session))) =>
+            {
+                self.unproven.push_back((ticket, Sender::Session(session), original));
                 if let (Some(number), Some(managed)) = (number, self.managed.get_mut(&session)) {
                     managed.inbound.wait(number, ticket);
                 }
             }
             Some(_) => {}
         }
-        self.progress(session);
+        self.progress(Sender::Session(session));
     }
 
     /// A first-level element that is no stanza, such as a client state indication (XEP-0352): modules read it.

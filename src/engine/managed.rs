@@ -8,8 +8,8 @@
 //! [`parking`](super::parking).
 
 use super::parking::Lot;
-use super::{ConnId, Engine, LOG, Timer};
-use crate::core::flight::{Filters, InFlight, Item, Keep, Parcel, Receipt, Urgency};
+use super::{ConnId, Engine, Holder, LOG, Timer};
+use crate::core::flight::{Filters, InFlight, Item, Keep, Parcel, Receipt, Sender, Urgency};
 use crate::core::out_queue::OutQueue;
 use crate::core::parked::Ended;
 use crate::core::session::SessionId;
@@ -101,8 +101,15 @@ impl Engine {
         self.begin_end(conn);
     }
 
-    /// The queue of a session, wherever it is.
-    pub(super) fn queue_of(&mut self, session: SessionId) -> Option<&mut OutQueue> {
+    /// The queue of whoever it is, wherever that is.
+    pub(super) fn queue_of(&mut self, holder: Holder) -> Option<&mut OutQueue> {
+        match holder {
+            Holder::Session(session) => self.session_queue(session),
+            Holder::Peer(peer) => self.peer_queue(peer),
+        }
+    }
+
+    fn session_queue(&mut self, session: SessionId) -> Option<&mut OutQueue> {
         match self.core.sessions.get(session)?.conn {
             Some(conn) => Some(&mut self.conns.get_mut(conn.0)?.out),
             None => Some(&mut self.managed.get_mut(&session)?.lot.as_mut()?.out),
@@ -116,7 +123,7 @@ impl Engine {
         let (durable, held_max) = (self.core.view.durable(), self.core.settings.limits.csi_held_max as usize);
         let conn = self.core.sessions.get(session).and_then(|s| s.conn);
         if conn.is_none_or(|conn| self.conns.get(conn.0).is_some_and(|c| !c.ends || armed(Fault::EndOutlived)))
-            && let Some(out) = self.queue_of(session)
+            && let Some(out) = self.session_queue(session)
         {
             if conn.is_none() {
                 out.make_obsolete(&parcel);
@@ -134,51 +141,62 @@ impl Engine {
                 Some(conn) => _ = self.dirty.insert(conn),
                 None => self.crowded(session),
             }
-            if let Some(receipt) = receipt {
-                if let Some(sender) = self.managed.get_mut(&receipt.sender) {
-                    sender.inbound.owe(receipt.number);
-                }
-                let delay_ms = u64::from(self.core.settings.limits.sm_spool_delay_ms);
-                self.spool_in(session, delay_ms);
-            }
+            self.owe(receipt, Holder::Session(session));
         } else if let (Some(row), Some(to)) = (row, to) {
             // Nothing follows the end of a stream, not even what its own session sends to itself on leaving.
             self.core.spool_release(&to, row);
         }
     }
 
-    /// What somebody's receipt waits for is to be on disk after that time, if it has not arrived by then.
-    pub(super) fn spool_in(&mut self, session: SessionId, delay_ms: u64) {
-        let at = self.core.now.mono_ms + delay_ms;
-        if let Some(out) = self.queue_of(session)
-            && !out.spools()
-        {
-            out.set_spools(true);
-            self.timers.insert((at, Timer::Spool(session)));
+    /// A parcel with a receipt has come into a queue.
+    pub(super) fn owe(&mut self, receipt: Option<Receipt>, holder: Holder) {
+        let Some(receipt) = receipt else { return };
+        if let Some(inbound) = self.inbound_of(receipt.sender) {
+            inbound.owe(receipt.number);
+        }
+        self.spool_in(holder, u64::from(self.core.settings.limits.sm_spool_delay_ms));
+    }
+
+    /// What is known of the stanzas of whoever uses stream management.
+    pub(super) fn inbound_of(&mut self, sender: Sender) -> Option<&mut Inbound> {
+        match sender {
+            Sender::Session(session) => self.managed.get_mut(&session).map(|managed| &mut managed.inbound),
+            Sender::Server(conn) => self.link_inbound(conn),
         }
     }
 
-    /// Time is up for some of what waits for a session.
-    pub(super) fn spool_due(&mut self, session: SessionId) {
+    /// What somebody's receipt waits for is to be on disk after that time, if it has not arrived by then.
+    pub(super) fn spool_in(&mut self, holder: Holder, delay_ms: u64) {
+        let at = self.core.now.mono_ms + delay_ms;
+        if let Some(out) = self.queue_of(holder)
+            && !out.spools()
+        {
+            out.set_spools(true);
+            self.timers.insert((at, Timer::Spool(holder)));
+        }
+    }
+
+    /// Time is up for some of what waits in a queue.
+    pub(super) fn spool_due(&mut self, holder: Holder) {
         let (now_ms, durable) = (self.core.now.mono_ms, self.core.view.durable());
         let delay_ms = u64::from(self.core.settings.limits.sm_spool_delay_ms);
-        let Some(out) = self.queue_of(session) else { return };
+        let Some(out) = self.queue_of(holder) else { return };
         out.set_spools(false);
         let waits = |keep: &Keep| keep.row.is_none() && keep.owed(durable).is_some();
-        self.spool(session, &|keep| waits(keep) && keep.since_ms + delay_ms <= now_ms);
-        let Some(out) = self.queue_of(session) else { return };
+        self.spool(holder, &|keep| waits(keep) && keep.since_ms + delay_ms <= now_ms);
+        let Some(out) = self.queue_of(holder) else { return };
         let oldest =
             out.parcels().filter_map(|p| p.keep.as_deref()).filter(|keep| waits(keep)).map(|k| k.since_ms).min();
         if let Some(since_ms) = oldest {
             // What could not be written is tried again later.
             let rest_ms = (since_ms + delay_ms).checked_sub(now_ms).filter(|ms| *ms > 0);
-            self.spool_in(session, rest_ms.unwrap_or(super::RETRY_MS));
+            self.spool_in(holder, rest_ms.unwrap_or(super::RETRY_MS));
         }
     }
 
     /// Writes those messages of a queue that `pick` names.
-    pub(super) fn spool(&mut self, session: SessionId, pick: &dyn Fn(&Keep) -> bool) {
-        let Some(mut out) = self.queue_of(session).map(std::mem::take) else { return };
+    pub(super) fn spool(&mut self, holder: Holder, pick: &dyn Fn(&Keep) -> bool) {
+        let Some(mut out) = self.queue_of(holder).map(std::mem::take) else { return };
         let mut receipts = Vec::new();
         let ticket = self.step("the spool", |core, _| {
             for parcel in out.parcels_mut().filter(|p| p.keep.as_deref().is_some_and(pick)) {
@@ -188,7 +206,7 @@ impl Engine {
                 }
             }
         });
-        if let Some(place) = self.queue_of(session) {
+        if let Some(place) = self.queue_of(holder) {
             *place = out;
         }
         self.spooled(ticket, receipts);
@@ -203,15 +221,20 @@ impl Engine {
 
     /// Writes all that the stanzas of a session wait for.
     pub(super) fn spool_owed_to(&mut self, sender: SessionId) {
-        let durable = self.core.view.durable();
+        let (durable, sender) = (self.core.view.durable(), Sender::Session(sender));
         let owed = |keep: &Keep| keep.row.is_none() && keep.owed(durable).is_some_and(|r| r.sender == sender);
         let waits = |out: &OutQueue| out.parcels().any(|p| p.keep.as_deref().is_some_and(owed));
-        let live = self.conns.iter().filter(|(_, c)| waits(&c.out)).filter_map(|(_, c)| c.session);
-        let parked = self.managed.iter().filter(|(_, m)| m.lot.as_ref().is_some_and(|lot| waits(&lot.out)));
-        let recipients: Vec<SessionId> = live.chain(parked.map(|(id, _)| *id)).collect();
-        for recipient in recipients {
-            self.spool(recipient, &owed);
+        for holder in self.holders() {
+            if self.queue_of(holder).is_some_and(|out| waits(out)) {
+                self.spool(holder, &owed);
+            }
         }
+    }
+
+    /// Everybody who has a queue.
+    pub(super) fn holders(&self) -> Vec<Holder> {
+        let sessions = self.core.sessions.ids().into_iter().map(Holder::Session);
+        sessions.chain(self.peer_holders()).collect()
     }
 
     /// Parcels have arrived: whoever waits for that hears of it, and their rows go.
@@ -249,18 +272,22 @@ impl Engine {
     }
 
     fn settle_receipt(&mut self, receipt: Receipt) {
-        if let Some(sender) = self.managed.get_mut(&receipt.sender) {
-            sender.inbound.settle(receipt.number);
+        if let Some(inbound) = self.inbound_of(receipt.sender) {
+            inbound.settle(receipt.number);
             self.progress(receipt.sender);
         }
     }
 
     /// More of what a client has sent may be safe by now.
-    pub(super) fn progress(&mut self, session: SessionId) {
+    pub(super) fn progress(&mut self, sender: Sender) {
         let durable = self.core.view.durable();
-        if let Some(managed) = self.managed.get_mut(&session)
-            && managed.inbound.progress(durable)
-            && let Some(conn) = self.core.sessions.get(session).and_then(|s| s.conn)
+        let conn = match sender {
+            Sender::Session(session) => self.core.sessions.get(session).and_then(|s| s.conn),
+            Sender::Server(conn) => Some(conn),
+        };
+        if let Some(inbound) = self.inbound_of(sender)
+            && inbound.progress(durable)
+            && let Some(conn) = conn
         {
             self.dirty.insert(conn);
         }
@@ -278,9 +305,10 @@ impl Engine {
         }
         let sessions: Vec<SessionId> = self.managed.keys().copied().collect();
         for session in sessions {
-            self.progress(session);
+            self.progress(Sender::Session(session));
             self.finish_resume(session);
         }
+        self.links_committed();
     }
 
     /// Sends what has not arrived at a session that is over on its way again: messages to the other sessions of the
@@ -333,9 +361,9 @@ impl Engine {
             });
             if let (Some(receipt), Some(ticket)) = (owed, ticket)
                 && self.core.view.wrote()
-                && let Some(sender) = self.managed.get_mut(&receipt.sender)
+                && let Some(inbound) = self.inbound_of(receipt.sender)
             {
-                sender.inbound.wait(receipt.number, ticket);
+                inbound.wait(receipt.number, ticket);
                 self.unproven.extend(original.map(|stanza| (ticket, receipt.sender, stanza)));
             }
             if let Some(keep) = keep {

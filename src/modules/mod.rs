@@ -162,7 +162,14 @@ pub trait Module: Sized {
         Ok(())
     }
 
-    /// An account's own session answers a request that its server has made in the account's name.
+    /// Somebody on another server says to an account that he is available, or that he is not.
+    fn contact(&mut self, core: &mut Core, account: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
+        let _ = (core, account, stanza);
+        Ok(())
+    }
+
+    /// A session of an account, or a client on another server, answers a request that the server has made in the
+    /// account's name.
     fn answered(&mut self, core: &mut Core, stanza: &Stanza) -> Result<(), StanzaError> {
         let _ = (core, stanza);
         Ok(())
@@ -510,6 +517,12 @@ macro_rules! modules {
                 $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.from.as_ref())) {
                     m.answered(core, stanza)?;
                 } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn contact(&mut self, core: &mut Core, account: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.contact(core, account, stanza)?; } )*
                 Ok(())
             }
 

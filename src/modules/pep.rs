@@ -9,8 +9,9 @@ use crate::core::pubsub::Node;
 use crate::core::session::SessionId;
 use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
+use crate::jid::Jid;
 use crate::setting::section;
-use crate::stanza::{Condition, Stanza, StanzaError, form};
+use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError, form};
 use crate::xml::{Builder, ns};
 
 section! {
@@ -97,6 +98,24 @@ impl Module for Pep {
     fn answered(&mut self, core: &mut Core, stanza: &Stanza) -> Result<(), StanzaError> {
         for session in core.caps_answer(stanza) {
             core.pubsub_catch_up(session)?;
+        }
+        for (client, accounts) in core.caps_remote_answer(stanza) {
+            for account in accounts {
+                core.pubsub_show_remote(&account, &client)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn contact(&mut self, core: &mut Core, account: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
+        match (stanza.kind, &stanza.from) {
+            (Kind::Presence(PresenceType::Available), Some(from)) => {
+                if core.is_seen_by(account, from)? && core.caps_remote(account, stanza) {
+                    core.pubsub_show_remote(account, from)?;
+                }
+            }
+            (_, Some(from)) => core.caps.forget_remote(from),
+            (_, None) => {}
         }
         Ok(())
     }

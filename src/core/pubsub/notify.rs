@@ -2,6 +2,7 @@
 
 use super::{AccessModel, Affiliations, Config, Item, Nodes, SendLast, Service, Subscriptions, sub};
 use crate::core::Core;
+use crate::core::caps::Capabilities;
 use crate::core::flight::InFlight;
 use crate::core::session::SessionId;
 use crate::jid::Jid;
@@ -106,6 +107,9 @@ impl Service<'_> {
                 to.insert(session.jid.clone());
             }
         }
+        if !self.core.is_local(account) {
+            to.extend(self.core.caps.remote_wanting(account, &self.owner, name).cloned());
+        }
     }
 
     fn is_allowed(&mut self, name: &str, node: &super::Node, who: &Jid) -> Result<bool, StoreError> {
@@ -134,10 +138,11 @@ impl Core {
             return Ok(());
         }
         let mut room_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize;
-        self.pubsub_last_items(&jid.bare(), id, &mut room_bytes)?;
+        let wants = |caps: &Capabilities, node: &str| caps.wants(id, node);
+        self.pubsub_last_items(&jid.bare(), &jid, &wants, &mut room_bytes)?;
         for (contact, item) in self.roster(jid.bare_str())? {
             if item.to && self.is_local(&contact) && self.is_seen_by(&contact, &jid)? {
-                self.pubsub_last_items(&contact, id, &mut room_bytes)?;
+                self.pubsub_last_items(&contact, &jid, &wants, &mut room_bytes)?;
             }
         }
         Ok(())
@@ -150,24 +155,41 @@ impl Core {
     pub fn pubsub_show(&mut self, account: &Jid, contact: &Jid) -> Result<(), StanzaError> {
         let mut room_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize;
         for id in self.sessions.of(contact).to_vec() {
-            let is_it = contact.is_bare() || self.sessions.get(id).is_some_and(|s| s.jid == *contact);
-            if is_it && self.caps.wants_any(id) {
-                self.pubsub_last_items(account, id, &mut room_bytes)?;
+            let Some(jid) = self.sessions.get(id).map(|s| s.jid.clone()) else { continue };
+            if (contact.is_bare() || jid == *contact) && self.caps.wants_any(id) {
+                let wants = |caps: &Capabilities, node: &str| caps.wants(id, node);
+                self.pubsub_last_items(account, &jid, &wants, &mut room_bytes)?;
             }
         }
         Ok(())
     }
 
+    /// Lets a client of another server have the last items of an account that it sees from now on.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn pubsub_show_remote(&mut self, account: &Jid, client: &Jid) -> Result<(), StanzaError> {
+        let mut room_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize;
+        let wanted = self.caps.remote_wants(client);
+        let wants = |_: &Capabilities, node: &str| wanted.iter().any(|want| **want == *node);
+        self.pubsub_last_items(account, client, &wants, &mut room_bytes)
+    }
+
     /// Sends as much as there is room for, and as one account may take of it: nobody's items fill the queue of another.
-    fn pubsub_last_items(&mut self, account: &Jid, id: SessionId, room_bytes: &mut usize) -> Result<(), StanzaError> {
+    fn pubsub_last_items(
+        &mut self,
+        account: &Jid,
+        to: &Jid,
+        wants: &dyn Fn(&Capabilities, &str) -> bool,
+        room_bytes: &mut usize,
+    ) -> Result<(), StanzaError> {
         let mut share_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize / ACCOUNTS_IN_CATCH_UP;
-        let Some(to) = self.sessions.get(id).map(|s| s.jid.clone()) else { return Ok(()) };
         for (key, node) in self.view.list::<Nodes>(account.bare_str(), usize::MAX)? {
             let Ok(name) = String::from_utf8(key) else { continue };
             let sends = node.config.send_last == SendLast::OnSubAndPresence && node.config.deliver_notifications;
-            if sends && node.items > 0 && self.caps.wants(id, &name) {
+            if sends && node.items > 0 && wants(&self.caps, &name) {
                 let mut service = self.pubsub(account);
-                if service.reads(&name, &node, &to)?
+                if service.reads(&name, &node, to)?
                     && let Some(item) = service.items(&name, 1)?.pop()
                 {
                     let bytes = super::bytes(&item) as usize + MESSAGE_BYTES;

@@ -108,6 +108,13 @@ fn error(core: &mut Core, room: &mut Room, stanza: &Stanza, from: &Jid) {
     }
 }
 
+/// An error that says so of the server of its sender.
+fn is_out_of_reach(stanza: &Stanza) -> bool {
+    let error = stanza.child(ns::CLIENT, "error");
+    let says = |name| error.is_some_and(|error| error.has_child(ns::STANZA_ERROR, name));
+    says("remote-server-not-found") || says("remote-server-timeout")
+}
+
 /// Section 7.5.
 ///
 /// # Errors
@@ -118,6 +125,11 @@ pub fn to_occupant(core: &mut Core, room: &mut Room, stanza: &Stanza, nick: &str
     let is_error = stanza.kind == Kind::Message(MessageType::Error);
     if stanza.kind == Kind::Message(MessageType::Groupchat) {
         return Err(Condition::BadRequest.because("A message of type groupchat goes to the room itself."));
+    }
+    if is_error && is_out_of_reach(stanza) {
+        // Its server is: that is true for everything that it is sent (section 7.14).
+        super::join::kick(core, room, from);
+        return Ok(());
     }
     let (own, occupant) = room.insider(from)?;
     let Some(other) = room.occupants.get(nick) else {

@@ -1,0 +1,259 @@
+//! Connections with other servers: how they begin and end, and what leaves on them.
+
+use super::{LOG, Link, s2s_cx};
+use crate::budget::Charge;
+use crate::core::flight::Item;
+use crate::core::io::{ConnId, DialFailure, Output, Transport};
+use crate::core::out_queue::OutQueue;
+use crate::engine::{Engine, Timer};
+use crate::stream::s2s::{Refusal, S2s, S2sCx};
+use crate::stream::{StreamError, TlsFacts, management};
+use std::net::IpAddr;
+
+impl Engine {
+    /// A server has connected.
+    pub(in crate::engine) fn accept_server(&mut self, _: Transport, ip: IpAddr) -> Option<ConnId> {
+        let limits = &self.core.settings.limits;
+        let full = self.remotes.links.len() >= limits.s2s_connections_max as usize;
+        if self.shutting_down || full || !self.core.settings.s2s.enabled {
+            let why = if full { "limits.s2s_connections_max is reached" } else { "other servers are not served" };
+            log::warn!(target: LOG, "{ip} turned away: {why}");
+            return None;
+        }
+        let stream = S2s::incoming(limits);
+        self.new_link(stream, Some(ip))
+    }
+
+    /// Adds a link. None when memory is short.
+    pub(super) fn new_link(&mut self, stream: S2s, ip: Option<IpAddr>) -> Option<ConnId> {
+        let now_ms = self.core.now.mono_ms;
+        let mut charge = Charge::default();
+        if !self.budget.settle(&mut charge, size_of::<Link>()) {
+            self.budget.settle(&mut charge, 0);
+            log::warn!(target: LOG, "no connection with another server: memory.max is reached");
+            return None;
+        }
+        let link = Link {
+            stream,
+            ip,
+            out: OutQueue::default(),
+            charge,
+            waiting_bytes: 0,
+            since_ms: now_ms,
+            touched_ms: now_ms,
+            asked_ms: None,
+            deadline_ms: None,
+            ends: false,
+            paused: false,
+            inbound: None,
+            peer: None,
+        };
+        let conn = ConnId(self.remotes.links.insert(link));
+        self.set_link_deadline(conn, now_ms + u64::from(self.core.settings.limits.s2s_auth_timeout_s) * 1000);
+        self.core.counters.connections = self.core.counters.connections.wrapping_add(1);
+        Some(conn)
+    }
+
+    pub(in crate::engine) fn dialed(&mut self, conn: ConnId, tls: Option<&TlsFacts>) {
+        let settings = self.core.settings.clone();
+        if let Some(link) = self.remotes.links.get_mut(conn.0) {
+            link.stream.begin(tls, &mut s2s_cx!(self, settings));
+            self.drive_link(conn);
+        }
+    }
+
+    pub(in crate::engine) fn dial_failed(&mut self, conn: ConnId, why: &DialFailure) {
+        let Some(link) = self.remotes.links.get(conn.0) else { return };
+        log::info!(target: LOG, "no connection to {}: {why}", link.stream.remote().unwrap_or("somebody"));
+        let refusal = match why {
+            DialFailure::NotFound => Some(super::NOT_FOUND),
+            DialFailure::Tls(_) => Some(super::NO_TLS),
+            DialFailure::Timeout | DialFailure::Unreachable(_) => None,
+        };
+        self.end_link(conn, refusal);
+    }
+
+    pub(in crate::engine) fn link_secured(&mut self, conn: ConnId, facts: &TlsFacts) {
+        let settings = self.core.settings.clone();
+        if let Some(link) = self.remotes.links.get_mut(conn.0) {
+            link.stream.facts(facts, &mut s2s_cx!(self, settings));
+            self.drive_link(conn);
+        }
+    }
+
+    pub(in crate::engine) fn link_wrote(&mut self, conn: ConnId, waiting_bytes: usize) {
+        let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
+        link.waiting_bytes = waiting_bytes;
+        self.dirty.insert(conn);
+        let arrived = link.out.taken(waiting_bytes);
+        if !arrived.is_empty() {
+            self.arrived(arrived);
+        }
+    }
+
+    /// Hands to the shell what may leave.
+    pub(in crate::engine) fn flush_link(&mut self, conn: ConnId) {
+        let durable = self.core.view.durable();
+        let settings = self.core.settings.clone();
+        let limits = &settings.limits;
+        let now_ms = self.core.now.mono_ms;
+        let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
+        let window = (limits.out_window_bytes as usize).saturating_sub(link.waiting_bytes);
+        let (mut bytes, mut asks) = (Vec::new(), false);
+        if window > 0 {
+            link.out.flush(durable, window, limits.sm_unacked_max as usize, &mut bytes);
+            if let Some(inbound) = link.inbound.as_mut().filter(|_| !link.ends)
+                && inbound.progress(durable)
+            {
+                management::write_ack(inbound.answer(), &mut bytes);
+            }
+            if !link.ends && link.out.ask() {
+                management::write_ask(&mut bytes);
+                link.asked_ms = Some(now_ms);
+                asks = true;
+            }
+        }
+        let inbound = link.inbound.as_ref().map_or(0, |inbound| inbound.heap_bytes());
+        let held = inbound + link.stream.heap_bytes() + link.out.held_bytes() + link.waiting_bytes + bytes.len();
+        link.waiting_bytes += bytes.len();
+        self.budget.settle(&mut link.charge, size_of::<Link>() + held);
+        let pause = link.stream.is_asking() && !link.ends;
+        if pause != link.paused {
+            link.paused = pause;
+            self.outputs.push_back(if pause { Output::PauseRead { conn } } else { Output::ResumeRead { conn } });
+        }
+        let done = link.ends && link.out.is_empty();
+        if !bytes.is_empty() {
+            self.outputs.push_back(Output::Write { conn, bytes });
+        }
+        if done {
+            self.end_link(conn, None);
+            self.outputs.push_back(Output::Close { conn });
+        } else if asks {
+            self.arm_link(conn);
+        }
+    }
+
+    /// Sets the deadline of a link that has come through its negotiation.
+    pub(super) fn arm_link(&mut self, conn: ConnId) {
+        if self.remotes.links.get(conn.0).is_some_and(|link| link.ends || link.stream.is_closing()) {
+            return;
+        }
+        if let Some(at_ms) = self.link_next_ms(conn) {
+            self.set_link_deadline(conn, at_ms);
+        }
+    }
+
+    /// When something must be looked at next.
+    fn link_next_ms(&self, conn: ConnId) -> Option<u64> {
+        let limits = &self.core.settings.limits;
+        let link = self.remotes.links.get(conn.0)?;
+        if !link.is_settled() {
+            return Some(link.since_ms + u64::from(limits.s2s_auth_timeout_s) * 1000);
+        }
+        let theirs_s = link.stream.peer_limits().idle_s.unwrap_or(u32::MAX).max(1);
+        let idle_ms = link.touched_ms + u64::from(limits.s2s_idle_timeout_s.min(theirs_s)) * 1000;
+        let ack_ms = link.asked_ms.map(|at| at + u64::from(limits.s2s_ack_timeout_s) * 1000);
+        Some(ack_ms.map_or(idle_ms, |ack_ms| ack_ms.min(idle_ms)))
+    }
+
+    /// A deadline of a link has passed, if it is still the one that holds.
+    pub(in crate::engine) fn link_due(&mut self, conn: ConnId, at: u64) {
+        let now_ms = self.core.now.mono_ms;
+        let Some(link) = self.remotes.links.get_mut(conn.0).filter(|link| link.deadline_ms == Some(at)) else { return };
+        link.deadline_ms = None;
+        if link.ends || link.stream.is_closing() {
+            self.end_link(conn, None);
+            self.outputs.push_back(Output::Close { conn });
+            return;
+        }
+        let (is_settled, has_more) = (link.is_settled(), link.out.stanzas() > 0 || link.waiting_bytes > 0);
+        let asked_ms = link.asked_ms;
+        let Some(next_ms) = self.link_next_ms(conn) else { return };
+        if next_ms > now_ms {
+            self.set_link_deadline(conn, next_ms);
+        } else if !is_settled {
+            self.fail_link(conn, StreamError::ConnectionTimeout, Some("Saying who you are took too long."));
+        } else if has_more || asked_ms.is_some() {
+            self.fail_link(conn, StreamError::ConnectionTimeout, Some("Nothing is taken here any more."));
+        } else {
+            self.close_link(conn);
+        }
+    }
+
+    /// Closes our side of a stream without an error. What comes from the peer before it closes its own still counts.
+    pub(super) fn close_link(&mut self, conn: ConnId) {
+        let close_ms = self.core.now.mono_ms + u64::from(self.core.settings.limits.close_timeout_s) * 1000;
+        let mut peers = self.forsake_link(conn);
+        let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
+        link.stream.close();
+        let output = link.stream.take_output();
+        link.out.push(Item::Raw(output));
+        peers.extend(link.peer.take());
+        self.set_link_deadline(conn, close_ms);
+        self.again.push(conn);
+        self.dirty.insert(conn);
+        self.let_go(conn, peers);
+    }
+
+    /// Ends a stream with an error.
+    pub(in crate::engine) fn fail_link(&mut self, conn: ConnId, error: StreamError, text: Option<&str>) {
+        let Some(link) = self.remotes.links.get_mut(conn.0).filter(|link| !link.ends) else { return };
+        if link.stream.is_outgoing() && !link.stream.has_begun() {
+            // It is still being dialed, or TLS comes first.
+            self.end_link(conn, None);
+            return self.outputs.push_back(Output::Close { conn });
+        }
+        link.stream.fail(error, text, &mut *self.core.entropy);
+        let output = link.stream.take_output();
+        let (to, from) = (link.stream.local(), link.stream.remote().unwrap_or("somebody"));
+        log::info!(target: LOG, "the stream of {from} with {to} ends with {}", error.condition());
+        self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
+        link.out.push(Item::Raw(output));
+        self.begin_end_link(conn, None);
+    }
+
+    /// Nothing more is read; what waits goes back to its peers now, the connection goes when its queue is written.
+    pub(super) fn begin_end_link(&mut self, conn: ConnId, refusal: Option<Refusal>) {
+        let close_ms = self.core.now.mono_ms + u64::from(self.core.settings.limits.close_timeout_s) * 1000;
+        let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
+        link.ends = true;
+        self.set_link_deadline(conn, close_ms);
+        self.dirty.insert(conn);
+        self.leave_link(conn, refusal);
+    }
+
+    /// The connection is no more.
+    pub(in crate::engine) fn end_link(&mut self, conn: ConnId, refusal: Option<Refusal>) {
+        self.leave_link(conn, refusal);
+        let Some(mut link) = self.remotes.links.remove(conn.0) else { return };
+        self.budget.settle(&mut link.charge, 0);
+        if let Some(at) = link.deadline_ms {
+            self.timers.remove(&(at, Timer::Conn(conn)));
+        }
+        self.dirty.remove(&conn);
+    }
+
+    /// The server stops: what waits stays on disk.
+    pub(in crate::engine) fn shutdown_links(&mut self) {
+        self.spool_peers();
+        for key in self.remotes.links.keys() {
+            let conn = ConnId(key);
+            self.flush_link(conn);
+            match self.remotes.links.get(key).is_some_and(Link::is_settled) {
+                true => self.fail_link(conn, StreamError::SystemShutdown, None),
+                false => {
+                    self.end_link(conn, None);
+                    self.outputs.push_back(Output::Close { conn });
+                }
+            }
+        }
+    }
+}
+
+impl Link {
+    /// True when somebody has proved something, so that stanzas may come or go.
+    pub(super) fn is_settled(&self) -> bool {
+        self.stream.is_open() || !self.stream.pairs().is_empty()
+    }
+}

@@ -1,0 +1,472 @@
+//! Peers: what waits for them, when they are tried, what goes back.
+
+use super::{FULL, LATE, LOG, PeerId, Refusal, TOO_LONG, receipt_of, s2s_cx};
+use crate::budget::Charge;
+use crate::core::flight::{InFlight, Item, Keep, Parcel};
+use crate::core::io::{ConnId, Output};
+use crate::core::out_queue::OutQueue;
+use crate::engine::{Engine, FAIR_BYTES, Holder, Timer};
+use crate::jid::{Jid, idna};
+use crate::pipeline;
+use crate::stanza::{Kind, PresenceType, Stanza};
+use crate::storage::{StoreError, Ticket};
+use crate::stream::s2s::{Pair, S2s, S2sCx, Verdict};
+
+use super::Peer;
+use std::collections::BTreeSet;
+
+impl Engine {
+    /// The peer of a stanza. None when there are too many already.
+    pub(in crate::engine) fn peer_for(&mut self, parcel: &Parcel) -> Option<PeerId> {
+        let (from, to) = (parcel.from.as_ref()?, parcel.to.as_ref()?);
+        self.peer_of_pair(&Pair::new(from.domain(), to.domain()))
+    }
+
+    pub(super) fn peer_of_pair(&mut self, pair: &Pair) -> Option<PeerId> {
+        if let Some(peer) = self.remotes.by_pair.get(pair) {
+            return Some(*peer);
+        }
+        if self.remotes.peers.len() >= self.core.settings.limits.s2s_peers_max as usize {
+            return None;
+        }
+        let peer = Peer {
+            pair: pair.clone(),
+            out: OutQueue::default(),
+            charge: Charge::default(),
+            via: None,
+            link: None,
+            failures: 0,
+            retry_ms: 0,
+            condemned: None,
+            verifies: Vec::new(),
+            timer_ms: None,
+        };
+        let id = PeerId(self.remotes.peers.insert(peer));
+        self.remotes.by_pair.insert(pair.clone(), id);
+        Some(id)
+    }
+
+    /// Puts a stanza into the queue of its peer, and sees to it that there is a connection.
+    pub(in crate::engine) fn hand_to_peer(&mut self, id: PeerId, parcel: Parcel) {
+        let now_ms = self.core.now.mono_ms;
+        let settings = self.core.settings.clone();
+        let Some(peer) = self.remotes.peers.get(id.0) else { return };
+        let via = peer.via;
+        if let Some(refusal) = peer.condemned.filter(|_| peer.retry_ms > now_ms) {
+            return self.bring_back(parcel, refusal);
+        }
+        if via.is_some_and(|conn| self.is_too_long(conn, &parcel)) {
+            return self.bring_back(parcel, TOO_LONG);
+        }
+        let receipt = receipt_of(&parcel);
+        if self.shutting_down && via.is_none() && receipt.is_none() {
+            return self.bring_back(parcel, LATE);
+        }
+        let Some(out) = self.peer_queue(id) else { return };
+        let bytes = out.held_bytes() + parcel.held_bytes();
+        if out.stanzas() >= settings.limits.s2s_queue_max as usize
+            || bytes > settings.limits.s2s_queue_bytes_max as usize
+        {
+            return self.bring_back(parcel, FULL);
+        }
+        out.push(Item::Stanza(Box::new(parcel)));
+        match via {
+            Some(conn) => self.touch(conn),
+            None => {
+                self.settle_peer(id);
+                self.connect(id);
+                self.arm_peer(id);
+            }
+        }
+        self.owe(receipt, Holder::Peer(id));
+    }
+
+    fn is_too_long(&self, conn: ConnId, parcel: &Parcel) -> bool {
+        let link = self.remotes.links.get(conn.0);
+        let max = link.and_then(|link| link.stream.peer_limits().bytes_max);
+        max.is_some_and(|max| parcel.written_bytes() > max as usize)
+    }
+
+    /// A link carries something.
+    fn touch(&mut self, conn: ConnId) {
+        if let Some(link) = self.remotes.links.get_mut(conn.0) {
+            link.touched_ms = self.core.now.mono_ms;
+            self.dirty.insert(conn);
+        }
+    }
+
+    /// What waits for a peer is charged to the budget; when that is full, what came last goes back.
+    fn settle_peer(&mut self, id: PeerId) {
+        let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
+        let held = if peer.out.stanzas() > 0 { size_of::<Peer>() + peer.out.held_bytes() } else { 0 };
+        if !self.budget.settle(&mut peer.charge, held) && held > FAIR_BYTES {
+            self.give_up(id, FULL, &|_| true);
+        }
+    }
+
+    /// Looks for a way to a peer for which something waits.
+    pub(super) fn connect(&mut self, id: PeerId) {
+        let now_ms = self.core.now.mono_ms;
+        let settings = self.core.settings.clone();
+        let Some(peer) = self.remotes.peers.get(id.0) else { return };
+        let (pair, waits, asks) = (peer.pair.clone(), peer.out.stanzas() > 0, !peer.verifies.is_empty());
+        if peer.via.is_none()
+            && waits
+            && let Some(conn) = self.bidi_link(&pair)
+        {
+            return self.fill(conn, id);
+        }
+        let Some(peer) = self.remotes.peers.get(id.0) else { return };
+        if let Some(conn) = peer.link {
+            if waits && let Some(link) = self.remotes.links.get_mut(conn.0).filter(|l| l.stream.may_authenticate()) {
+                link.stream.authenticate(&mut s2s_cx!(self, settings));
+                self.again.push(conn);
+            }
+            return;
+        }
+        if (!waits && !asks) || peer.retry_ms > now_ms || self.shutting_down {
+            return;
+        }
+        let full = self.remotes.links.len() >= settings.limits.s2s_connections_max as usize;
+        let Some(domain) = idna::to_ascii(&pair.remote) else {
+            return self.peer_failed(id, Some(super::NOT_FOUND));
+        };
+        let conn = match full {
+            true => None,
+            false => self.new_link(S2s::outgoing(&pair, &settings.limits), None),
+        };
+        let Some(conn) = conn else {
+            log::warn!(target: LOG, "no connection to {}: limits.s2s_connections_max is reached", pair.remote);
+            return self.peer_failed(id, None);
+        };
+        if let Some(link) = self.remotes.links.get_mut(conn.0) {
+            link.peer = Some(id);
+        }
+        if let Some(peer) = self.remotes.peers.get_mut(id.0) {
+            peer.link = Some(conn);
+        }
+        self.outputs.push_back(Output::Dial { conn, domain, from: pair.local.to_string() });
+    }
+
+    /// A link that the peer has opened and that takes our stanzas (XEP-0288).
+    fn bidi_link(&self, pair: &Pair) -> Option<ConnId> {
+        let takes = |link: &super::Link| !link.ends && link.stream.takes(pair);
+        self.remotes.links.iter().find(|(_, link)| takes(link)).map(|(key, _)| ConnId(key))
+    }
+
+    /// A link takes stanzas of a peer: all that waits goes there.
+    pub(super) fn fill(&mut self, conn: ConnId, id: PeerId) {
+        let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
+        peer.via = Some(conn);
+        (peer.failures, peer.retry_ms, peer.condemned) = (0, 0, None);
+        let waiting = std::mem::take(&mut peer.out).into_parcels();
+        self.settle_peer(id);
+        let durable = self.core.view.durable();
+        let mut owed = false;
+        for parcel in waiting {
+            if self.is_too_long(conn, &parcel) {
+                self.bring_back(parcel, TOO_LONG);
+            } else if let Some(link) = self.remotes.links.get_mut(conn.0) {
+                owed |= parcel.owed(durable).is_some();
+                link.out.push(Item::Stanza(Box::new(parcel)));
+            }
+        }
+        if owed {
+            self.spool_in(Holder::Peer(id), u64::from(self.core.settings.limits.sm_spool_delay_ms));
+        }
+        self.touch(conn);
+    }
+
+    /// A link takes stanzas no more: what has not arrived goes back to its peers.
+    pub(super) fn forsake_link(&mut self, conn: ConnId) -> Vec<PeerId> {
+        let Some(link) = self.remotes.links.get_mut(conn.0) else { return Vec::new() };
+        let parcels = link.out.take_stanzas().into_parcels();
+        let mut peers = Vec::new();
+        for key in self.remotes.peers.keys() {
+            if let Some(peer) = self.remotes.peers.get_mut(key).filter(|peer| peer.via == Some(conn)) {
+                peer.via = None;
+                peers.push(PeerId(key));
+            }
+        }
+        for mut parcel in parcels {
+            if let Some(keep) = &mut parcel.keep {
+                keep.end = 0;
+            }
+            match self.peer_for(&parcel) {
+                Some(id) => {
+                    if let Some(peer) = self.remotes.peers.get_mut(id.0) {
+                        peer.out.push(Item::Stanza(Box::new(parcel)));
+                    }
+                }
+                None => self.bring_back(parcel, FULL),
+            }
+        }
+        let (durable, delay_ms) = (self.core.view.durable(), u64::from(self.core.settings.limits.sm_spool_delay_ms));
+        for id in &peers {
+            self.settle_peer(*id);
+            if self.peer_queue(*id).is_some_and(|out| out.parcels().any(|p| p.owed(durable).is_some())) {
+                self.spool_in(Holder::Peer(*id), delay_ms);
+            }
+            self.arm_peer(*id);
+        }
+        peers
+    }
+
+    /// A link is lost or gives up: its peers look for another.
+    pub(super) fn leave_link(&mut self, conn: ConnId, refusal: Option<Refusal>) {
+        let now_ms = self.core.now.mono_ms;
+        let peers = self.forsake_link(conn);
+        let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
+        // One that has lived, and has not been refused, says nothing against the next.
+        let lived = link.is_settled()
+            && now_ms.saturating_sub(link.since_ms) > u64::from(self.core.settings.limits.s2s_retry_min_s) * 1000;
+        let opener = link.peer.take();
+        if let Some(id) = opener
+            && let Some(peer) = self.remotes.peers.get_mut(id.0).filter(|peer| peer.link == Some(conn))
+        {
+            peer.link = None;
+            if !lived && (peer.out.stanzas() > 0 || !peer.verifies.is_empty()) {
+                self.peer_failed(id, refusal);
+            }
+        }
+        for id in peers.into_iter().chain(opener) {
+            self.connect(id);
+            self.arm_peer(id);
+        }
+        self.forget_claims(conn);
+    }
+
+    /// Peers whose link was closed by us look for another if they need one.
+    pub(super) fn let_go(&mut self, conn: ConnId, peers: Vec<PeerId>) {
+        for id in peers {
+            if let Some(peer) = self.remotes.peers.get_mut(id.0).filter(|peer| peer.link == Some(conn)) {
+                peer.link = None;
+                peer.verifies.iter_mut().for_each(|verify| verify.sent = false);
+            }
+            self.connect(id);
+            self.arm_peer(id);
+        }
+    }
+
+    /// An attempt to reach a peer has failed, for good when there is a refusal.
+    pub(super) fn peer_failed(&mut self, id: PeerId, refusal: Option<Refusal>) {
+        let limits = &self.core.settings.limits;
+        let (min_ms, max_ms) = (u64::from(limits.s2s_retry_min_s) * 1000, u64::from(limits.s2s_retry_max_s) * 1000);
+        let mut random = [0; 2];
+        self.core.entropy.fill(&mut random);
+        let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
+        let wait_ms = min_ms.saturating_mul(1 << peer.failures.min(16)).min(max_ms);
+        // Between half of it and all, so that those who wait for the same server do not come together.
+        let jitter_ms = wait_ms / 2 * u64::from(u16::from_be_bytes(random)) / u64::from(u16::MAX);
+        peer.failures = peer.failures.saturating_add(1);
+        peer.retry_ms = self.core.now.mono_ms + wait_ms - jitter_ms;
+        peer.condemned = refusal;
+        log::info!(
+            target: LOG,
+            "{}: attempt {} has failed{}",
+            peer.pair,
+            peer.failures,
+            refusal.map(|r| format!(": {}", r.text)).unwrap_or_default()
+        );
+        let condition = refusal.map_or(LATE.condition, |refusal| refusal.condition);
+        let verifies = std::mem::take(&mut peer.verifies);
+        let pair = peer.pair.clone();
+        for verify in verifies {
+            self.answer_claim(verify.conn, &pair, Verdict::Error(condition));
+        }
+        if let Some(refusal) = refusal {
+            self.give_up(id, refusal, &|_| true);
+        }
+        self.arm_peer(id);
+    }
+
+    /// Returns those of the waiting stanzas of a peer that `which` names.
+    fn give_up(&mut self, id: PeerId, refusal: Refusal, which: &dyn Fn(&Keep) -> bool) {
+        let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
+        let spools = peer.out.spools();
+        let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut peer.out)
+            .into_parcels()
+            .into_iter()
+            .partition(|parcel| parcel.keep.as_deref().is_none_or(which));
+        for parcel in stay {
+            peer.out.push(Item::Stanza(Box::new(parcel)));
+        }
+        peer.out.set_spools(spools);
+        let held = if peer.out.stanzas() > 0 { size_of::<Peer>() + peer.out.held_bytes() } else { 0 };
+        self.budget.settle(&mut peer.charge, held);
+        self.remotes.returned.extend(gone.into_iter().map(|parcel| (parcel, refusal)));
+    }
+
+    /// A stanza goes back to its sender when the input is done with.
+    pub(in crate::engine) fn bring_back(&mut self, parcel: Parcel, refusal: Refusal) {
+        self.remotes.returned.push((parcel, refusal));
+    }
+
+    /// Returns what could not be sent. Errors and results are not returned, so nothing goes round.
+    pub(in crate::engine) fn bring_all_back(&mut self) {
+        let durable = self.core.view.durable();
+        while !self.remotes.returned.is_empty() {
+            for (parcel, refusal) in std::mem::take(&mut self.remotes.returned) {
+                let stanza = crate::xml::parse(&parcel.to_xml()).ok().and_then(|e| Stanza::read(e).ok());
+                let ticket = self.step("a stanza that is returned", |core, _| {
+                    if let (Some(row), Some(to)) = (parcel.row(), &parcel.to) {
+                        core.spool_give(to, row);
+                    }
+                    if let Some(stanza) = stanza.filter(|stanza| pipeline::is_returned(core, stanza)) {
+                        core.counters.bounced = core.counters.bounced.wrapping_add(1);
+                        if let Some(reply) = stanza.error(&refusal.condition.because(refusal.text)) {
+                            core.send(InFlight::answer(reply));
+                        }
+                    }
+                });
+                let Some(keep) = &parcel.keep else { continue };
+                if let (Some(receipt), Some(ticket)) = (keep.owed(durable), ticket)
+                    && self.core.view.wrote()
+                    && let Some(inbound) = self.inbound_of(receipt.sender)
+                {
+                    inbound.wait(receipt.number, ticket);
+                }
+                self.settle(keep, durable);
+            }
+        }
+    }
+
+    /// Sets the timer of a peer to the next thing that time brings, and forgets one for which there is none.
+    pub(super) fn arm_peer(&mut self, id: PeerId) {
+        let wait_ms = u64::from(self.core.settings.limits.s2s_queue_timeout_s) * 1000;
+        let now_ms = self.core.now.mono_ms;
+        let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
+        let oldest = peer.out.parcels().filter_map(|p| p.keep.as_ref()).map(|keep| keep.since_ms).min();
+        let late_ms = oldest.map(|since_ms| since_ms + wait_ms);
+        let retry_ms = Some(peer.retry_ms).filter(|at| *at > now_ms);
+        let next_ms = late_ms.into_iter().chain(retry_ms).min();
+        if peer.timer_ms != next_ms {
+            if let Some(old) = peer.timer_ms.take() {
+                self.timers.remove(&(old, Timer::Peer(id)));
+            }
+            peer.timer_ms = next_ms;
+            self.timers.extend(next_ms.map(|at| (at, Timer::Peer(id))));
+        }
+        if next_ms.is_none() && peer.is_idle() {
+            self.remotes.by_pair.remove(&peer.pair);
+            if let Some(mut peer) = self.remotes.peers.remove(id.0) {
+                self.budget.settle(&mut peer.charge, 0);
+            }
+        }
+    }
+
+    /// A peer is to be tried again, or something has waited too long for it.
+    pub(in crate::engine) fn peer_due(&mut self, id: PeerId) {
+        let now_ms = self.core.now.mono_ms;
+        let wait_ms = u64::from(self.core.settings.limits.s2s_queue_timeout_s) * 1000;
+        let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
+        peer.timer_ms = None;
+        if peer.retry_ms <= now_ms {
+            (peer.retry_ms, peer.condemned) = (0, None);
+        }
+        self.give_up(id, LATE, &|keep| keep.since_ms + wait_ms <= now_ms);
+        self.connect(id);
+        self.arm_peer(id);
+    }
+
+    /// The batches behind `durable` never happened: what showed them is withdrawn, with whoever may have missed
+    /// presence by that.
+    pub(in crate::engine) fn withdraw_remote(
+        &mut self,
+        durable: Ticket,
+        withdrawn: &mut Vec<Parcel>,
+        unsure: &mut BTreeSet<(Jid, Jid)>,
+    ) {
+        for holder in self.peer_holders() {
+            let Some(out) = self.queue_of(holder) else { continue };
+            let back = out.withdraw(durable);
+            for parcel in &back.parcels {
+                if let (Kind::Presence(PresenceType::Available | PresenceType::Unavailable), Some(from), Some(to)) =
+                    (parcel.kind, &parcel.from, &parcel.to)
+                    && self.core.is_local(from)
+                {
+                    unsure.insert((from.bare(), to.clone()));
+                }
+            }
+            withdrawn.extend(back.parcels);
+            back.rows.iter().for_each(|(to, row)| self.core.spool_release(to, *row));
+        }
+        for key in self.remotes.links.keys() {
+            if let Some(inbound) = self.link_inbound(ConnId(key)) {
+                inbound.refused(durable);
+            }
+            self.dirty.insert(ConnId(key));
+        }
+        for holder in self.peer_holders() {
+            if let Holder::Peer(id) = holder {
+                self.arm_peer(id);
+            }
+        }
+    }
+
+    /// Brings what was on its way to other servers back from the disk, after a restart.
+    pub(in crate::engine) fn restore_remote(&mut self) -> Result<(), StoreError> {
+        let wait_ms = u64::from(self.core.settings.limits.s2s_queue_timeout_s) * 1000;
+        let now = self.core.now;
+        self.core.view.begin();
+        let rows = self.core.spool_remote()?;
+        self.core.view.join();
+        let mut gone: Vec<(Jid, u64)> = Vec::new();
+        for (row, stored) in rows {
+            let Some(stanza) = stored.stanza() else { continue };
+            let Some(to) = stanza.to.clone() else { continue };
+            let rest_ms = stored.until_ms.saturating_sub(u64::try_from(now.wall_ms).unwrap_or_default());
+            let since_ms = (now.mono_ms + rest_ms.min(wait_ms)).saturating_sub(wait_ms);
+            self.core.spool_hold(&to, row);
+            let keep = Keep { receipt: None, row: Some(row), row_after: Ticket(0), end: 0, since_ms, arrived: None };
+            let parcel = Parcel {
+                kind: stanza.kind,
+                to: Some(to.clone()),
+                from: stanza.from.clone(),
+                tail: stanza.tail(),
+                after: Ticket(0),
+                is_copy: false,
+                keep: Some(Box::new(keep)),
+            };
+            match self.peer_for(&parcel) {
+                Some(id) if !self.core.is_local(&to) => self.restore_parcel(id, parcel),
+                // Served here by now.
+                _ => gone.push((to, row)),
+            }
+        }
+        if !gone.is_empty() {
+            self.step("what waited for other servers", |core, _| {
+                gone.iter().for_each(|(to, row)| core.spool_delete(to, *row));
+            });
+        }
+        for holder in self.peer_holders() {
+            if let Holder::Peer(id) = holder {
+                self.connect(id);
+                self.arm_peer(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_parcel(&mut self, id: PeerId, parcel: Parcel) {
+        if let Some(peer) = self.remotes.peers.get_mut(id.0) {
+            peer.out.push(Item::Stanza(Box::new(parcel)));
+        }
+        self.settle_peer(id);
+    }
+
+    /// Writes all that somebody waits for and that has not arrived at its peer.
+    pub(super) fn spool_peers(&mut self) {
+        let durable = self.core.view.durable();
+        for holder in self.peer_holders() {
+            self.spool(holder, &|keep| keep.row.is_none() && keep.owed(durable).is_some());
+        }
+    }
+}
+
+impl Peer {
+    /// Nothing waits for it or goes on with it.
+    fn is_idle(&self) -> bool {
+        self.via.is_none() && self.link.is_none() && self.out.stanzas() == 0 && self.verifies.is_empty()
+    }
+}
