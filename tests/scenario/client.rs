@@ -7,6 +7,7 @@ use couplet::xml::{Element, ElementRef};
 
 use super::grammar::Role;
 use super::scram::Scram;
+use super::server;
 use super::xml_text::{NS_STREAMS, Said, Splitter};
 use super::{Heard, Stage};
 
@@ -62,11 +63,40 @@ impl Client {
                 return Err("is connected already".to_owned());
             }
         }
-        self.hang_up(stage)?;
+        self.begin(stage)?;
         self.connection = Some(stage.open()?);
+        Ok(())
+    }
+
+    fn begin(&mut self, stage: &mut dyn Stage) -> Result<(), String> {
+        self.hang_up(stage)?;
         (self.closed, self.bound, self.splitter) = (false, false, Splitter::default());
         self.inbox.clear();
         Ok(())
+    }
+
+    /// The same, of a client or another server.
+    pub fn open_as(&mut self, role: &Role, stage: &mut dyn Stage) -> Result<(), String> {
+        if role.server.is_none() {
+            return self.open(stage);
+        }
+        self.begin(stage)?;
+        self.connection = Some(stage.open_server()?);
+        Ok(())
+    }
+
+    /// Takes a connection of ours to another server.
+    pub fn dialed(&mut self, role: &Role, tls: bool, stage: &mut dyn Stage) -> Result<(), String> {
+        self.begin(stage)?;
+        let facts = server::facts(role)?;
+        self.connection = Some(stage.take_dial(&role.jid, tls.then_some(facts))?);
+        Ok(())
+    }
+
+    /// The TLS handshake of another server is done.
+    pub fn secure(&mut self, role: &Role, stage: &mut dyn Stage) -> Result<(), String> {
+        self.splitter.new_stream();
+        stage.secure(self.connection.ok_or("is not connected")?, server::facts(role)?)
     }
 
     /// Sends bytes.

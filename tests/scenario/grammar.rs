@@ -22,6 +22,11 @@
 //!     <message to="${Juliet's phone's full JID}"><body>Hi</body></message>
 //! ```
 //!
+//! A `[Server]` is another server, with one connection at a time: `domain`, and optionally `certificate` (`valid`,
+//! `valid for a.example b.example`, `self-signed`, `expired`, `of an unknown issuer`, `none`) and `offers`
+//! (`management`, `bidi`, `dialback`, `bytes=N`). Two of one domain are two connections of it. Plays with servers are
+//! performed in process only. A domain that is of none of them cannot be found.
+//!
 //! Fields of a client: `jid`, `password`, and optionally `resource` (without it the server chooses one). Of ours:
 //! `account: none` (no such account is made; the others are, each with the password of the first client that has it)
 //! `account: SCRAM-SHA-1` (it has keys for that alone; in process only), `mechanism:` (SASL; `PLAIN` where nothing is
@@ -44,11 +49,17 @@
 //! | `Romeo fails to connect: condition` | as `connects`, but refused with that condition of SASL, bind or stream |
 //! | `Romeo logs in` | as `connects`, but binds no resource: for what may be done instead |
 //! | `Romeo opens a connection` | TLS, but no stream yet: for plays about the stream itself |
+//! | `Capulet connects` | of a server: opens a stream to the first host, starts TLS, proves who it is by its certificate |
+//! | `Capulet accepts` | a connection of ours to its domain is under way: it answers, and lets us prove who we are |
+//! | `Capulet is dialed` | the same, but it says nothing yet; `is dialed with TLS` is direct TLS |
+//! | `Capulet starts TLS` | the handshake is done, whoever has begun it |
+//! | `Capulet cannot be dialed: not found` | ... or `timeout`, `unreachable`, `tls`: our attempt ends so |
+//! | `Capulet is not dialed` | no connection of ours to its domain is under way |
 //! | `Romeo sends raw:` + text | these characters, well-formed or not |
 //! | `Romeo receives stream error: condition` | the next thing is that error, and then the end of the stream |
 //! | `Romeo is disconnected` | the server has closed the stream without an error |
 //! | `Romeo's connection drops` | the connection is gone without a word |
-//! | `the operator runs: invite --user juliet` | that command of `couplet`, one of those in `operator.rs`; not against another server |
+//! | `the operator runs: invite --user juliet` | that command, one of those in `operator.rs`, with lines that it prints |
 //! | `time passes 5 minutes` | (`ms`, `seconds`, `minutes`, `hours`, `days`) in process only |
 //! | `the disk fails`, `the disk works again` | what is committed in between is not stored; in process only |
 //! | `the server restarts` | every connection ends, what is stored stays; not against another server |
@@ -70,6 +81,7 @@
 
 use couplet::xml::Element;
 
+use super::server::Server;
 use super::xml_text;
 
 /// One file.
@@ -112,6 +124,8 @@ pub struct Role {
     pub weak: bool,
     /// Whether the client uses XEP-0388 and XEP-0386.
     pub sasl2: bool,
+    /// It is another server, whose domain `jid` is.
+    pub server: Option<Server>,
 }
 
 /// One thing that happens.
@@ -127,6 +141,12 @@ pub struct Line {
 #[derive(Debug)]
 pub enum Action {
     Connect(usize),
+    Accept(usize),
+    /// With direct TLS or without.
+    Dialed(usize, bool),
+    StartTls(usize),
+    DialFails(usize, String),
+    NotDialed(usize),
     FailToConnect(usize, String),
     LogIn(usize),
     Open(usize),
@@ -141,7 +161,7 @@ pub enum Action {
     ReceiveStreamError(usize, String),
     Disconnected(usize),
     /// A command line without the program.
-    OperatorRuns(String),
+    OperatorRuns(String, Vec<String>),
     /// Milliseconds.
     TimePasses(u64),
     DiskFails,
@@ -184,11 +204,15 @@ pub fn parse(file: &str, text: &str) -> Result<Play, String> {
                 return Err(wrong(number, "clients come before the line of dashes"));
             }
             let role = role(name.trim(), &lines.block()).map_err(|(n, e)| wrong(n.unwrap_or(number), &e))?;
-            if play.clients.iter().any(|c| c.name == role.name) {
-                return Err(wrong(number, "two clients of that name"));
-            }
             play.in_process_only |= role.weak;
-            play.clients.push(role);
+            play.enter(role).map_err(|e| wrong(number, &e))?;
+        } else if let Some(name) = line.strip_prefix("[Server]") {
+            if in_action {
+                return Err(wrong(number, "servers come before the line of dashes"));
+            }
+            let role = server(name.trim(), &lines.block()).map_err(|(n, e)| wrong(n.unwrap_or(number), &e))?;
+            play.in_process_only = true;
+            play.enter(role).map_err(|e| wrong(number, &e))?;
         } else if line.len() > 2 && line.chars().all(|c| c == '-') {
             in_action = true;
         } else if !in_action {
@@ -243,6 +267,7 @@ fn role(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, Str
         account: true,
         weak: false,
         sasl2: false,
+        server: None,
     };
     for &(number, line) in block {
         let (key, value) = match line.split_once(':') {
@@ -271,7 +296,41 @@ fn role(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, Str
     Ok(role)
 }
 
+fn server(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, String)> {
+    let (mut domain, mut server) = (String::new(), Server::default());
+    for &(number, line) in block.iter().filter(|(_, line)| !line.trim().is_empty()) {
+        match line.split_once(':').map(|(key, value)| (key.trim(), value.trim())) {
+            Some(("domain", value)) => value.clone_into(&mut domain),
+            Some(("certificate", value)) => value.clone_into(&mut server.certificate),
+            Some(("offers", value)) => server.offers = value.split_whitespace().map(str::to_owned).collect(),
+            _ => return Err((Some(number), format!("a server has no `{line}`", line = line.trim()))),
+        }
+    }
+    if name.is_empty() || domain.is_empty() {
+        return Err((None, "a server needs a name and a domain".to_owned()));
+    }
+    Ok(Role {
+        name: name.to_owned(),
+        jid: domain,
+        password: String::new(),
+        resource: None,
+        mechanism: "EXTERNAL".to_owned(),
+        account: false,
+        weak: false,
+        sasl2: false,
+        server: Some(server),
+    })
+}
+
 impl Play {
+    fn enter(&mut self, role: Role) -> Result<(), String> {
+        if self.clients.iter().any(|c| c.name == role.name) {
+            return Err("two clients of that name".to_owned());
+        }
+        self.clients.push(role);
+        Ok(())
+    }
+
     /// A comment before the line of dashes.
     fn comment(&mut self, comment: &str) -> Result<(), String> {
         let (key, value) = comment.split_once(':').map_or((comment, ""), |(k, v)| (k, v.trim()));
@@ -315,7 +374,8 @@ impl Play {
         }
         if let Some(command) = line.strip_prefix("the operator runs: ") {
             self.ours_only = true;
-            return alone(Action::OperatorRuns(command.trim().to_owned()));
+            let answer = dedented(block).lines().map(str::to_owned).collect();
+            return Ok(Action::OperatorRuns(command.trim().to_owned(), answer));
         }
         if let Some(duration) = line.strip_prefix("time passes ") {
             self.in_process_only = true;
@@ -324,6 +384,11 @@ impl Play {
         let (client, rest) = self.who(line).ok_or_else(|| format!("nobody in this play does `{line}`"))?;
         let rest = if rest.contains(": ") { rest } else { rest.trim_end_matches(':') };
         match rest {
+            " accepts" => return alone(Action::Accept(client)),
+            " is dialed" => return alone(Action::Dialed(client, false)),
+            " is dialed with TLS" => return alone(Action::Dialed(client, true)),
+            " is not dialed" => return alone(Action::NotDialed(client)),
+            " starts TLS" => return alone(Action::StartTls(client)),
             " connects" => return alone(Action::Connect(client)),
             " disconnects" => return alone(Action::Disconnect(client)),
             " logs in" => return alone(Action::LogIn(client)),
@@ -364,6 +429,7 @@ impl Play {
         }
         match rest.split_once(": ") {
             Some((" fails to connect", condition)) => alone(Action::FailToConnect(client, condition.trim().to_owned())),
+            Some((" cannot be dialed", why)) => alone(Action::DialFails(client, why.trim().to_owned())),
             Some((" receives stream error", condition)) => {
                 alone(Action::ReceiveStreamError(client, condition.trim().to_owned()))
             }
@@ -380,6 +446,12 @@ impl Play {
             }
         }
         accounts
+    }
+
+    /// The first host.
+    pub fn host(&self) -> &str {
+        let client = self.clients.iter().find(|c| c.server.is_none());
+        client.and_then(|c| c.jid.split('@').next_back()).unwrap_or("localhost")
     }
 
     /// The client with the longest name that the line starts with, and what follows.

@@ -10,7 +10,7 @@ use std::sync::Once;
 use couplet::clock::{Entropy, Now};
 use couplet::core::accounts::{Account, Accounts};
 use couplet::core::admin::Command;
-use couplet::core::io::{ConnId, Input, Output, Role, Transport};
+use couplet::core::io::{ConnId, DialFailure, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
 use couplet::jid::Jid;
 use couplet::setting::Value;
@@ -40,6 +40,10 @@ pub struct InProcess {
     connections: Vec<Connection>,
     /// Answers to operators, with their exit codes.
     replies: VecDeque<(u8, String)>,
+    /// Connections to other servers that are under way.
+    dials: Vec<(ConnId, String)>,
+    /// Domains of the servers of the play.
+    servers: Vec<String>,
     exited: bool,
     seed: u64,
     panics_before: u32,
@@ -77,6 +81,8 @@ impl InProcess {
             now,
             connections: Vec::new(),
             replies: VecDeque::new(),
+            dials: Vec::new(),
+            servers: play.clients.iter().filter(|c| c.server.is_some()).map(|c| c.jid.clone()).collect(),
             exited: false,
             seed: 1,
             panics_before: panics(),
@@ -140,6 +146,7 @@ impl InProcess {
                 }
             }
             Output::Close { conn } => {
+                self.dials.retain(|(dial, _)| *dial != conn);
                 if let Some(c) = self.find(conn) {
                     c.id = None;
                 }
@@ -173,9 +180,18 @@ impl InProcess {
             Output::Hash(job) => self.engine.handle(self.now, Input::Hashed(sasl::keys::run(job))),
             Output::AdminReply { reply, .. } => self.replies.push_back((reply.code, reply.text)),
             Output::Exit => self.exited = true,
-            // Direct TLS only, and nothing to read again.
-            Output::StartTls { .. } | Output::Dial { .. } | Output::Reload { .. } => {}
+            Output::Dial { conn, domain, .. } if self.servers.contains(&domain) => self.dials.push((conn, domain)),
+            Output::Dial { conn, .. } => {
+                self.engine.handle(self.now, Input::DialFailed { conn, why: DialFailure::NotFound });
+            }
+            // Direct TLS of clients, plays say when servers have done theirs, and nothing is to be read again.
+            Output::StartTls { .. } | Output::Reload { .. } => {}
         }
+    }
+
+    fn add(&mut self, id: ConnId) -> usize {
+        self.connections.push(Connection { id: Some(id), received: Vec::new(), paused: false, unread: Vec::new() });
+        self.connections.len() - 1
     }
 
     fn find(&mut self, id: ConnId) -> Option<&mut Connection> {
@@ -214,6 +230,7 @@ impl InProcess {
         for connection in &mut self.connections {
             connection.id = None;
         }
+        self.dials.clear();
         self.seed += 1;
         self.exited = false;
         (self.engine, self.writer) = start(&self.settings, &self.memory, self.seed, self.now)?;
@@ -228,8 +245,7 @@ impl Stage for InProcess {
             .engine
             .accept(self.now, Role::Client, Transport::DirectTls, peer)
             .ok_or("the server accepts no more")?;
-        self.connections.push(Connection { id: Some(id), received: Vec::new(), paused: false, unread: Vec::new() });
-        let number = self.connections.len() - 1;
+        let number = self.add(id);
         let facts = TlsFacts {
             tls13: true,
             exporter: self.exporter(number),
@@ -241,6 +257,38 @@ impl Stage for InProcess {
         self.engine.handle(self.now, Input::TlsReady { conn: id, facts });
         self.settle()?;
         Ok(number)
+    }
+
+    fn open_server(&mut self) -> Result<usize, String> {
+        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let id = self.engine.accept(self.now, Role::Server, Transport::StartTls, peer);
+        Ok(self.add(id.ok_or("the server accepts no more")?))
+    }
+
+    fn take_dial(&mut self, domain: &str, tls: Option<TlsFacts>) -> Result<usize, String> {
+        let at = self.dials.iter().position(|(_, of)| of == domain).ok_or("no connection is under way to it")?;
+        let (conn, _) = self.dials.remove(at);
+        let number = self.add(conn);
+        self.engine.handle(self.now, Input::Dialed { conn, tls });
+        self.settle()?;
+        Ok(number)
+    }
+
+    fn fail_dial(&mut self, domain: &str, why: DialFailure) -> Result<(), String> {
+        let at = self.dials.iter().position(|(_, of)| of == domain).ok_or("no connection is under way to it")?;
+        let (conn, _) = self.dials.remove(at);
+        self.engine.handle(self.now, Input::DialFailed { conn, why });
+        self.settle()
+    }
+
+    fn is_dialed(&self, domain: &str) -> bool {
+        self.dials.iter().any(|(_, of)| of == domain)
+    }
+
+    fn secure(&mut self, connection: usize, facts: TlsFacts) -> Result<(), String> {
+        let conn = self.connections.get(connection).and_then(|c| c.id).ok_or("the connection is closed")?;
+        self.engine.handle(self.now, Input::TlsReady { conn, facts });
+        self.settle()
     }
 
     fn send(&mut self, connection: usize, bytes: &[u8]) -> Result<(), String> {
@@ -343,6 +391,21 @@ fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
     }
     let (section, key) = key.trim().rsplit_once('.').ok_or("expected section.key = value")?;
     let value = value.trim().trim_matches('"');
+    if section == "s2s" {
+        let domains = || value.split_whitespace().map(str::to_owned).collect();
+        let s2s = &mut settings.core.s2s;
+        match key {
+            "enabled" => s2s.enabled = value == "true",
+            "secure_auth" => s2s.secure_auth = value == "true",
+            "dialback" => s2s.dialback = value == "true",
+            "bidi" => s2s.bidi = value == "true",
+            "insecure_domains" => s2s.insecure = domains(),
+            "blocked_domains" => s2s.blocked = domains(),
+            "allowed_domains" => s2s.allowed = domains(),
+            _ => return Err("no such key".to_owned()),
+        }
+        return Ok(());
+    }
     if section == "limits" {
         let limit = settings.core.limits.by_name(key).ok_or("no such limit")?;
         *limit = value.parse().map_err(|_| "not a number")?;

@@ -7,6 +7,7 @@ pub mod matching;
 pub mod operator;
 pub mod own_server;
 pub mod scram;
+pub mod server;
 pub mod subscriptions;
 pub mod tcp;
 pub mod xml_text;
@@ -14,6 +15,8 @@ pub mod xml_text;
 use std::collections::{BTreeMap, VecDeque};
 
 use client::Client;
+use couplet::core::io::DialFailure;
+use couplet::stream::TlsFacts;
 use couplet::xml::Element;
 use grammar::{Action, Play};
 use matching::Captures;
@@ -49,6 +52,30 @@ pub trait Stage {
     fn send(&mut self, connection: usize, bytes: &[u8]) -> Result<(), String>;
     /// Reads what there is, or waits for it where a real server may take its time.
     fn read(&mut self, connection: usize) -> Result<Heard, String>;
+    /// Opens a connection as another server, in plain.
+    fn open_server(&mut self) -> Result<usize, String> {
+        Err("no other servers here".to_owned())
+    }
+    /// Takes a connection of ours that is under way to another server's domain; with TLS when there are facts.
+    fn take_dial(&mut self, domain: &str, tls: Option<TlsFacts>) -> Result<usize, String> {
+        let _ = (domain, tls);
+        Err("no other servers here".to_owned())
+    }
+    /// Lets such a connection fail.
+    fn fail_dial(&mut self, domain: &str, why: DialFailure) -> Result<(), String> {
+        let _ = (domain, why);
+        Err("no other servers here".to_owned())
+    }
+    /// Whether there is one.
+    fn is_dialed(&self, domain: &str) -> bool {
+        let _ = domain;
+        false
+    }
+    /// The TLS handshake with another server is done.
+    fn secure(&mut self, connection: usize, facts: TlsFacts) -> Result<(), String> {
+        let _ = (connection, facts);
+        Err("no other servers here".to_owned())
+    }
     /// Ends it without a word.
     fn hang_up(&mut self, connection: usize) -> Result<(), String>;
     /// The binding of RFC 9266 of this connection.
@@ -105,6 +132,14 @@ struct Troupe<'a> {
 impl Troupe<'_> {
     fn act(&mut self, play: &Play, action: &Action) -> Result<(), String> {
         match action {
+            Action::Accept(who) => server::accept(&mut self.clients[*who], &play.clients[*who], self.stage),
+            Action::Dialed(who, tls) => self.clients[*who].dialed(&play.clients[*who], *tls, self.stage),
+            Action::StartTls(who) => self.clients[*who].secure(&play.clients[*who], self.stage),
+            Action::DialFails(who, why) => self.stage.fail_dial(&play.clients[*who].jid, server::failure(why)?),
+            Action::NotDialed(who) => match self.stage.is_dialed(&play.clients[*who].jid) {
+                true => Err("a connection is under way".to_owned()),
+                false => Ok(()),
+            },
             Action::Connect(who) => match self.log_in(play, *who)? {
                 Ok(()) => Ok(()),
                 Err(condition) => Err(format!("the server refuses with {condition}")),
@@ -118,7 +153,7 @@ impl Troupe<'_> {
                 Ok(()) => Ok(()),
                 Err(condition) => Err(format!("the server refuses with {condition}")),
             },
-            Action::Open(who) => self.clients[*who].open(self.stage),
+            Action::Open(who) => self.clients[*who].open_as(&play.clients[*who], self.stage),
             Action::Disconnect(who) => self.clients[*who].disconnect(self.stage),
             Action::Drop(who) => self.clients[*who].hang_up(self.stage),
             Action::Send(who, stanza) => {
@@ -128,7 +163,10 @@ impl Troupe<'_> {
                 self.say(*who, &bytes)
             }
             Action::SendRaw(who, text) => {
-                let text = self.substituted(play, text)?;
+                let mut text = self.substituted(play, text)?;
+                for (name, value) in &self.captures {
+                    text = text.replace(&format!("{{scansion:capture:{name}}}"), value);
+                }
                 // With whatever prefix.
                 if text.contains(":stream to=") || text.contains(":stream xmlns") {
                     self.clients[*who].splitter.new_stream();
@@ -155,12 +193,15 @@ impl Troupe<'_> {
                 None => Err("the stream is still open".to_owned()),
                 Some(Said::Element(e) | Said::Header(e)) => Err(format!("unexpected:\n{}", xml_text::pretty(e.root()))),
             },
-            Action::OperatorRuns(command) => {
+            Action::OperatorRuns(command, expected) => {
                 let command = self.substituted(play, command)?;
                 let printed = self.stage.operate(&command.split_whitespace().collect::<Vec<_>>())?;
                 self.note(format!("the operator reads {printed}"));
                 self.token = operator::token(&printed).or(self.token.take());
-                Ok(())
+                match expected.iter().find(|line| !printed.contains(line.as_str())) {
+                    Some(line) => Err(format!("the answer lacks `{line}`:\n{printed}")),
+                    None => Ok(()),
+                }
             }
             Action::TimePasses(ms) => self.stage.fate(Fate::TimePasses(*ms)),
             Action::DiskFails => self.stage.fate(Fate::DiskFails),
@@ -173,6 +214,9 @@ impl Troupe<'_> {
     fn log_in(&mut self, play: &Play, who: usize) -> Result<Result<(), String>, String> {
         let role = &play.clients[who];
         self.note(format!("{} logs in", role.name));
+        if role.server.is_some() {
+            return server::connect(&mut self.clients[who], role, play.host(), self.stage);
+        }
         self.clients[who].log_in(role, self.stage)
     }
 

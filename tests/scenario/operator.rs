@@ -3,7 +3,7 @@
 use couplet::core::admin::{Command, NewInvite};
 
 /// `invite [--user U] [--contact C] [--admin] [--uses N] [--expires Nd]`, `invite revoke TOKEN`, `user reset JID`,
-/// `user del JID`.
+/// `user del JID`, `s2s list`, `s2s close DOMAIN`, `status`.
 ///
 /// # Errors
 /// For anything else.
@@ -13,6 +13,9 @@ pub fn command(words: &[&str]) -> Result<Command, String> {
         ["invite", options @ ..] => invite(options),
         ["user", "reset", jid] => Ok(Command::UserReset { jid: (*jid).to_owned(), expires_s: 86_400 }),
         ["user", "del", jid] => Ok(Command::UserDel { jid: (*jid).to_owned() }),
+        ["s2s", "list"] => Ok(Command::S2sList),
+        ["s2s", "close", domain] => Ok(Command::S2sClose { domain: (*domain).to_owned() }),
+        ["status"] => Ok(Command::Status),
         _ => Err(format!("no operator of a play does {words:?}")),
     }
 }

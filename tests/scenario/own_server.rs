@@ -40,6 +40,8 @@ impl OwnServer {
             ("COUPLET_C2S__DIRECT_TLS_LISTEN".to_owned(), direct.to_string()),
             ("COUPLET_S2S__LISTEN".to_owned(), String::new()),
             ("COUPLET_S2S__DIRECT_TLS_LISTEN".to_owned(), String::new()),
+            // No play over sockets has other servers, and none is to be looked for.
+            ("COUPLET_S2S__ENABLED".to_owned(), "false".to_owned()),
             ("COUPLET_SASL__ITERATIONS".to_owned(), "4096".to_owned()),
         ];
         for setting in &play.settings {

@@ -194,7 +194,8 @@ impl Splitter {
             let whole = if self.header.is_none() {
                 let header = self.text(from, to)?;
                 let element = parse(&if empty { header.clone() } else { format!("{header}</stream:stream>") })?;
-                self.header = Some(header);
+                // Stanzas of servers are compared as those of clients are.
+                self.header = Some(header.replace("'jabber:server'", "'jabber:client'"));
                 Said::Header(element)
             } else if closes && depth == 0 {
                 Said::End
