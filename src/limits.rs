@@ -69,7 +69,8 @@ limits! {
         another closes the oldest";
     s2s_peers_max = 4000 Count "pairs of a domain of ours and another for which something waits or goes on";
     s2s_pairs_max = 50 Count "pairs of domains that another server may prove, or try to, on one stream";
-    s2s_auth_timeout_s = 60 Seconds "from connecting to another server, or being connected to, to the proof of who it is";
+    s2s_auth_timeout_s = 60 Seconds "from connecting to another server, or being connected to, until it is proved who \
+        it is";
     s2s_idle_timeout_s = 600 Seconds "how long a stream with another server may carry nothing before it is closed";
     s2s_ack_timeout_s = 60 Seconds "how long another server may owe an acknowledgement (XEP-0198) or take nothing of \
         what waits for it, before its connection counts as lost";

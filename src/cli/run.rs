@@ -108,7 +108,8 @@ pub fn listen_addresses(config: &Config) -> Vec<Wish> {
     let of_kind = |(addresses, role, transport): (&Vec<crate::config::Address>, Role, Transport)| {
         addresses.iter().map(move |a| (SocketAddr::new(a.ip, a.port), role, transport)).collect::<Vec<_>>()
     };
-    kinds.into_iter().flat_map(of_kind).collect()
+    let is_on = |(_, role, _): &(_, Role, _)| *role == Role::Client || s2s.enabled;
+    kinds.into_iter().filter(is_on).flat_map(of_kind).collect()
 }
 
 fn tuning(config: &Config) -> Tuning {

@@ -152,7 +152,8 @@ impl Core {
         let owner = self.spool_owner(account);
         let last = self.view.last::<Rows>(owner)?;
         // A number that is still held may belong to a row that is to be deleted once more.
-        let held = self.spool.held.range(..=(owner.into(), u64::MAX)).next_back();
+        let is_held = !self.spool.held.is_empty();
+        let held = is_held.then(|| self.spool.held.range(..=(owner.into(), u64::MAX)).next_back()).flatten();
         let held = held.filter(|(of, _)| **of == *owner).map_or(0, |(_, row)| *row);
         let next = last.map_or(0, |(sub, _)| number(&sub)).max(held) + 1;
         self.view.put::<Rows>(owner, &next.to_be_bytes(), stored);

@@ -24,8 +24,6 @@ mod dialback;
 mod incoming;
 mod outgoing;
 mod policy;
-#[cfg(test)]
-mod tests;
 mod wire;
 
 use std::collections::VecDeque;
@@ -613,7 +611,8 @@ impl S2s {
             Stop::Incomplete => {}
             Stop::Over => self.finish(None),
             Stop::Told(name) => {
-                log::info!(target: "couplet::s2s", "{} ends its stream with {name}", self.remote().unwrap_or("somebody"));
+                let who = self.remote().unwrap_or("somebody");
+                log::info!(target: "couplet::s2s", "{who} ends its stream with {name}");
                 let refusal = if self.is_outgoing() { outgoing::refusal_of(&name, &self.side) } else { None };
                 self.finish(refusal);
             }
