@@ -514,7 +514,7 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn answered(&mut self, core: &mut Core, stanza: &Stanza) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.from.as_ref())) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.to.as_ref())) {
                     m.answered(core, stanza)?;
                 } )*
                 Ok(())
@@ -522,7 +522,9 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn contact(&mut self, core: &mut Core, account: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.contact(core, account, stanza)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| account.domain()) {
+                    m.contact(core, account, stanza)?;
+                } )*
                 Ok(())
             }
 
