@@ -105,6 +105,10 @@ limits! {
         each account that they see";
     caps_bytes_max = 4096 Bytes "names of nodes that one client wants notifications of";
     blocklist_max = 1000 Count "blocked addresses of one account";
+    report_text_bytes_max = 4096 Bytes "what a user says in a report of spam or abuse (XEP-0377); more is cut";
+    report_ids_max = 50 Count "messages that one report names; more are left out";
+    reports_per_hour_max = 20 Count "reports of one account in an hour that are passed on";
+    reports_recent_max = 1000 Count "reports of an hour of which the server remembers who made them";
     muc_rooms_max = 10000 Count "rooms of one group chat service";
     muc_rooms_per_account_max = 100 Count "rooms that one account has created and that are still there";
     muc_occupants_max = 1000 Count "nicknames in one room at a time";

@@ -237,11 +237,29 @@ fn invitations() {
         let refused = folder.run(args);
         assert!(refused.code == 1 && refused.out.is_empty() && refused.err.starts_with(why), "{args:?}: {refused:?}");
     }
+    for (args, why) in [
+        (["user", "demote", "romeo@localhost"], "romeo@localhost is no administrator\n"),
+        (["user", "admins", "verona.example"], "verona.example is not served here\n"),
+    ] {
+        assert_eq!(folder.run(&args), ran(1, "", why));
+    }
     // With the account goes what leads to it.
     assert_eq!(folder.run(&["user", "del", "romeo@localhost"]).code, 0);
     assert_eq!(folder.run(&["invite", "list"]).out.lines().count(), 1);
     let ended = server.stop();
     assert!(ended.code == 0 && !ended.out.contains("preauth") && !ended.err.contains("preauth"), "{ended:?}");
+}
+
+#[test]
+fn administrators_of_the_configuration() {
+    let folder = Folder::new();
+    folder.write("couplet.toml", &format!("admins = [\"juliet@localhost\", \"nurse@else.example\"]\n{CONFIG}"));
+    let both = "juliet@localhost  (configuration)\nnurse@else.example  (configuration)\n";
+    assert_eq!(folder.run(&["user", "admins"]), ran(0, both, ""));
+    assert_eq!(folder.run(&["user", "admins", "localhost"]), ran(0, "juliet@localhost  (configuration)\n", ""));
+    let stays = "juliet@localhost stays an administrator: take it out of `admins` in the configuration, then run \
+                 couplet reload\n";
+    assert_eq!(folder.run(&["user", "demote", "juliet@localhost"]), ran(1, "", stays));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use argh::FromArgs;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-/// Add, change, delete or list users, or let them choose another password.
+/// Add, change, delete or list users and administrators, or let users choose another password.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "user")]
 pub struct User {
@@ -23,6 +23,8 @@ enum UserVerb {
     Del(Del),
     Reset(Reset),
     List(List),
+    Admins(Admins),
+    Demote(Demote),
 }
 
 /// Declares a verb for one account that needs a password.
@@ -129,6 +131,32 @@ struct List {
     config: Option<PathBuf>,
 }
 
+/// List administrators, and whether the configuration or an invitation made them that.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "admins")]
+struct Admins {
+    /// of this host only
+    #[argh(positional)]
+    host: Option<String>,
+
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
+/// Take away an administrator's right that an invitation has given. The account stays.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "demote")]
+struct Demote {
+    /// the user's address, such as romeo@example.org
+    #[argh(positional)]
+    address: String,
+
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
 /// Add a user as prosodyctl does: others on this machine can see the password. Prefer `couplet user add`.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "register")]
@@ -159,6 +187,12 @@ impl User {
             UserVerb::Reset(verb) => verb.run(),
             UserVerb::List(verb) => {
                 with_config(verb.config.as_ref(), |config| ask(config, Command::UserList { host: verb.host }))
+            }
+            UserVerb::Admins(verb) => {
+                with_config(verb.config.as_ref(), |config| ask(config, Command::UserAdmins { host: verb.host }))
+            }
+            UserVerb::Demote(verb) => {
+                with_config(verb.config.as_ref(), |config| ask(config, Command::UserDemote { jid: verb.address }))
             }
         }
     }

@@ -174,6 +174,30 @@ impl Core {
         }
     }
 
+    /// Administrators: those that the configuration names, then those that invitations have made at a host.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn admins(&mut self, host: &str) -> Result<Vec<Jid>, StoreError> {
+        let mut admins = self.settings.admins.clone();
+        for (node, _) in self.view.list::<Admins>(host, usize::MAX)? {
+            let jid = std::str::from_utf8(&node).ok().and_then(|node| Jid::parse(&format!("{node}@{host}")).ok());
+            admins.extend(jid.filter(|jid| !self.settings.admins.contains(jid)));
+        }
+        Ok(admins)
+    }
+
+    /// Takes away the right of an administrator that an invitation has given; false when he has none of that kind.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn demote(&mut self, jid: &Jid) -> Result<bool, StoreError> {
+        let node = jid.node().unwrap_or_default().as_bytes();
+        let had = self.view.contains::<Admins>(jid.domain(), node)?;
+        self.view.delete::<Admins>(jid.domain(), node);
+        Ok(had)
+    }
+
     /// Localparts of the accounts of a host, in order.
     ///
     /// # Errors

@@ -34,6 +34,16 @@ pub enum Command {
         /// Of this host alone.
         host: Option<String>,
     },
+    /// List administrators and where they have their right from.
+    UserAdmins {
+        /// Of this host alone.
+        host: Option<String>,
+    },
+    /// Take away the right of an administrator that an invitation has given.
+    UserDemote {
+        /// Bare address.
+        jid: String,
+    },
     /// Make a link by which the owner of an account gives it another password.
     UserReset {
         /// Bare address.
@@ -135,6 +145,8 @@ impl fmt::Debug for Command {
             Command::UserPasswd { jid, .. } => write!(f, "UserPasswd({jid:?})"),
             Command::UserDel { jid } => write!(f, "UserDel({jid:?})"),
             Command::UserList { host } => write!(f, "UserList({host:?})"),
+            Command::UserAdmins { host } => write!(f, "UserAdmins({host:?})"),
+            Command::UserDemote { jid } => write!(f, "UserDemote({jid:?})"),
             Command::UserReset { jid, .. } => write!(f, "UserReset({jid:?})"),
             Command::InviteCreate(new) => write!(f, "InviteCreate({new:?})"),
             Command::InviteList { host } => write!(f, "InviteList({host:?})"),
@@ -186,6 +198,8 @@ impl Command {
             Command::Flush => (15, vec![]),
             Command::S2sList => (20, vec![]),
             Command::S2sClose { domain } => (21, vec![domain]),
+            Command::UserAdmins { host } => (16, host.iter().map(String::as_str).collect()),
+            Command::UserDemote { jid } => (17, vec![jid]),
         };
         let len = 2 + texts.iter().map(|t| LENGTH_BYTES + t.len()).sum::<usize>();
         if len > COMMAND_BYTES_MAX {
@@ -240,6 +254,9 @@ impl Command {
             15 => Command::Flush,
             20 => Command::S2sList,
             21 => Command::S2sClose { domain: texts.next()?.to_string() },
+            16 if texts.0.is_empty() => Command::UserAdmins { host: None },
+            16 => Command::UserAdmins { host: Some(texts.next()?.to_string()) },
+            17 => Command::UserDemote { jid: texts.next()?.to_string() },
             _ => return Err(WireError::Unknown),
         };
         if texts.0.is_empty() { Ok(command) } else { Err(WireError::Malformed) }
@@ -341,6 +358,8 @@ mod tests {
             any::<String>().prop_map(|jid| Command::UserDel { jid }),
             any::<Option<String>>().prop_map(|host| Command::UserList { host }),
             (any::<String>(), any::<u32>()).prop_map(|(jid, expires_s)| Command::UserReset { jid, expires_s }),
+            any::<Option<String>>().prop_map(|host| Command::UserAdmins { host }),
+            any::<String>().prop_map(|jid| Command::UserDemote { jid }),
             any_invite().prop_map(Command::InviteCreate),
             any::<Option<String>>().prop_map(|host| Command::InviteList { host }),
             any::<String>().prop_map(|token| Command::InviteRevoke { token }),
@@ -368,7 +387,11 @@ mod tests {
             for len in 0..wire.len() {
                 // A cut request is refused, except that a list without its host is the list of all.
                 let cut = Command::from_wire(&wire[..len]);
-                let of_all = [Command::UserList { host: None }, Command::InviteList { host: None }];
+                let of_all = [
+                    Command::UserList { host: None },
+                    Command::UserAdmins { host: None },
+                    Command::InviteList { host: None },
+                ];
                 prop_assert!(cut.as_ref().map_or(true, |cut| of_all.contains(cut)));
             }
             let mut longer = wire.to_vec();
@@ -383,7 +406,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(tag in 0u8..15, bytes: Vec<u8>) {
+        fn no_bytes_panic(tag in 0u8..19, bytes: Vec<u8>) {
             let _ = (Command::from_wire(&bytes), Reply::from_wire(&bytes));
             let _ = Command::from_wire(&[&[VERSION, tag], bytes.as_slice()].concat());
         }

@@ -49,6 +49,8 @@ impl Engine {
             Command::UserPasswd { jid, password } => self.set_password(id, &jid, &password, Purpose::Change),
             Command::UserDel { jid } => self.user_del(id, &jid),
             Command::UserList { host } => self.user_list(host).map(|text| self.reply_now(id, OK, text)),
+            Command::UserAdmins { host } => self.user_admins(host).map(|text| self.reply_now(id, OK, text)),
+            Command::UserDemote { jid } => self.user_demote(id, &jid),
             Command::UserReset { jid, expires_s } => self.user_reset(id, &jid, expires_s),
             Command::InviteCreate(new) => self.invite_create(id, &new),
             Command::InviteList { host } => self.invite_list(host).map(|text| self.reply_now(id, OK, text)),
@@ -173,6 +175,41 @@ impl Engine {
             lines.extend(users.into_iter().map(|user| format!("{user}@{host}")));
         }
         Ok(lines.join("\n"))
+    }
+
+    /// One line for each administrator: his address, and whether the configuration or an invitation made him one.
+    fn user_admins(&mut self, host: Option<String>) -> Result<String, String> {
+        let of_all = host.is_none();
+        let mut lines = Vec::new();
+        for host in self.hosts_of(host)? {
+            for admin in self.core.admins(&host).map_err(|e| e.to_string())? {
+                let by = if self.core.settings.admins.contains(&admin) { "configuration" } else { "invitation" };
+                let line = format!("{admin}  ({by})");
+                // Those of the configuration answer for every host, wherever they are.
+                if (of_all || admin.domain() == host) && !lines.contains(&line) {
+                    lines.push(line);
+                }
+            }
+        }
+        Ok(lines.join("\n"))
+    }
+
+    fn user_demote(&mut self, id: u32, jid: &str) -> Result<(), String> {
+        let jid = self.account_address(jid)?;
+        let mut had = Ok(false);
+        let ticket = self.step("the end of an administrator's right", |core, _| had = core.demote(&jid));
+        let is_configured = self.core.settings.admins.iter().any(|admin| admin.same_bare(&jid));
+        match had.map_err(|e| e.to_string())? {
+            _ if is_configured => Err(format!(
+                "{jid} stays an administrator: take it out of `admins` in the \
+                                               configuration, then run couplet reload"
+            )),
+            false => Err(format!("{jid} is no administrator")),
+            true => {
+                self.reply_after(ticket, id, format!("{jid} is no administrator any more"));
+                Ok(())
+            }
+        }
     }
 
     fn status(&self) -> String {

@@ -1,4 +1,7 @@
-//! Blocking command (XEP-0191). The first module of all: what is blocked is seen by none behind it.
+//! Blocking command (XEP-0191), and reports that come with it (XEP-0377). The first module of all: what is blocked is
+//! seen by none behind it.
+
+mod report;
 
 use super::{IqRoute, Module, Scope, SessionEvent, TableInfo, Xep};
 use crate::core::flight::{Filters, Flow, InFlight};
@@ -9,12 +12,24 @@ use crate::jid::Jid;
 use crate::setting::section;
 use crate::stanza::{Condition, IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
 use crate::storage::{StoreError, Table};
-use crate::xml::{Builder, ns};
+use crate::xml::{Builder, ElementRef, ns};
+use report::{Recent, Report};
 use std::collections::BTreeSet;
 
 section! {
-    /// Blocking command (XEP-0191).
-    pub struct Config in "modules.blocking" {}
+    /// Blocking command (XEP-0191), and reports of spam and abuse that come with it (XEP-0377).
+    pub struct Config in "modules.blocking" {
+        /// Addresses of the people who get what users report, such as "abuse@example.org"; empty means the
+        /// administrators.
+        pub report_to: Vec<String> = Vec::new() => |people: &Vec<String>| check(people),
+    }
+}
+
+fn check(people: &[String]) -> Result<(), String> {
+    match people.iter().find(|person| Jid::parse(person).is_err()) {
+        None => Ok(()),
+        Some(wrong) => Err(format!("\"{wrong}\" is no address; write for example \"abuse@example.org\"")),
+    }
 }
 
 crate::record! {
@@ -37,11 +52,14 @@ impl Table for Blocklists {
 pub struct Blocking {
     /// Sessions that have asked for the list and so get pushes (section 3.2).
     interested: BTreeSet<SessionId>,
+    /// Who gets reports; nobody means the administrators.
+    report_to: Vec<Jid>,
+    recent: Recent,
 }
 
 impl Module for Blocking {
-    const XEPS: &'static [Xep] = &[Xep { number: 191, version: "1.3" }];
-    const HOST_FEATURES: &'static [&'static str] = &[ns::BLOCKING];
+    const XEPS: &'static [Xep] = &[Xep { number: 191, version: "1.3" }, Xep { number: 377, version: "0.4.1" }];
+    const HOST_FEATURES: &'static [&'static str] = &[ns::BLOCKING, ns::REPORTING];
     const TABLES: &'static [TableInfo] = &[TableInfo { id: Blocklists::ID, name: Blocklists::NAME }];
     const IQ: &'static [IqRoute] = &[
         (Scope::Account, ns::BLOCKING, "blocklist"),
@@ -50,11 +68,13 @@ impl Module for Blocking {
     ];
     type Config = Config;
 
-    fn new(_: Config) -> Self {
-        Self { interested: BTreeSet::new() }
+    fn new(config: Config) -> Self {
+        Self { interested: BTreeSet::new(), report_to: people(&config), recent: Recent::default() }
     }
 
-    fn reconfigure(&mut self, _: Config) {}
+    fn reconfigure(&mut self, config: Config) {
+        self.report_to = people(&config);
+    }
 
     fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let (true, Some(session)) = (request.is_own(), request.session) else {
@@ -131,7 +151,7 @@ impl Module for Blocking {
 
 impl Blocking {
     /// Section 3.3.
-    fn block(&self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
+    fn block(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let named = named(request)?;
         if named.is_empty() {
             return Err(Condition::BadRequest.because("No address is named."));
@@ -151,6 +171,11 @@ impl Blocking {
         core.presence_withdraw_directed(request.owner, |to| named.iter().any(|jid| covers(jid.as_str(), to)));
         put(core, request.owner, &list);
         self.push(core, request.owner, "block", &named);
+        for (item, jid) in listed_items(request).zip(&named) {
+            if let Some(report) = Report::of(item, jid) {
+                self.recent.pass_on(core, request.owner, &report, &self.report_to)?;
+            }
+        }
         Ok(Answer::Empty)
     }
 
@@ -196,10 +221,18 @@ impl Blocking {
     }
 }
 
+fn people(config: &Config) -> Vec<Jid> {
+    config.report_to.iter().filter_map(|person| Jid::parse(person).ok()).collect()
+}
+
+fn listed_items<'a>(request: &Request<'a>) -> impl Iterator<Item = ElementRef<'a>> {
+    request.child.children().filter(|c| c.is(ns::BLOCKING, "item"))
+}
+
 /// Addresses that the request names.
 fn named(request: &Request<'_>) -> Result<Vec<Jid>, StanzaError> {
     let mut jids = Vec::new();
-    for item in request.child.children().filter(|c| c.is(ns::BLOCKING, "item")) {
+    for item in listed_items(request) {
         match item.attr("jid").map(Jid::parse) {
             Some(Ok(jid)) => jids.push(jid),
             Some(Err(_)) => return Err(Condition::JidMalformed.into()),

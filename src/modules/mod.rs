@@ -673,4 +673,5 @@ modules! {
     "register" => register::Register,
     "invites" => invites::Invites,
     "contact_info" => contact_info::ContactInfo,
+    "motd" => motd::Motd,
 }

@@ -68,6 +68,10 @@ pub const OFFLINE: &str = "msgoffline";
 pub const BLOCKING: &str = "urn:xmpp:blocking";
 /// XEP-0191 section 3.3.
 pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
+/// XEP-0377.
+pub const REPORTING: &str = "urn:xmpp:reporting:1";
+/// XEP-0268: an address in what is reported.
+pub const JID: &str = "urn:xmpp:jid:0";
 /// XEP-0198.
 pub const SM: &str = "urn:xmpp:sm:3";
 /// XEP-0352.

@@ -3,7 +3,7 @@
 use couplet::core::admin::{Command, NewInvite};
 
 /// `invite [--user U] [--contact C] [--admin] [--uses N] [--expires Nd]`, `invite revoke TOKEN`, `user reset JID`,
-/// `user del JID`, `s2s list`, `s2s close DOMAIN`, `status`.
+/// `user del JID`, `user demote JID`, `s2s list`, `s2s close DOMAIN`, `status`.
 ///
 /// # Errors
 /// For anything else.
@@ -16,6 +16,7 @@ pub fn command(words: &[&str]) -> Result<Command, String> {
         ["s2s", "list"] => Ok(Command::S2sList),
         ["s2s", "close", domain] => Ok(Command::S2sClose { domain: (*domain).to_owned() }),
         ["status"] => Ok(Command::Status),
+        ["user", "demote", jid] => Ok(Command::UserDemote { jid: (*jid).to_owned() }),
         _ => Err(format!("no operator of a play does {words:?}")),
     }
 }
