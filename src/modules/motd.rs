@@ -31,8 +31,9 @@ impl Module for Motd {
 
     /// Initial presence (RFC 6121 section 4.2): later ones and a resumption say nothing new.
     fn presence(&mut self, core: &mut Core, stanza: &mut Stanza) -> Result<(), StanzaError> {
-        let (text, Some(from), None) = (self.config.text.trim(), &stanza.from, &stanza.to) else { return Ok(()) };
-        let Some(session) = core.sessions.find(from).filter(|_| !text.is_empty()) else { return Ok(()) };
+        let text = self.config.text.trim();
+        let (false, Some(from), None) = (text.is_empty(), &stanza.from, &stanza.to) else { return Ok(()) };
+        let Some(session) = core.sessions.find(from) else { return Ok(()) };
         if core.sessions.get(session).is_some_and(|s| s.available.is_none()) {
             let host = Jid::parse(from.domain()).ok();
             let message =
