@@ -43,7 +43,7 @@ smoke:
 #: make interop  the clients again, profanity in tmux, and federation with Prosody and ejabberd
 interop:
 	$(CARGO) build --quiet --bin couplet
-	tests/interop/run --binary target/debug/couplet --profanity --federation
+	tests/interop/run --binary target/debug/couplet --strict --profanity --federation
 
 # As much as a night gives: CUTS and KILLS of the published binary, or of the one in BINARY, and SEEDS simulated runs.
 # Power cuts and full disks need root and /dev/fuse; without them they say that they were skipped.

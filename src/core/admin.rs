@@ -406,7 +406,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(tag in 0u8..19, bytes: Vec<u8>) {
+        fn no_bytes_panic(tag in 0u8..22, bytes: Vec<u8>) {
             let _ = (Command::from_wire(&bytes), Reply::from_wire(&bytes));
             let _ = Command::from_wire(&[&[VERSION, tag], bytes.as_slice()].concat());
         }

@@ -4,9 +4,10 @@
     tests/interop/run.py --binary target/debug/couplet          slixmpp and @xmpp/client, as `make test` runs them
     tests/interop/run.py ... --profanity                        profanity too, as `make interop` runs it
     tests/interop/run.py ... --federation               and servers: Debian's Prosody and ejabberd
+    tests/interop/run.py ... --strict                           what cannot be installed is a failure
     tests/interop/run.py --kind prosody                         the same checks against Debian's Prosody
 
-A client that cannot be installed is skipped, and the line says why; where CI is set that is a failure.
+A client that cannot be installed is skipped, and the line says why; with --strict, or where CI is set, that is a failure.
 """
 
 import argparse
@@ -30,6 +31,7 @@ USERS = {
     "benvolio": ASCII_PASSWORD, "rosaline": ASCII_PASSWORD,
     "tybalt": ASCII_PASSWORD, "nurse": ASCII_PASSWORD,
     "paris": ASCII_PASSWORD, "rosencrantz": ASCII_PASSWORD,
+    "valentine": ASCII_PASSWORD, "petruchio": ASCII_PASSWORD,
 }
 CLIENT_TIMEOUT_S = 180
 FEDERATION_TIMEOUT_S = 1200
@@ -40,7 +42,8 @@ THREADS = 4
 class Tally:
     """Reads the clients' lines (`ok`, `not ok`, `skip`), shows them, counts them."""
 
-    def __init__(self):
+    def __init__(self, strict=False):
+        self.strict = strict or bool(os.environ.get("CI"))
         self.passed = self.failed = self.skipped = 0
         self.lock = threading.Lock()
 
@@ -55,7 +58,7 @@ class Tally:
             print(f"{client}: {text}", flush=True)
 
     def missing(self, client, why):
-        self.line(client, f"{'not ok' if os.environ.get('CI') else 'skip'} all checks: {why}")
+        self.line(client, f"{'not ok' if self.strict else 'skip'} all checks: {why}")
 
 
 class Client:
@@ -65,7 +68,7 @@ class Client:
         self.tally, self.name, self.ready = tally, name, threading.Event()
         self.failed_lines = 0
         self.process = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace", **how)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -79,6 +82,10 @@ class Client:
             self.failed_lines += text.startswith("not ok ")
             self.tally.line(self.name, text)
         self.ready.set()
+
+    def go_on(self):
+        """What the client has waited for is done."""
+        self.process.stdin.close()
 
     def finish(self, timeout_s=CLIENT_TIMEOUT_S):
         """Waits for the end; an end that no line explained is a failure of its own."""
@@ -133,6 +140,19 @@ def run_cross(tally, host, python, folder, node):
     Client(tally, "slixmpp", [python, HERE / "slix.py", "offline", *common]).finish()
 
 
+def run_journeys(tally, host, python):
+    """slixmpp through rooms, nodes and resumption, with a restart of the server in the midst of it."""
+    client = Client(tally, "slixmpp", [
+        python, HERE / "journeys.py", *slix_address(host), "--user", "valentine", "--peer", "petruchio",
+        "--odd", "romeo", "--password", ASCII_PASSWORD, "--odd-password", PASSWORD])
+    if client.ready.wait(CLIENT_TIMEOUT_S) and client.process.poll() is None:
+        code = host.stop()
+        tally.line("server", "ok ended for a restart" if code == 0 else f"not ok ended for a restart: code {code}")
+        host.start()
+        client.go_on()
+    client.finish()
+
+
 def run_profanity(tally, host):
     Client(tally, "profanity", [
         sys.executable, HERE / "profanity.py", *slix_address(host), "--user", "paris", "--peer", "rosencrantz",
@@ -172,14 +192,16 @@ def main():
     parser.add_argument("--work", type=Path, default=ROOT / "target/interop", help="for what has to be installed")
     parser.add_argument("--profanity", action="store_true", help="profanity in tmux, too")
     parser.add_argument("--federation", action="store_true", help="with Prosody and ejabberd, too")
-    parser.add_argument("--only", choices=("slixmpp", "xmppjs", "cross", "profanity", "federation"), action="append")
+    parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
+    parser.add_argument("--only", choices=("slixmpp", "journeys", "xmppjs", "cross", "profanity", "federation"),
+                        action="append")
     args = parser.parse_args()
-    wanted = set(args.only or ("slixmpp", "xmppjs", "cross", *(("profanity",) if args.profanity else ()),
+    wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "cross", *(("profanity",) if args.profanity else ()),
                                *(("federation",) if args.federation else ())))
     args.work.mkdir(parents=True, exist_ok=True)
-    tally = Tally()
+    tally = Tally(args.strict)
     python = node = None
-    if wanted & {"slixmpp", "cross", "federation"}:
+    if wanted & {"slixmpp", "journeys", "cross", "federation"}:
         try:
             python = tools.slixmpp(args.work)
         except tools.Missing as why:
@@ -208,6 +230,8 @@ def main():
                 run_xmppjs(tally, host, folder, node, "checks", "benvolio", "rosaline")
             if python and node and "cross" in wanted:
                 run_cross(tally, host, python, folder, node)
+            if python and "journeys" in wanted and host.kind == "couplet":
+                run_journeys(tally, host, python)
             if "profanity" in wanted:
                 run_profanity(tally, host)
             if python and "federation" in wanted:
