@@ -168,20 +168,35 @@ impl Engine {
                     Err(error) => failed = Some(error),
                 }
             }
-            let before = core.sessions.get(session).map(|s| s.jid.clone()).and_then(|jid| core.parked(&jid).ok()?);
-            let before = before.map_or(*given_up, |record| record.state);
-            let state = modules.session_state(core, session, &before, &unseen);
-            core.parked_put(session, max_s, until_ms, (received, sent, acked), state);
+            let Some(jid) = core.sessions.get(session).map(|s| s.jid.clone()) else { return };
+            match (core.parked(&jid), &failed) {
+                (Ok(before), None) => {
+                    let before = before.as_ref().map_or(&*given_up, |record| &record.state);
+                    let state = modules.session_state(core, session, before, &unseen);
+                    core.parked_put(session, max_s, until_ms, (received, sent, acked), state);
+                }
+                // A record stands for all that the session holds, or there is none.
+                (Ok(_), Some(_)) => {}
+                (Err(error), _) => failed = Some(error),
+            }
         });
-        if let Some(error) = failed {
-            log::error!(target: LOG, "of a session that waits not all is written: {error}");
-        }
         out.recount();
         self.spooled(ticket, receipts);
         if let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) {
             lot.out = out;
-            lot.saved = ticket.unwrap_or(NEVER);
+            lot.saved = ticket.filter(|_| failed.is_none()).unwrap_or(NEVER);
+            if failed.is_some() {
+                lot.given_up = Some(given_up);
+            }
         }
+        if let Some(error) = failed {
+            log::error!(target: LOG, "a session that waits is not written yet: {error}");
+            self.retry_later();
+        }
+    }
+
+    fn retry_later(&mut self) {
+        self.timers.insert((self.core.now.mono_ms + super::RETRY_MS, Timer::Retry));
     }
 
     /// What is stored of these sessions is written anew with that batch.
@@ -289,23 +304,32 @@ impl Engine {
         }
         self.spool_owed_to(session);
         let jid = self.core.sessions.get(session).map(|s| s.jid.clone());
-        let mut state = State::new();
+        let (mut state, mut unknown) = (State::new(), false);
         let gone = self.step("a session that is resumed", |core, modules| {
             match jid.as_ref().map(|jid| (jid, core.parked(jid))) {
                 Some((jid, Ok(Some(record)))) => {
                     state = record.state;
                     core.parked_delete(jid);
                 }
-                Some((_, Err(error))) => log::error!(target: LOG, "{error}"),
+                Some((_, Err(error))) => {
+                    log::error!(target: LOG, "a session is not resumed: {error}");
+                    unknown = true;
+                    return;
+                }
                 Some((_, Ok(None))) | None => {}
             }
             if let Err(error) = modules.session(core, session, SessionEvent::Resumed) {
                 log::error!(target: LOG, "modules do not know a resumed session: {}", error.condition.as_str());
             }
         });
+        let Some(after) = gone.filter(|_| !unknown) else {
+            // A record that stays on disk would come back after a crash, older than the session.
+            self.refuse_resume(conn, Condition::InternalServerError, None);
+            return self.save(session);
+        };
         if let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) {
             lot.saved = NEVER;
-            lot.resuming = Some(Box::new(Resuming { conn, h, after: gone.unwrap_or_default(), state }));
+            lot.resuming = Some(Box::new(Resuming { conn, h, after, state }));
         }
         if let Some(c) = self.conns.get_mut(conn.0) {
             c.resuming = Some(session);
@@ -425,7 +449,7 @@ impl Engine {
         for conn in waiting {
             self.refuse_resume(conn, Condition::InternalServerError, None);
         }
-        self.timers.insert((self.core.now.mono_ms + super::RETRY_MS, Timer::Retry));
+        self.retry_later();
     }
 
     /// Writes once more what could not be written.

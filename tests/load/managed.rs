@@ -166,14 +166,8 @@ impl Receiver {
     pub fn come_back(&mut self, port: u16, wrong: &mut Wrong) -> io::Result<()> {
         let mut client = Client::authenticate(port, &self.name)?;
         let resumed = match self.waits.take() {
-            // A session that does not take its count ends the stream, and the next is a new one.
-            Some((session, h)) => match client.resume(&session, h) {
-                Ok(resumed) => resumed.is_some(),
-                Err(_) => {
-                    client = Client::authenticate(port, &self.name)?;
-                    false
-                }
-            },
+            // A server that does not take this count has forgotten what it had sent.
+            Some((session, h)) => client.resume(&session, h)?.is_some(),
             None => false,
         };
         let heard = if resumed {

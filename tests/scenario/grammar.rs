@@ -62,6 +62,7 @@
 //! | `the operator runs: invite --user juliet` | that command, one of those in `operator.rs`, with lines that it prints |
 //! | `time passes 5 minutes` | (`ms`, `seconds`, `minutes`, `hours`, `days`) in process only |
 //! | `the disk fails`, `the disk works again` | what is committed in between is not stored; in process only |
+//! | `the disk is gone` | the same, and nothing more can be read of it, until it works again |
 //! | `the server restarts` | every connection ends, what is stored stays; not against another server |
 //! | `the server is killed` | the same without a warning; not against another server |
 //!
@@ -165,6 +166,7 @@ pub enum Action {
     /// Milliseconds.
     TimePasses(u64),
     DiskFails,
+    DiskIsGone,
     DiskWorks,
     ServerRestarts,
     ServerIsKilled,
@@ -360,6 +362,10 @@ impl Play {
             "the disk fails" => {
                 self.in_process_only = true;
                 return alone(Action::DiskFails);
+            }
+            "the disk is gone" => {
+                self.in_process_only = true;
+                return alone(Action::DiskIsGone);
             }
             "the disk works again" => return alone(Action::DiskWorks),
             "the server restarts" => {

@@ -344,8 +344,14 @@ impl Stage for InProcess {
                 self.disk_fails = true;
                 Ok(())
             }
+            Fate::DiskIsGone => {
+                self.disk_fails = true;
+                self.memory.fail_snapshots(Some(StoreError::Io("the disk is gone".to_owned())));
+                Ok(())
+            }
             Fate::DiskWorks => {
                 self.disk_fails = false;
+                self.memory.fail_snapshots(None);
                 Ok(())
             }
             Fate::ServerRestarts => self.restart(false),

@@ -39,6 +39,7 @@ pub enum Fate {
     /// Milliseconds.
     TimePasses(u64),
     DiskFails,
+    DiskIsGone,
     DiskWorks,
     ServerRestarts,
     ServerIsKilled,
@@ -205,6 +206,7 @@ impl Troupe<'_> {
             }
             Action::TimePasses(ms) => self.stage.fate(Fate::TimePasses(*ms)),
             Action::DiskFails => self.stage.fate(Fate::DiskFails),
+            Action::DiskIsGone => self.stage.fate(Fate::DiskIsGone),
             Action::DiskWorks => self.stage.fate(Fate::DiskWorks),
             Action::ServerRestarts => self.stage.fate(Fate::ServerRestarts),
             Action::ServerIsKilled => self.stage.fate(Fate::ServerIsKilled),
