@@ -321,6 +321,10 @@ impl Engine {
     pub fn end_tick(&mut self, now: Now) {
         self.core.now = now;
         while let Some(session) = self.overfull.pop() {
+            // One that was resumed in this tick is its connection's to bound.
+            if self.managed.get(&session).is_none_or(|managed| managed.lot.is_none()) {
+                continue;
+            }
             log::info!(target: LOG, "a session without connection ends: too much waits for it");
             self.end_session(session);
         }
