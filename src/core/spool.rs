@@ -82,6 +82,9 @@ pub struct Spool {
     held: BTreeSet<(Box<str>, u64)>,
     /// Rows that were deleted, and when that is durable.
     deleted: Vec<(Ticket, Box<str>, u64)>,
+    /// The same for rows that are for anybody should that fail. Until then nothing else gets their number: it would
+    /// stand for two messages.
+    given: Vec<(Ticket, Box<str>, u64)>,
 }
 
 /// What becomes of a message that nobody can take now (XEP-0160 section 3).
@@ -350,7 +353,8 @@ impl Core {
     /// What the row holds is on its way elsewhere: should this fail, the row is for anybody.
     pub fn spool_give(&mut self, account: &Jid, row: u64) {
         self.view.delete::<Rows>(self.spool_owner(account), &row.to_be_bytes());
-        self.spool_release(account, row);
+        self.spool_hold(account, row);
+        self.spool.given.push((self.view.ticket(), self.spool_owner(account).into(), row));
     }
 
     /// Forgets rows whose deletion is durable.
@@ -359,12 +363,18 @@ impl Core {
         for (_, account, row) in self.spool.deleted.extract_if(.., |(after, ..)| *after <= durable) {
             self.spool.held.remove(&(account, row));
         }
+        for (_, account, row) in self.spool.given.extract_if(.., |(after, ..)| *after <= durable) {
+            self.spool.held.remove(&(account, row));
+        }
     }
 
     /// A commit failed: what was deleted behind `durable` is not, and no later commit makes it so.
     pub fn spool_failed(&mut self, durable: Ticket) {
         for deleted in self.spool.deleted.iter_mut().filter(|(after, ..)| *after > durable) {
             deleted.0 = Ticket(u64::MAX);
+        }
+        for (_, account, row) in self.spool.given.extract_if(.., |(after, ..)| *after > durable) {
+            self.spool.held.remove(&(account, row));
         }
     }
 
