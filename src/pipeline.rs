@@ -256,7 +256,7 @@ fn to_account(
     }
     // What a session leaves behind was accepted before, and is not returned.
     let kind = match flight.stanza.kind {
-        Kind::Message(MessageType::Normal) if flight.is_copy => Kind::Message(MessageType::Chat),
+        Kind::Message(MessageType::Normal | MessageType::Error) if flight.is_copy => Kind::Message(MessageType::Chat),
         kind => kind,
     };
     let verdict = decide(kind, addressee(core, to, exists));

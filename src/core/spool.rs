@@ -132,10 +132,11 @@ fn survives(stanza: &Stanza) -> bool {
     }
 }
 
-/// Whether what was on its way to one session is for another of its account: not an error (RFC 6121 section
-/// 8.5.3.2.1), and not what is said in a room that the other is not in.
+/// Whether what was on its way to one session is for another of its account: not what is said in a room that the other
+/// is not in. An error is: RFC 6121 section 8.5.3.2.1 drops those that come for a session that is not there, but this
+/// one had come, and the count that its session was told says that the message it answers is safe.
 pub fn is_for_others(kind: Kind) -> bool {
-    matches!(kind, Kind::Message(kind) if !matches!(kind, MessageType::Error | MessageType::Groupchat))
+    matches!(kind, Kind::Message(kind) if kind != MessageType::Groupchat)
 }
 
 /// Says since when the server has it, unless that is said already.

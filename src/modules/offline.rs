@@ -6,7 +6,7 @@ use crate::core::flight::{Filters, InFlight};
 use crate::core::session::SessionId;
 use crate::core::spool::{self, Worth};
 use crate::setting::section;
-use crate::stanza::{Condition, StanzaError};
+use crate::stanza::{Condition, Kind, MessageType, StanzaError};
 use crate::xml::ns;
 
 section! {
@@ -29,6 +29,8 @@ impl Module for Offline {
     fn undelivered(&mut self, core: &mut Core, flight: &InFlight) -> Result<Undelivered, StanzaError> {
         match spool::worth(&flight.stanza) {
             Worth::Kept => {}
+            // What a session leaves behind; any other has been dropped.
+            _ if flight.stanza.kind == Kind::Message(MessageType::Error) => {}
             Worth::Returned => return Ok(Undelivered::NotMine),
             Worth::Nothing(reason) => return Ok(Undelivered::Dropped(reason)),
         }

@@ -184,7 +184,9 @@ impl World {
         if matches!(way, "live" | "spool") {
             self.model.sent[number].arrived = true;
         }
-        let some_managed = self.model.sessions.iter().any(|s| s.managed && s.account == bare(&own));
+        // What a session has left is owed to a sender with stream management, too.
+        let some_managed = self.model.sessions[sender].managed
+            || self.model.sessions.iter().any(|s| s.managed && s.account == bare(&own));
         if way == "spool" {
             self.count("messages out of the spool");
             let first = *self.model.spooled.entry((bare(&own).to_string(), number)).or_insert(session);
@@ -209,8 +211,9 @@ impl World {
         {
             return broken(Invariant::NotTwice, format!("{own} got x{number} as {before} and as {way}"));
         }
-        // What another session has left comes late.
-        let late = way == "spool" && some_managed && lane.2 != own;
+        // What another session has left comes late. That for its address comes at once (RFC 6121 section 8.5.3.1), before
+        // what has waited for it to be available (XEP-0160).
+        let late = way == "spool" && some_managed && (lane.2 != own || how == Way::Kept);
         if matches!(way, "live" | "spool") && !again && !late {
             let newest = s.newest.entry(lane).or_insert(number);
             if *newest > number {
@@ -321,8 +324,9 @@ impl World {
             // The peer answers to an address, and that has passed to a new session.
             return Ok(());
         }
-        if stanza.name() != "iq" && self.model.sessions[sent.session].jid == jid {
-            // It has waited for whoever comes under that address.
+        let asker = &self.model.sessions[sent.session];
+        if stanza.name() == "message" && asker.account == account || stanza.name() != "iq" && asker.jid == jid {
+            // It has waited for whoever comes under that address, or was left by a session that is over.
             return Ok(());
         }
         if sent.session != session {

@@ -242,8 +242,11 @@ impl World {
         if has("307") || has("301") || has("321") {
             self.count("occupants thrown out");
         }
+        let refuses = self.plan.may_refuse();
         if let Some(stay) = self.model.sessions[session].rooms.get_mut(room) {
             stay.place = match place {
+                // Of a stay before this one, which a disk that refuses has ended, or of this one.
+                Place::Entering if gone && refuses => Place::Unsure,
                 _ if gone => Place::Outside,
                 Place::Entering => Place::Inside,
                 place => place,
