@@ -211,8 +211,8 @@ impl World {
         {
             return broken(Invariant::NotTwice, format!("{own} got x{number} as {before} and as {way}"));
         }
-        // What another session has left comes late. That for its address comes at once (RFC 6121 section 8.5.3.1), before
-        // what has waited for it to be available (XEP-0160).
+        // What another session has left comes late. That for its address comes at once (RFC 6121 section 8.5.3.1), and
+        // before what has waited for it to be available (XEP-0160).
         let late = way == "spool" && some_managed && (lane.2 != own || how == Way::Kept);
         if matches!(way, "live" | "spool") && !again && !late {
             let newest = s.newest.entry(lane).or_insert(number);
