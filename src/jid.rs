@@ -2,17 +2,21 @@
 
 pub mod idna;
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 use std::rc::Rc;
 
 use stringprep::tables;
 use unicode_normalization::UnicodeNormalization;
 
-/// A prepared address. Cloning shares the text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A prepared address. Cloning shares the text, and so does [`Jid::bare`].
+#[derive(Clone)]
 pub struct Jid {
+    /// It may go on behind the address.
     text: Rc<str>,
+    len: u16,
     /// Bytes of the localpart; 0 when there is none.
     node_len: u16,
     /// Offset behind the domain.
@@ -49,7 +53,7 @@ impl Jid {
         // Nearly all addresses on the wire are prepared already.
         if node.is_none_or(is_plain_node) && is_plain_domain(domain) && resource.is_none_or(is_plain_resource) {
             let node_len = node.map_or(0, str::len) as u16;
-            return Ok(Self { text: text.into(), node_len, bare_len: bare.len() as u16 });
+            return Ok(Self::of(text, node_len, bare.len() as u16));
         }
         Self::from_parts(node, domain, resource)
     }
@@ -71,12 +75,17 @@ impl Jid {
             text.push('/');
             text.push_str(&prepare_resource(resource)?);
         }
-        Ok(Self { text: text.into(), node_len, bare_len })
+        Ok(Self::of(&text, node_len, bare_len))
+    }
+
+    /// Of prepared text, whose three parts have 3071 bytes at most.
+    fn of(text: &str, node_len: u16, bare_len: u16) -> Self {
+        Self { text: text.into(), len: text.len() as u16, node_len, bare_len }
     }
 
     /// The whole address.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.text[..usize::from(self.len)]
     }
 
     /// Localpart.
@@ -92,7 +101,7 @@ impl Jid {
 
     /// Resource.
     pub fn resource(&self) -> Option<&str> {
-        self.text.get(usize::from(self.bare_len) + 1..)
+        self.as_str().get(usize::from(self.bare_len) + 1..)
     }
 
     /// `node@domain` or `domain`, as text.
@@ -102,7 +111,7 @@ impl Jid {
 
     /// True without resource.
     pub fn is_bare(&self) -> bool {
-        self.text.len() == usize::from(self.bare_len)
+        self.len == self.bare_len
     }
 
     /// True for an address of a host alone: no localpart, no resource.
@@ -112,10 +121,7 @@ impl Jid {
 
     /// The address without resource.
     pub fn bare(&self) -> Jid {
-        if self.is_bare() {
-            return self.clone();
-        }
-        Self { text: self.bare_str().into(), node_len: self.node_len, bare_len: self.bare_len }
+        Self { len: self.bare_len, ..self.clone() }
     }
 
     /// The bare address with another resource.
@@ -124,7 +130,7 @@ impl Jid {
     /// When resourceprep refuses `resource`.
     pub fn with_resource(&self, resource: &str) -> Result<Jid, JidError> {
         let text = format!("{}/{}", self.bare_str(), prepare_resource(resource)?);
-        Ok(Self { text: text.into(), node_len: self.node_len, bare_len: self.bare_len })
+        Ok(Self::of(&text, self.node_len, self.bare_len))
     }
 
     /// True when both belong to the same account, room or host.
@@ -133,15 +139,41 @@ impl Jid {
     }
 }
 
+impl PartialEq for Jid {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Jid {}
+
+impl PartialOrd for Jid {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Jid {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Jid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
 impl fmt::Display for Jid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Jid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
