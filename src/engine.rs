@@ -19,6 +19,7 @@ use crate::clock::{Entropy, Now};
 use crate::core::Core;
 use crate::core::caps::Capabilities;
 use crate::core::disco::{Disco, Discos};
+use crate::core::flat::Flat;
 use crate::core::flight::{InFlight, Item, Parcel, Receipt, Sender};
 use crate::core::out_queue::OutQueue;
 use crate::core::register::Visit;
@@ -120,9 +121,9 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     /// Connections that have something to say.
     dirty: BTreeSet<ConnId>,
-    timers: BTreeSet<(u64, Timer)>,
+    timers: Flat<(u64, Timer), ()>,
     /// Sessions with stream management.
-    managed: BTreeMap<SessionId, Box<Managed>>,
+    managed: Flat<SessionId, Box<Managed>>,
     /// Receipts that wait for a batch.
     spooling: Vec<(Ticket, Receipt)>,
     /// Parked sessions that hold too much.
@@ -197,8 +198,8 @@ impl Engine {
             budget,
             outputs: VecDeque::new(),
             dirty: BTreeSet::new(),
-            timers: BTreeSet::new(),
-            managed: BTreeMap::new(),
+            timers: Flat::default(),
+            managed: Flat::default(),
             spooling: Vec::new(),
             overfull: Vec::new(),
             again: Vec::new(),
@@ -271,7 +272,7 @@ impl Engine {
             resuming: None,
         };
         let id = ConnId(self.conns.insert(conn));
-        self.timers.insert((deadline_ms, Timer::Conn(id)));
+        self.timers.insert((deadline_ms, Timer::Conn(id)), ());
         self.core.counters.connections = self.core.counters.connections.wrapping_add(1);
         Some(id)
     }
@@ -364,7 +365,7 @@ impl Engine {
 
     /// When [`Input::Wake`] is due, on the clock of [`Now::mono_ms`].
     pub fn next_deadline(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.first_key().map(|(at, _)| *at)
     }
 
     /// Runs one step; see the module's description. Returns what its promises wait for; none when it failed by a bug of
@@ -622,7 +623,7 @@ impl Engine {
     }
 
     fn wake(&mut self) {
-        while let Some(&(at, timer)) = self.timers.first() {
+        while let Some(&(at, timer)) = self.timers.first_key() {
             if at > self.core.now.mono_ms {
                 return;
             }

@@ -4,6 +4,7 @@
 //! has the hash counts for every client that names it, any other for this client alone.
 
 use super::Core;
+use super::flat::Flat;
 use super::flight::{Filters, InFlight};
 use super::session::SessionId;
 use crate::jid::Jid;
@@ -46,7 +47,7 @@ struct Remote {
 /// Capabilities of the clients that are available, and a cache of hashes.
 #[derive(Debug, Default)]
 pub struct Capabilities {
-    clients: BTreeMap<SessionId, Client>,
+    clients: Flat<SessionId, Box<Client>>,
     /// By bare address.
     remote: BTreeMap<Jid, Vec<Remote>>,
     /// Accounts in all of them.
@@ -157,12 +158,12 @@ impl Core {
         }
         if let Some(wants) = self.caps.cached(&name) {
             let is_new = !wants.is_empty();
-            self.caps.clients.insert(id, Client { name, asked: None, wants });
+            self.caps.clients.insert(id, Box::new(Client { name, asked: None, wants }));
             return is_new;
         }
         let token = self.token();
         let request = name.request();
-        self.caps.clients.insert(id, Client { name, asked: Some(token.clone()), wants: Rc::from([]) });
+        self.caps.clients.insert(id, Box::new(Client { name, asked: Some(token.clone()), wants: Rc::from([]) }));
         let request = request.addressed(Some(jid.bare()), Some(jid)).with_id(&token);
         self.send(InFlight::passing(request).to_session(id));
         false
@@ -249,7 +250,7 @@ impl Core {
         let is_true = name.algorithm().is_some_and(|a| verification(query, a).is_some_and(|ver| ver == name.ver));
         let mut known = vec![session];
         if is_true {
-            for (other, client) in &mut self.caps.clients {
+            for (other, client) in self.caps.clients.iter_mut() {
                 if client.asked.is_some() && client.name.is_same(&name) {
                     (client.asked, client.wants) = (None, wants.clone());
                     known.push(*other);

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod caps;
 pub mod disco;
 pub mod fast;
+pub mod flat;
 pub mod flight;
 pub mod invites;
 pub mod io;

@@ -76,6 +76,7 @@ impl Core {
         let priority = priority(&stanza)?;
         let Some(session) = self.sessions.get_mut(id) else { return Ok(Change::Other) };
         let jid = session.jid.clone();
+        let stanza = stanza.shrunk();
         let before = session.available.replace(Available { priority, stanza: stanza.clone() });
         self.presence_broadcast(&jid, &stanza)?;
         let own = self.sessions.of_where(&jid, |s| s.available.is_some());

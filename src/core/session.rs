@@ -4,7 +4,8 @@ use super::io::ConnId;
 use super::slab::{Key, Slab};
 use crate::jid::Jid;
 use crate::stanza::Stanza;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// One bound resource.
@@ -43,7 +44,8 @@ pub struct Session {
 #[derive(Debug, Default)]
 pub struct Sessions {
     slab: Slab<Session>,
-    by_account: BTreeMap<Jid, Vec<SessionId>>,
+    /// In the order of their bare addresses, and of being bound. One block of memory, as [`super::flat::Flat`] is.
+    by_account: Vec<SessionId>,
 }
 
 impl Sessions {
@@ -62,23 +64,21 @@ impl Sessions {
 
     /// As [`Sessions::add`], with all that a stored session brings along.
     pub fn insert(&mut self, session: Session) -> SessionId {
-        let account = session.jid.bare();
+        let at = self.range(&session.jid).end;
         let id = SessionId(self.slab.insert(session));
-        self.by_account.entry(account).or_insert_with(|| Vec::with_capacity(1)).push(id);
+        self.by_account.insert(at, id);
         id
     }
 
     /// Takes a session out.
     pub fn remove(&mut self, id: SessionId) -> Option<Session> {
-        let session = self.slab.remove(id.0)?;
-        let account = session.jid.bare();
-        if let Some(ids) = self.by_account.get_mut(&account) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_account.remove(&account);
-            }
+        let range = self.range(&self.get(id)?.jid);
+        let at = range.start + self.by_account[range].iter().position(|other| *other == id)?;
+        self.by_account.remove(at);
+        if self.by_account.len() < self.by_account.capacity() / 4 {
+            self.by_account.shrink_to(self.by_account.len() * 2);
         }
-        Some(session)
+        self.slab.remove(id.0)
     }
 
     /// The session.
@@ -93,8 +93,15 @@ impl Sessions {
 
     /// Sessions of the account of `jid` in the order in which they were bound; a resource in `jid` is ignored.
     pub fn of(&self, jid: &Jid) -> &[SessionId] {
-        let found = if jid.is_bare() { self.by_account.get(jid) } else { self.by_account.get(&jid.bare()) };
-        found.map_or(&[], Vec::as_slice)
+        &self.by_account[self.range(jid)]
+    }
+
+    /// Where the sessions of the account of `jid` stand, or would.
+    fn range(&self, jid: &Jid) -> Range<usize> {
+        let bare = |id: &SessionId| self.get(*id).map_or("", |session| session.jid.bare_str());
+        let start = self.by_account.partition_point(|id| bare(id) < jid.bare_str());
+        let len = self.by_account[start..].iter().take_while(|id| bare(id) == jid.bare_str()).count();
+        start..start + len
     }
 
     /// Those sessions of the account for which `pick` holds.
@@ -135,6 +142,7 @@ impl Sessions {
 
     /// Number of accounts with a session.
     pub fn accounts_len(&self) -> usize {
-        self.by_account.len()
+        let bare = |id: &SessionId| self.get(*id).map(|session| session.jid.bare_str());
+        self.by_account.chunk_by(|a, b| bare(a) == bare(b)).count()
     }
 }

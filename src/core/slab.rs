@@ -1,5 +1,8 @@
 //! Slots that are used again, with keys that are not.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 /// Names one entry of a [`Slab`] for as long as it lives; afterwards it names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -13,18 +16,21 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-/// A table of values under [`Key`]s. Lowest free slots are not preferred; the last one freed is used first.
+/// A table of values under [`Key`]s, in one block of memory. The lowest free slot is used first, so that after a crowd
+/// has left the table becomes short again.
 #[derive(Debug)]
 pub struct Slab<T> {
     slots: Vec<Slot<T>>,
-    free: Vec<u32>,
+    free: BinaryHeap<Reverse<u32>>,
+    /// Of the next value.
+    generation: u32,
     /// The number of the first slot.
     base: u32,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), base: 0 }
+        Self { slots: Vec::new(), free: BinaryHeap::new(), generation: 0, base: 0 }
     }
 }
 
@@ -34,19 +40,26 @@ impl<T> Slab<T> {
         Self { base, ..Self::default() }
     }
 
-    /// Adds a value.
-    pub fn insert(&mut self, value: T) -> Key {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, value: None });
-            self.slots.len() as u32 - 1
-        });
-        let entry = &mut self.slots[slot as usize];
-        entry.value = Some(value);
-        Key { slot: slot + self.base, generation: entry.generation }
-    }
-
     fn index(&self, key: Key) -> usize {
         key.slot.wrapping_sub(self.base) as usize
+    }
+
+    /// Adds a value.
+    pub fn insert(&mut self, value: T) -> Key {
+        let generation = self.generation;
+        self.generation = generation.wrapping_add(1);
+        let entry = Slot { generation, value: Some(value) };
+        let slot = match self.free.pop() {
+            Some(Reverse(slot)) => {
+                self.slots[slot as usize] = entry;
+                slot
+            }
+            None => {
+                self.slots.push(entry);
+                self.slots.len() as u32 - 1
+            }
+        };
+        Key { slot: slot + self.base, generation }
     }
 
     /// Takes a value out; its key names nothing from then on.
@@ -54,9 +67,23 @@ impl<T> Slab<T> {
         let index = self.index(key);
         let entry = self.slots.get_mut(index).filter(|s| s.generation == key.generation)?;
         let value = entry.value.take()?;
-        entry.generation = entry.generation.wrapping_add(1);
-        self.free.push(index as u32);
+        self.free.push(Reverse(index as u32));
+        self.shrink();
         Some(value)
+    }
+
+    /// Gives memory back when three quarters of the slots are free, as far as they are the last ones.
+    fn shrink(&mut self) {
+        if self.len() >= self.slots.len() / 4 {
+            return;
+        }
+        let used = self.slots.iter().rposition(|s| s.value.is_some()).map_or(0, |last| last + 1);
+        if used <= self.slots.len() / 2 {
+            self.slots.truncate(used);
+            self.slots.shrink_to(used * 2);
+            self.free.retain(|slot| (slot.0 as usize) < used);
+            self.free.shrink_to_fit();
+        }
     }
 
     /// The value.
@@ -111,5 +138,20 @@ mod tests {
         let c = other.insert('c');
         assert_eq!((slab.get(c), other.get(b), other.get(c)), (None, None, Some(&'c')));
         assert_eq!(other.keys(), [c]);
+    }
+
+    #[test]
+    fn what_a_crowd_took_is_given_back_and_its_keys_name_nothing_still() {
+        let mut slab = Slab::default();
+        let first = slab.insert(0);
+        let crowd: Vec<Key> = (1..1000).map(|n| slab.insert(n)).collect();
+        for (n, key) in (1..).zip(&crowd) {
+            assert_eq!(slab.remove(*key), Some(n));
+        }
+        assert!(slab.slots.capacity() < 16 && slab.free.capacity() < 16);
+        let again: Vec<Key> = (1..1000).map(|n| slab.insert(n)).collect();
+        assert!(crowd.iter().all(|key| slab.get(*key).is_none() && slab.remove(*key).is_none()));
+        assert_eq!((slab.len(), slab.get(first)), (1000, Some(&0)));
+        assert!((1..).zip(&again).all(|(n, key)| slab.get(*key) == Some(&n)));
     }
 }

@@ -102,7 +102,7 @@ impl Engine {
         }
         let at = self.core.now.mono_ms + u64::from(self.core.settings.limits.register_timeout_s) * 1000;
         c.deadline_ms = Some(at);
-        self.timers.insert((at, Timer::Conn(conn)));
+        self.timers.insert((at, Timer::Conn(conn)), ());
     }
 
     fn tell_stranger(&mut self, conn: ConnId, answer: &Stanza) {

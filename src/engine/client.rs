@@ -358,7 +358,7 @@ impl Engine {
         let deadline_ms = self.core.now.mono_ms + u64::from(self.core.settings.limits.close_timeout_s) * 1000;
         c.deadline_ms = Some(deadline_ms);
         let (session, resuming) = (c.session, c.resuming.take());
-        self.timers.insert((deadline_ms, Timer::Conn(conn)));
+        self.timers.insert((deadline_ms, Timer::Conn(conn)), ());
         self.dirty.insert(conn);
         if let Some(session) = session {
             self.end_session(session);

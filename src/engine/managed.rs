@@ -172,7 +172,7 @@ impl Engine {
             && !out.spools()
         {
             out.set_spools(true);
-            self.timers.insert((at, Timer::Spool(holder)));
+            self.timers.insert((at, Timer::Spool(holder)), ());
         }
     }
 

@@ -81,7 +81,7 @@ impl Engine {
             let mut lot = Lot::new(OutQueue::restored(record.acked), self.core.now.mono_ms + rest_ms);
             lot.saved = Ticket(0);
             lot.restored = Some(record.sent);
-            self.timers.insert((lot.deadline_ms, Timer::Parked(session)));
+            self.timers.insert((lot.deadline_ms, Timer::Parked(session)), ());
             states.push((session, record.state));
             let inbound = Inbound::restored(record.received);
             let managed = Managed { max_s: record.max_s, inbound, lot: Some(Box::new(lot)) };
@@ -134,7 +134,7 @@ impl Engine {
         s.conn = None;
         let deadline_ms = self.core.now.mono_ms + u64::from(managed.max_s) * 1000;
         managed.lot = Some(Box::new(Lot::new(c.out.take_stanzas(), deadline_ms)));
-        self.timers.insert((deadline_ms, Timer::Parked(session)));
+        self.timers.insert((deadline_ms, Timer::Parked(session)), ());
         self.dirty.insert(conn);
         Some(session)
     }
@@ -196,7 +196,7 @@ impl Engine {
     }
 
     fn retry_later(&mut self) {
-        self.timers.insert((self.core.now.mono_ms + super::RETRY_MS, Timer::Retry));
+        self.timers.insert((self.core.now.mono_ms + super::RETRY_MS, Timer::Retry), ());
     }
 
     /// What is stored of these sessions is written anew with that batch.
@@ -231,7 +231,7 @@ impl Engine {
         if lot.resuming.is_some() {
             // Its connection has a deadline of its own.
             lot.deadline_ms = now_ms + super::RETRY_MS;
-            self.timers.insert((lot.deadline_ms, Timer::Parked(session)));
+            self.timers.insert((lot.deadline_ms, Timer::Parked(session)), ());
             return;
         }
         log::info!(target: LOG, "a session was not resumed in time");

@@ -4,6 +4,7 @@
 mod report;
 
 use super::{IqRoute, Module, Scope, SessionEvent, TableInfo, Xep};
+use crate::core::flat::Flat;
 use crate::core::flight::{Filters, Flow, InFlight};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
@@ -51,7 +52,7 @@ impl Table for Blocklists {
 /// The module.
 pub struct Blocking {
     /// Sessions that have asked for the list and so get pushes (section 3.2).
-    interested: BTreeSet<SessionId>,
+    interested: Flat<SessionId, ()>,
     /// Who gets reports; nobody means the administrators.
     report_to: Vec<Jid>,
     recent: Recent,
@@ -69,7 +70,7 @@ impl Module for Blocking {
     type Config = Config;
 
     fn new(config: Config) -> Self {
-        Self { interested: BTreeSet::new(), report_to: people(&config), recent: Recent::default() }
+        Self { interested: Flat::default(), report_to: people(&config), recent: Recent::default() }
     }
 
     fn reconfigure(&mut self, config: Config) {
@@ -82,7 +83,7 @@ impl Module for Blocking {
         };
         match (request.child.name(), request.is_set) {
             ("blocklist", false) => {
-                self.interested.insert(session);
+                self.interested.insert(session, ());
                 let mut b = Builder::new(ns::BLOCKING, "blocklist");
                 items(&blocked(core, request.owner)?, &mut b);
                 Ok(Answer::Result(b.finish()))
@@ -138,12 +139,12 @@ impl Module for Blocking {
     }
 
     fn session_state(&mut self, _: &mut Core, id: SessionId, _: &[u8], _: &[Jid]) -> Vec<u8> {
-        if self.interested.contains(&id) { vec![1] } else { Vec::new() }
+        if self.interested.contains_key(&id) { vec![1] } else { Vec::new() }
     }
 
     fn restore_session(&mut self, _: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StoreError> {
         if !state.is_empty() {
-            self.interested.insert(id);
+            self.interested.insert(id, ());
         }
         Ok(())
     }
@@ -205,7 +206,7 @@ impl Blocking {
     /// Tells all interested sessions.
     fn push(&self, core: &mut Core, owner: &Jid, name: &str, jids: &[Jid]) {
         let mut sessions = core.sessions.of(owner).to_vec();
-        sessions.retain(|session| self.interested.contains(session));
+        sessions.retain(|session| self.interested.contains_key(session));
         if sessions.is_empty() {
             return;
         }

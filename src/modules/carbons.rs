@@ -1,6 +1,7 @@
 //! Message carbons (XEP-0280): every client of an account sees the whole conversation.
 
 use super::{Dir, IqRoute, Module, Scope, SessionEvent, Xep};
+use crate::core::flat::Flat;
 use crate::core::flight::InFlight;
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
@@ -10,7 +11,6 @@ use crate::stanza::{Condition, Kind, MessageType, Stanza, StanzaError};
 use crate::storage::StoreError;
 use crate::xml::{Builder, ElementRef, ns};
 use log::debug;
-use std::collections::BTreeSet;
 
 section! {
     /// Message carbons (XEP-0280).
@@ -19,7 +19,7 @@ section! {
 
 /// The module.
 pub struct Carbons {
-    enabled: BTreeSet<SessionId>,
+    enabled: Flat<SessionId, ()>,
 }
 
 impl Module for Carbons {
@@ -30,14 +30,14 @@ impl Module for Carbons {
     type Config = Config;
 
     fn new(_: Config) -> Self {
-        Self { enabled: BTreeSet::new() }
+        Self { enabled: Flat::default() }
     }
 
     fn reconfigure(&mut self, _: Config) {}
 
     fn bind(&mut self, _: &mut Core, id: SessionId, request: ElementRef<'_>, _: &mut Builder) {
         if request.has_child(ns::CARBONS, "enable") {
-            self.enabled.insert(id);
+            self.enabled.insert(id, ());
         }
     }
 
@@ -49,7 +49,7 @@ impl Module for Carbons {
             return Err(Condition::BadRequest.into());
         }
         if request.child.name() == "enable" {
-            self.enabled.insert(session);
+            self.enabled.insert(session, ());
         } else {
             self.enabled.remove(&session);
         }
@@ -68,7 +68,7 @@ impl Module for Carbons {
             .sessions
             .of(account)
             .iter()
-            .filter(|id| self.enabled.contains(id) && !reached.contains(id) && flight.origin != Some(**id))
+            .filter(|id| self.enabled.contains_key(id) && !reached.contains(id) && flight.origin != Some(**id))
             .filter_map(|id| Some((*id, core.sessions.get(*id)?.jid.clone())))
             .collect();
         if others.is_empty() {
@@ -95,12 +95,12 @@ impl Module for Carbons {
     }
 
     fn session_state(&mut self, _: &mut Core, id: SessionId, _: &[u8], _: &[Jid]) -> Vec<u8> {
-        if self.enabled.contains(&id) { vec![1] } else { Vec::new() }
+        if self.enabled.contains_key(&id) { vec![1] } else { Vec::new() }
     }
 
     fn restore_session(&mut self, _: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StoreError> {
         if !state.is_empty() {
-            self.enabled.insert(id);
+            self.enabled.insert(id, ());
         }
         Ok(())
     }

@@ -92,6 +92,12 @@ pub enum ReadError {
 }
 
 impl Stanza {
+    /// Gives back memory that was reserved for more, for one that is kept for long.
+    #[must_use]
+    pub fn shrunk(self) -> Self {
+        Self { payload: Rc::new(Rc::unwrap_or_clone(self.payload).shrunk()), ..self }
+    }
+
     /// Reads the header of an element of the content namespace.
     ///
     /// # Errors

@@ -194,7 +194,7 @@ impl Engine {
         if let Some(old) = link.deadline_ms.replace(at_ms) {
             self.timers.remove(&(old, Timer::Conn(conn)));
         }
-        self.timers.insert((at_ms, Timer::Conn(conn)));
+        self.timers.insert((at_ms, Timer::Conn(conn)), ());
     }
 }
 

@@ -345,7 +345,9 @@ impl Engine {
                 self.timers.remove(&(old, Timer::Peer(id)));
             }
             peer.timer_ms = next_ms;
-            self.timers.extend(next_ms.map(|at| (at, Timer::Peer(id))));
+            if let Some(at) = next_ms {
+                self.timers.insert((at, Timer::Peer(id)), ());
+            }
         }
         if next_ms.is_none() && peer.is_idle() {
             self.remotes.by_pair.remove(&peer.pair);
