@@ -154,12 +154,12 @@ impl Core {
     /// When storage cannot be read.
     pub fn spool_put(&mut self, account: &Jid, stored: &Stored) -> Result<u64, StoreError> {
         let owner = self.spool_owner(account);
-        let last = self.view.last::<Rows>(owner)?;
+        let last = self.view.last_sub::<Rows>(owner)?;
         // A number that is still held may belong to a row that is to be deleted once more.
         let is_held = !self.spool.held.is_empty();
         let held = is_held.then(|| self.spool.held.range(..=(owner.into(), u64::MAX)).next_back()).flatten();
         let held = held.filter(|(of, _)| **of == *owner).map_or(0, |(_, row)| *row);
-        let next = last.map_or(0, |(sub, _)| number(&sub)).max(held) + 1;
+        let next = last.map_or(0, |sub| number(&sub)).max(held) + 1;
         self.view.put::<Rows>(owner, &next.to_be_bytes(), stored);
         Ok(next)
     }

@@ -46,6 +46,7 @@ pub struct Blocklists;
 impl Table for Blocklists {
     const ID: u8 = 19;
     const NAME: &'static str = "blocklists";
+    const SPARSE: bool = true;
     type Value = List;
 }
 

@@ -12,6 +12,7 @@ pub mod codec;
 mod error;
 mod file;
 mod ground;
+mod known;
 pub mod memory;
 mod options;
 mod probe;
@@ -24,6 +25,7 @@ pub use codec::{Decoder, Encoder, Record};
 pub use error::StoreError;
 pub use file::set_aside;
 pub use ground::{HEADROOM, Medium, Place};
+pub use known::Extent;
 pub use options::{Kept, StoreOptions};
 pub use thread::{Job, Jobs, Mode, Next, Plan, Promises, Report, WhenIdle, run};
 pub use view::View;
@@ -72,6 +74,8 @@ pub trait Table {
     const ID: u8;
     /// Name for messages.
     const NAME: &'static str;
+    /// Most owners have no such row, and each stanza asks for it: the view remembers which rows are not there.
+    const SPARSE: bool = false;
     /// What a row holds.
     type Value: Record;
 }

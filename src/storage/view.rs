@@ -8,6 +8,7 @@
 //! Pending is one map, each row with the newest batch that wrote it. Rows leave it when that batch is durable, and all
 //! leave it when a commit failed, because every batch behind a failed one fails too.
 
+use super::known::{Extent, Known, Shown};
 use super::{Batch, Each, Encoder, Reader, Record, Row, Snapshot, StoreError, Table, Ticket, codec};
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::iter::{Peekable, Rev};
@@ -42,6 +43,7 @@ pub struct View {
     waiting: VecDeque<(Ticket, usize)>,
     durable: Ticket,
     epoch: u32,
+    known: Known,
     /// Kept for their memory.
     key: Vec<u8>,
     encoder: Encoder,
@@ -72,6 +74,7 @@ impl View {
             waiting: VecDeque::new(),
             durable: Ticket(0),
             epoch: 0,
+            known: Known::default(),
             key: Vec::new(),
             encoder: Encoder::new(),
         })
@@ -82,7 +85,7 @@ impl View {
     /// # Errors
     /// When the back end fails or the row cannot be decoded.
     pub fn get<T: Table>(&mut self, owner: &str, sub: &[u8]) -> Result<Option<T::Value>, StoreError> {
-        self.look(T::ID, owner, sub, |bytes| codec::from_bytes(bytes).ok_or_else(|| unreadable::<T>(owner)))?
+        self.look::<T, _>(owner, sub, |bytes| codec::from_bytes(bytes).ok_or_else(|| unreadable::<T>(owner)))?
             .transpose()
     }
 
@@ -91,7 +94,7 @@ impl View {
     /// # Errors
     /// When the back end fails.
     pub fn contains<T: Table>(&mut self, owner: &str, sub: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.look(T::ID, owner, sub, |_| ())?.is_some())
+        Ok(self.look::<T, _>(owner, sub, |_| ())?.is_some())
     }
 
     /// Writes a row in the place of the one that is there.
@@ -159,6 +162,50 @@ impl View {
         })
     }
 
+    /// How many rows an owner has, and how large they are. It is remembered as long as rows are only added behind the
+    /// last.
+    ///
+    /// # Errors
+    /// When the back end fails.
+    pub fn extent<T: Table>(&mut self, owner: &str) -> Result<Extent, StoreError> {
+        self.set_key(owner, Some(T::ID), b"");
+        if let Some(Shown { extent, ticket, .. }) = self.known.extent(&self.key) {
+            let (extent, ticket) = (*extent, *ticket);
+            self.note_read(ticket);
+            return Ok(extent);
+        }
+        let range_len = self.key.len();
+        let (mut shown, read) = self.walk_to(false, |Shown { extent, last, .. }: &mut Shown, key, value| {
+            extent.rows += 1;
+            extent.bytes = extent.bytes.saturating_add(value.len());
+            last.clear();
+            last.extend_from_slice(key.get(range_len..).unwrap_or_default());
+            ControlFlow::Continue(())
+        })?;
+        let extent = shown.extent;
+        shown.ticket = if self.wrote { self.open } else { read };
+        self.known.note_extent(&self.key, shown);
+        Ok(extent)
+    }
+
+    /// The highest sub key of an owner's rows.
+    ///
+    /// # Errors
+    /// When the back end fails.
+    pub fn last_sub<T: Table>(&mut self, owner: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.set_key(owner, Some(T::ID), b"");
+        if let Some(Shown { extent, last, ticket }) = self.known.extent(&self.key) {
+            let (last, ticket) = ((extent.rows > 0).then(|| last.clone()), *ticket);
+            self.note_read(ticket);
+            return Ok(last);
+        }
+        let range_len = self.key.len();
+        self.walk(true, |last: &mut Option<Vec<u8>>, key, _| {
+            *last = key.get(range_len..).map(<[u8]>::to_vec);
+            ControlFlow::Break(())
+        })
+    }
+
     /// Deletes all rows of an owner, of every table.
     ///
     /// # Errors
@@ -170,13 +217,16 @@ impl View {
             ControlFlow::Continue(())
         })?;
         self.wrote |= !keys.is_empty();
+        self.known.forget();
         self.scratch.extend(keys.into_iter().map(|key| (key, None)));
         Ok(())
     }
 
     /// Starts an input: nothing is written or read by it yet.
     pub fn begin(&mut self) {
-        self.scratch.clear();
+        if !self.scratch.is_empty() {
+            self.drop_scratch();
+        }
         self.wrote = false;
         self.read = Ticket(0);
     }
@@ -217,6 +267,11 @@ impl View {
     pub fn drop_scratch(&mut self) {
         self.scratch.clear();
         self.wrote = false;
+        self.known.forget_extents();
+        // An extent may have shown what the input itself has written, and there may never be a batch of that number.
+        if self.read == self.open && self.open_keys.is_empty() {
+            self.read = self.waiting.back().map_or(Ticket(0), |(ticket, _)| *ticket);
+        }
     }
 
     /// Ends the tick. What it has written, for the storage thread, under the ticket that [`View::ticket`] promised.
@@ -265,6 +320,7 @@ impl View {
         self.waiting.clear();
         self.open.0 += 1;
         self.epoch = self.epoch.saturating_add(1);
+        self.known.forget();
         self.snapshot = None;
         self.snapshot = Some(self.reader.snapshot()?);
         Ok(())
@@ -288,14 +344,16 @@ impl View {
     }
 
     /// Shows `each` the bytes of a row.
-    fn look<R>(
+    fn look<T: Table, R>(
         &mut self,
-        table: u8,
         owner: &str,
         sub: &[u8],
         each: impl Fn(&[u8]) -> R,
     ) -> Result<Option<R>, StoreError> {
-        self.set_key(owner, Some(table), sub);
+        self.set_key(owner, Some(T::ID), sub);
+        if T::SPARSE && self.known.is_absent(&self.key) {
+            return Ok(None);
+        }
         if let Some(value) = self.scratch.get(&self.key[..]) {
             return Ok(value.as_deref().map(each));
         }
@@ -310,12 +368,17 @@ impl View {
             snapshot.read(&key, &mut |bytes| found = Some(each(bytes)))?;
             Ok(found)
         });
+        if T::SPARSE && matches!(found, Ok(None)) {
+            self.known.note_absent(&key);
+        }
         self.key = key;
         found
     }
 
     fn write(&mut self, table: u8, owner: &str, sub: &[u8], value: Value) {
         self.set_key(owner, Some(table), sub);
+        let value_len = value.as_ref().map(|value| value.len());
+        self.known.written(&self.key, self.key.len() - sub.len(), value_len, self.open);
         self.scratch.insert(Arc::from(&self.key[..]), value);
         self.wrote = true;
     }
@@ -346,8 +409,17 @@ impl View {
     fn walk<A: Default>(
         &mut self,
         back: bool,
-        mut each: impl FnMut(&mut A, &[u8], &[u8]) -> ControlFlow<()>,
+        each: impl FnMut(&mut A, &[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<A, StoreError> {
+        self.walk_to(back, each).map(|(made, _)| made)
+    }
+
+    /// As [`View::walk`], with the newest ticket of the rows that it came by.
+    fn walk_to<A: Default>(
+        &mut self,
+        back: bool,
+        mut each: impl FnMut(&mut A, &[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(A, Ticket), StoreError> {
         let from = std::mem::take(&mut self.key);
         let to = end_of(&from);
         let result = self.on_snapshot(|view, snapshot| {
@@ -358,7 +430,7 @@ impl View {
         self.key = from;
         let (made, read) = result?;
         self.note_read(read);
-        Ok(made)
+        Ok((made, read))
     }
 
     /// Merges the layers between two keys. Gives the newest ticket of the rows that it came by.

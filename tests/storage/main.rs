@@ -13,7 +13,7 @@ mod versions;
 
 use couplet::storage::memory::Memory;
 use couplet::storage::redb::RedbOptions;
-use couplet::storage::{Batch, Reader, Record, Store, StoreError, Table, Ticket, View, Writer};
+use couplet::storage::{Batch, Extent, Reader, Record, Store, StoreError, Table, Ticket, View, Writer};
 use disk::Disk;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -29,6 +29,7 @@ struct Numbers;
 impl Table for Numbers {
     const ID: u8 = 255;
     const NAME: &'static str = "numbers";
+    const SPARSE: bool = true;
     type Value = u64;
 }
 

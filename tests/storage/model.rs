@@ -72,6 +72,10 @@ fn compare<T: Table<Value: PartialEq + std::fmt::Debug>>(view: &mut View, model:
         assert_eq!(plain(view.first::<T>(owner).unwrap().into_iter().collect()), expected[..n.min(1)]);
         assert_eq!(plain(view.last::<T>(owner).unwrap().into_iter().collect()), expected[n - n.min(1)..]);
         assert_eq!(view.count::<T>(owner).unwrap(), n);
+        let Extent { rows, bytes: len } = view.extent::<T>(owner).unwrap();
+        assert_eq!((rows, len), (n, expected.iter().map(|(_, value)| value.len()).sum()));
+        let highest = expected.last().map(|(sub, _)| sub.clone());
+        assert_eq!(view.last_sub::<T>(owner).unwrap(), highest);
         let some: Vec<_> = expected.iter().filter(|(sub, _)| sub.starts_with(&[0xff])).cloned().collect();
         assert_eq!(plain(view.list_from::<T>(owner, &[0xff], 100).unwrap()), some);
         for sub in [&b""[..], &[0], &[0xff], &[1, 0]] {

@@ -138,3 +138,53 @@ fn a_snapshot_shows_one_moment() {
         assert_eq!(reader.snapshot().unwrap().get(b"k"), Ok(Some(b"v".to_vec())));
     }
 }
+
+#[test]
+fn what_is_remembered_of_rows_waits_for_the_batches_that_it_shows() {
+    let (reader, mut writer) = Memory::new().open();
+    let mut view = View::new(reader).unwrap();
+    let write = |view: &mut View, sub: &[u8]| {
+        view.begin();
+        let rows = view.extent::<Numbers>("romeo").unwrap().rows;
+        view.put::<Numbers>("romeo", sub, &1);
+        view.join();
+        assert_eq!(view.extent::<Numbers>("romeo").unwrap().rows, rows + 1);
+        view.close_batch().unwrap()
+    };
+    let extent_waits_for = |view: &mut View| {
+        view.begin();
+        drop(view.extent::<Numbers>("romeo"));
+        view.ticket()
+    };
+    assert_eq!(extent_waits_for(&mut view), Ticket(0));
+    let (first, second) = (write(&mut view, b"a"), write(&mut view, b"b"));
+    assert_eq!(extent_waits_for(&mut view), second.ticket);
+
+    // What an input has written that failed is promised by no batch.
+    view.begin();
+    view.put::<Numbers>("romeo", b"c", &1);
+    assert_eq!(view.extent::<Numbers>("romeo").unwrap().rows, 3);
+    view.drop_scratch();
+    assert!(view.ticket() <= second.ticket);
+    assert_eq!(view.extent::<Numbers>("romeo").unwrap().rows, 2);
+    assert_eq!(view.ticket(), second.ticket);
+
+    writer.commit(&[first, second.clone()]).unwrap();
+    view.committed(second.ticket).unwrap();
+    assert_eq!(extent_waits_for(&mut view), Ticket(0));
+
+    // A failed commit brings back what was deleted, and takes what was added.
+    view.begin();
+    view.delete::<Numbers>("juliet", b"");
+    view.delete_owner("romeo").unwrap();
+    assert_eq!(view.extent::<Numbers>("romeo").unwrap().rows, 0);
+    assert_eq!(view.get::<Numbers>("romeo", b"a"), Ok(None));
+    view.put::<Numbers>("juliet", b"", &1);
+    view.join();
+    assert_eq!(view.extent::<Numbers>("juliet").unwrap().rows, 1);
+    view.failed().unwrap();
+    assert_eq!(view.extent::<Numbers>("romeo").unwrap().rows, 2);
+    assert_eq!(view.get::<Numbers>("romeo", b"a"), Ok(Some(1)));
+    assert_eq!(view.extent::<Numbers>("juliet").unwrap().rows, 0);
+    assert_eq!(view.get::<Numbers>("juliet", b""), Ok(None));
+}
