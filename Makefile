@@ -40,10 +40,10 @@ smoke:
 	$(CARGO) build --quiet --bin couplet
 	tests/interop/run --binary target/debug/couplet
 
-#: make interop  the clients again, profanity in tmux, and federation with Prosody and ejabberd
+#: make interop  the clients again and more of them, also in tmux, and federation with Prosody and ejabberd
 interop:
 	$(CARGO) build --quiet --bin couplet
-	tests/interop/run --binary target/debug/couplet --strict --profanity --federation
+	tests/interop/run --binary target/debug/couplet --strict --clients --federation
 
 # As much as a night gives: CUTS and KILLS of the published binary, or of the one in BINARY, and SEEDS simulated runs.
 # Power cuts and full disks need root and /dev/fuse; without them they say that they were skipped.

@@ -113,6 +113,21 @@ def play(check, tmux, folder, args):
         other.see("hark 0 ♥[\\s\\S]*hark 1 ♥[\\s\\S]*hark 2 ♥")
         other.say("who goes there?")
         paris.see("who goes there\\?")
+    with check("a room: made, entered by the other, lines both ways"):
+        room = f"cell@conference.{DOMAIN}"
+        paris.say(f"/join {room} nick {args.user}")
+        paris.see("Room locked")
+        paris.say("/room accept")
+        paris.see("Room unlocked")
+        other.say(f"/join {room} nick {args.peer}")
+        paris.see(rf"{args.peer} has joined")
+        paris.say("here stands the bell ♥")
+        other.see("here stands the bell ♥")
+        other.say("and here the book")
+        paris.see("and here the book")
+        other.say("/leave")
+        paris.see(rf"{args.peer} has left")
+        paris.say("/leave")
     with check("a message to someone offline arrives after login, over the other transport"):
         paris.say("/win 1")
         other.quit()

@@ -2,12 +2,13 @@
 """Interop: other people's clients against the real binary over real TLS.
 
     tests/interop/run.py --binary target/debug/couplet          slixmpp and @xmpp/client, as `make test` runs them
-    tests/interop/run.py ... --profanity                        profanity too, as `make interop` runs it
+    tests/interop/run.py ... --clients                          libstrophe, profanity and poezio too, for `make interop`
     tests/interop/run.py ... --federation               and servers: Debian's Prosody and ejabberd
     tests/interop/run.py ... --strict                           what cannot be installed is a failure
     tests/interop/run.py --kind prosody                         the same checks against Debian's Prosody
 
-A client that cannot be installed is skipped, and the line says why; with --strict, or where CI is set, that is a failure.
+A client that cannot be installed is skipped, and the line says why; with --strict, or where CI is set, that is a
+failure.
 """
 
 import argparse
@@ -32,6 +33,7 @@ USERS = {
     "tybalt": ASCII_PASSWORD, "nurse": ASCII_PASSWORD,
     "paris": ASCII_PASSWORD, "rosencrantz": ASCII_PASSWORD,
     "valentine": ASCII_PASSWORD, "petruchio": ASCII_PASSWORD,
+    "launce": ASCII_PASSWORD, "panthino": ASCII_PASSWORD,
 }
 CLIENT_TIMEOUT_S = 180
 FEDERATION_TIMEOUT_S = 1200
@@ -159,6 +161,18 @@ def run_profanity(tally, host):
         "--password", ASCII_PASSWORD]).finish()
 
 
+def run_strophe(tally, host, program):
+    Client(tally, "libstrophe", [
+        program, host.starttls_port, host.tls_port, host.certificate, server.HOST, "launce", "panthino",
+        ASCII_PASSWORD]).finish()
+
+
+def run_poezio(tally, host, program):
+    Client(tally, "poezio", [
+        sys.executable, HERE / "poezio_tmux.py", "--poezio", program, *slix_address(host), "--user", "launce",
+        "--peer", "panthino", "--password", ASCII_PASSWORD]).finish()
+
+
 def run_federation(tally, binary, python):
     """Without a peer there is nothing to be said about federation, and that is a failure."""
     try:
@@ -190,14 +204,14 @@ def main():
     parser.add_argument("--kind", choices=("couplet", "prosody"), default="couplet")
     parser.add_argument("--binary", type=Path, default=ROOT / "target/debug/couplet")
     parser.add_argument("--work", type=Path, default=ROOT / "target/interop", help="for what has to be installed")
-    parser.add_argument("--profanity", action="store_true", help="profanity in tmux, too")
+    parser.add_argument("--clients", action="store_true", help="libstrophe, and profanity and poezio in tmux, too")
     parser.add_argument("--federation", action="store_true", help="with Prosody and ejabberd, too")
     parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
-    parser.add_argument("--only", choices=("slixmpp", "journeys", "xmppjs", "cross", "profanity", "federation"),
-                        action="append")
+    parser.add_argument("--only", action="append", choices=(
+        "slixmpp", "journeys", "xmppjs", "cross", "strophe", "profanity", "poezio", "federation"))
     args = parser.parse_args()
-    wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "cross", *(("profanity",) if args.profanity else ()),
-                               *(("federation",) if args.federation else ())))
+    more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(("federation",) if args.federation else ())]
+    wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "cross", *more))
     args.work.mkdir(parents=True, exist_ok=True)
     tally = Tally(args.strict)
     python = node = None
@@ -217,6 +231,13 @@ def main():
         except tools.Missing as why:
             wanted.discard("profanity")
             tally.missing("profanity", why)
+    installed = {}
+    for name, install in (("strophe", tools.strophe), ("poezio", tools.poezio)):
+        if name in wanted:
+            try:
+                installed[name] = install(args.work)
+            except tools.Missing as why:
+                tally.missing(name, why)
     if args.kind == "prosody":
         tools.prosody()
     with server.make(args.kind, args.binary) as host:
@@ -234,6 +255,10 @@ def main():
                 run_journeys(tally, host, python)
             if "profanity" in wanted:
                 run_profanity(tally, host)
+            if "strophe" in installed:
+                run_strophe(tally, host, installed["strophe"])
+            if "poezio" in installed:
+                run_poezio(tally, host, installed["poezio"])
             if python and "federation" in wanted:
                 run_federation(tally, args.binary, python)
             if host.kind == "couplet":

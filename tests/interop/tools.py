@@ -94,5 +94,29 @@ def federation():
     programs("prosody", "prosodyctl", "erl", "openssl", packages=("prosody", "lua-unbound", "ejabberd", "openssl"))
 
 
+def strophe(work):
+    """The program that strophe.c becomes with Debian's libstrophe."""
+    program = work / "strophe"
+    build = ["cc", "-Wall", "-Wextra", "-Werror", "-O1", HERE / "strophe.c", "-o", program, "-lstrophe"]
+    try:
+        run(build)
+    except Missing:
+        debian("gcc", "libc6-dev", "libstrophe-dev")
+        run(build)
+    return program
+
+
+def poezio(work):
+    """The program, in a virtual environment of its own: it wants its own slixmpp."""
+    programs("tmux", "unshare", packages=("tmux", "util-linux"))
+    folder, wanted = work / "poezio", "poezio==0.18\n"
+    stamp = folder / "requirements.txt"
+    if not (stamp.is_file() and stamp.read_text() == wanted):
+        run(["python3", "-m", "venv", "--clear", folder])
+        run([folder / "bin/python", "-m", "pip", "install", "-q", wanted.strip()])
+        stamp.write_text(wanted)
+    return folder / "bin/poezio"
+
+
 def profanity():
     programs("profanity", "tmux", "openssl", packages=("profanity", "tmux", "openssl"))
