@@ -368,6 +368,50 @@ async function carbons(romeo, juliet) {
   });
 }
 
+async function rooms(romeo, juliet) {
+  const room = `library@conference.${DOMAIN}`;
+  const enter = (peer, nick) => peer.send(xml("presence", { to: `${room}/${nick}` },
+    xml("x", { xmlns: "http://jabber.org/protocol/muc" }, xml("history", { maxstanzas: "2" }))));
+  const subject = (s) => s.is("message") && s.attrs.type === "groupchat" && s.getChild("subject");
+  await check("a room: made, entered by another, history, lines both ways in order", async () => {
+    const since = [romeo.seen.length, juliet.seen.length];
+    enter(romeo, "romeo");
+    await romeo.until(subject, "the subject", since[0]);
+    const form = xml("x", { xmlns: "jabber:x:data", type: "submit" });
+    await romeo.ask("set", room, xml("query", { xmlns: "http://jabber.org/protocol/muc#owner" }, form));
+    const line = (body) => xml("message", { to: room, type: "groupchat" }, xml("body", {}, body));
+    for (const body of ["one", "two", "three"]) romeo.send(line(body));
+    await romeo.message("three", since[0]);
+    enter(juliet, "juliet");
+    await juliet.until(subject, "the subject", since[1]);
+    const bodies = () => juliet.seen.slice(since[1]).filter((s) => s.is("message") && s.getChildText("body"));
+    assert(bodies().map((s) => s.getChildText("body")).join() === "two,three", `history: ${bodies()}`);
+    assert(bodies().every((s) => s.getChild("delay", "urn:xmpp:delay")), "history without its time");
+    for (let at = 0; at < 10; at += 1) juliet.send(line(`page ${at} ♥`));
+    await romeo.message("page 9 ♥", since[0]);
+    await juliet.message("page 9 ♥", since[1]);
+    const seat = `${room}/juliet`;
+    juliet.send(xml("presence", { to: seat, type: "unavailable" }));
+    await romeo.until((s) => s.attrs.from === seat && s.attrs.type === "unavailable", "leaving", since[0]);
+  });
+}
+
+async function nodes(romeo, juliet) {
+  const ns = "http://jabber.org/protocol/pubsub";
+  await check("a node: published, read by a contact, withdrawn", async () => {
+    const nick = xml("nick", { xmlns: "http://jabber.org/protocol/nick" }, "Monty");
+    const item = xml("item", { id: "current" }, nick);
+    const node = "http://jabber.org/protocol/nick";
+    await romeo.ask("set", undefined, xml("pubsub", { xmlns: ns }, xml("publish", { node }, item)));
+    const read = () => juliet.ask("get", romeo.bare, xml("pubsub", { xmlns: ns }, xml("items", { node })));
+    const found = (await read()).getChild("items").getChildren("item");
+    assert(found.length === 1 && found[0].getChildText("nick") === "Monty", String(found));
+    const gone = xml("retract", { node, notify: "true" }, xml("item", { id: "current" }));
+    await romeo.ask("set", undefined, xml("pubsub", { xmlns: ns }, gone));
+    assert((await read()).getChild("items").getChildren("item").length === 0, "it is still there");
+  });
+}
+
 async function offline(sender) {
   await check("a message to someone offline arrives after login, stamped", async () => {
     sender.send(chat(`${args.peer}@${DOMAIN}`, "while you slept"));
@@ -438,6 +482,8 @@ async function checks() {
   await chats(romeo, juliet);
   await queries(romeo);
   await carbons(romeo, juliet);
+  await rooms(romeo, juliet);
+  await nodes(romeo, juliet);
   await check("leaving is seen by the contact", async () => {
     const since = romeo.seen.length;
     await juliet.leave();
