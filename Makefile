@@ -8,7 +8,7 @@ TARGET ?= x86_64-unknown-linux-musl
 
 SHIPPED = target/cross/$(TARGET)/$(TARGET)/ship/couplet
 
-.PHONY: help run test lint unit smoke interop nightly ship size measure bench dist
+.PHONY: help run test lint unit smoke interop plays nightly ship size measure bench dist
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -44,6 +44,10 @@ smoke:
 interop:
 	$(CARGO) build --quiet --bin couplet
 	tests/interop/run --binary target/debug/couplet --strict --clients --federation
+
+#: make plays    the plays against Debian's Prosody: which of them it performs in the same way; SCENARIO=20 some of them
+plays:
+	@tests/interop/plays.py
 
 # As much as a night gives: CUTS and KILLS of the published binary, or of the one in BINARY, and SEEDS simulated runs.
 # Power cuts and full disks need root and /dev/fuse; without them they say that they were skipped.
