@@ -44,6 +44,9 @@ class NameServer:
         hosts, so it must be a host that the system knows."""
         self.zone.setdefault((f"{service}._tcp.{domain}", SRV), []).append((priority, 5, port, "localhost"))
 
+    def forget(self, domain, service="_xmpp-server"):
+        del self.zone[(f"{service}._tcp.{domain}", SRV)]
+
     def serve_udp(self):
         while True:
             question, sender = self.udp.recvfrom(4096)
@@ -77,7 +80,6 @@ class NameServer:
             rows.append(b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, len(data)) + data)
         known = any(name == owner for owner, _ in self.zone)
         flags = 0x8580 if known else 0x8583
-        print("DNS", name, kind, len(rows), file=__import__("sys").stderr) if __import__("os").environ.get("DNSLOG") else None
         head = question[:2] + struct.pack("!HHHHH", flags, 1, len(rows), 0, 0)
         return head + question[12:at + 5] + b"".join(rows)
 
@@ -221,15 +223,25 @@ class Server:
         self.process = None
         return code
 
+    def kill(self):
+        """As a power cut ends it."""
+        self.process.kill()
+        self.process.wait()
+
     def log_tail(self, lines=60):
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
 
 class Couplet(Server):
-    def __init__(self, world, domain, binary, settings="", issue=None):
+    """Found by STARTTLS, by direct TLS, or both: `ways`."""
+
+    def __init__(self, world, domain, binary, settings="", issue=None, ways=("starttls", "direct")):
         super().__init__(world, domain)
         self.binary = Path(binary).resolve()
-        world.names.add(domain, self.direct, "_xmpps-server")
+        if "direct" in ways:
+            world.names.add(domain, self.direct, "_xmpps-server")
+        if "starttls" not in ways:
+            world.names.forget(domain)
         certs = self.folder / "data/certs"
         certs.mkdir(parents=True)
         (issue or world.authority.issue)(domain, certs)
