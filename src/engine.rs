@@ -235,8 +235,8 @@ impl Engine {
     /// Somebody has connected. None when one of the limits forbids it: the shell closes the socket.
     pub fn accept(&mut self, now: Now, role: Role, transport: Transport, peer: IpAddr) -> Option<ConnId> {
         self.core.now = now;
-        if role == Role::Server {
-            return self.accept_server(transport, peer);
+        if role != Role::Client {
+            return self.accept_server(role, peer);
         }
         let settings = self.core.settings.clone();
         if self.shutting_down || self.conns.len() >= settings.limits.connections_max as usize {

@@ -169,6 +169,10 @@ fn phases(
             modules.copy(core, Dir::Sent, flight, &[]);
         }
     }
+    if core.is_component(to.domain()) {
+        hand_to_server(core, flight, out);
+        return Ok(());
+    }
     if core.is_service(to.domain()) {
         return modules.service(core, flight, &to).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()));
     }
@@ -183,25 +187,31 @@ fn phases(
 
 /// Phase *deliver* for an address at another server. Only what is from here goes there.
 fn to_remote(core: &mut Core, flight: &InFlight, to: &Jid, out: &mut Vec<Delivery>) -> Result<(), StanzaError> {
-    let InFlight { stanza, tail, promise, receipt, .. } = flight.clone();
-    if !stanza.from.as_ref().is_some_and(|from| core.is_ours(from)) {
+    let stanza = &flight.stanza;
+    if !stanza.from.as_ref().is_some_and(|from| core.is_ours(from) || core.is_component(from.domain())) {
         dropped(core, flight, "from one other server to another");
         return Ok(());
     }
     if !core.settings.s2s.admits(to.domain()) {
-        if !is_returned(core, &stanza) {
+        if !is_returned(core, stanza) {
             dropped(core, flight, "its server is not spoken with");
             return Ok(());
         }
         return Err(Condition::RemoteServerNotFound.into());
     }
+    hand_to_server(core, flight, out);
+    Ok(())
+}
+
+/// What waits for another server or a component waits in its queue.
+fn hand_to_server(core: &Core, flight: &InFlight, out: &mut Vec<Delivery>) {
+    let InFlight { stanza, tail, promise, receipt, .. } = flight.clone();
     let since_ms = core.now.mono_ms;
     let keep = Keep { receipt, row: None, row_after: Ticket(0), end: 0, since_ms, arrived: None };
     let tail = tail.unwrap_or_else(|| stanza.tail());
     let Stanza { kind, to, from, .. } = stanza;
     let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy: false, keep: Some(Box::new(keep)) };
     out.push(Delivery { to: Target::Server, parcel, promise, urgency: Urgency::Now });
-    Ok(())
 }
 
 /// Whether the sender of a stanza hears that its addressee's server cannot be reached. Of presence that is what

@@ -156,6 +156,14 @@ fn wrong_files_are_explained() {
             "[modules]\ndisabled = [\"muc@b.example\"]",
             "F:2:1: modules.disabled: \"b.example\" is none of hosts; write \"muc\", or \"muc@\" with one of them",
         ),
+        (
+            "[components]\nsecrets = [\"irc.example.org\"]",
+            "F:2:11: components.secrets: this is not a domain and its secret such as \"irc.example.org=SECRET\"",
+        ),
+        (
+            "[components]\nsecrets = [\"localhost=x\"]",
+            "F:2:1: components.secrets: \"localhost\" is one of hosts; a component has a domain of its own",
+        ),
         ("admins = [\"b.c\"]", "F:1:1: admins: \"b.c\" is not an address; write for example \"romeo@example.org\""),
         (
             "[modules]\ndisabled = [\"carbon\"]",

@@ -98,17 +98,22 @@ fn invite_the_first(handle: Handle) {
 
 /// Where to listen, STARTTLS first.
 pub fn listen_addresses(config: &Config) -> Vec<Wish> {
-    let Config { c2s, s2s, .. } = config;
+    let Config { c2s, s2s, components, .. } = config;
     let kinds = [
         (&c2s.listen, Role::Client, Transport::StartTls),
         (&c2s.direct_tls_listen, Role::Client, Transport::DirectTls),
         (&s2s.listen, Role::Server, Transport::StartTls),
         (&s2s.direct_tls_listen, Role::Server, Transport::DirectTls),
+        (&components.listen, Role::Component, Transport::StartTls),
     ];
     let of_kind = |(addresses, role, transport): (&Vec<crate::config::Address>, Role, Transport)| {
         addresses.iter().map(move |a| (SocketAddr::new(a.ip, a.port), role, transport)).collect::<Vec<_>>()
     };
-    let is_on = |(_, role, _): &(_, Role, _)| *role == Role::Client || s2s.enabled;
+    let is_on = |(_, role, _): &(_, Role, _)| match role {
+        Role::Client => true,
+        Role::Server => s2s.enabled,
+        Role::Component => !components.secrets.is_empty(),
+    };
     kinds.into_iter().filter(is_on).flat_map(of_kind).collect()
 }
 
@@ -192,6 +197,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("c2s.direct_tls_listen", old.c2s.direct_tls_listen == new.c2s.direct_tls_listen);
     compare("s2s.listen", old.s2s.listen == new.s2s.listen);
     compare("s2s.direct_tls_listen", old.s2s.direct_tls_listen == new.s2s.direct_tls_listen);
+    let components = |config: &Config| (config.components.listen.clone(), config.components.secrets.is_empty());
+    compare("components.listen", components(old) == components(new));
     compare("tls.certificates", old.tls.certificates == new.tls.certificates);
     compare("storage.path", old.storage.path == new.storage.path);
     compare("storage.backend", old.storage.backend == new.storage.backend);

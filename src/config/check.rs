@@ -10,6 +10,7 @@ pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
     admins(config, errors);
     listeners(config, errors);
     modules(config, errors);
+    components(config, errors);
     servers(config, errors);
 }
 
@@ -69,6 +70,19 @@ fn modules(config: &Config, errors: &mut Vec<ConfigError>) {
     }
 }
 
+/// A component has a domain that is not served in another way.
+fn components(config: &Config, errors: &mut Vec<ConfigError>) {
+    let domains: Vec<&String> = config.components.secrets.iter().map(|secret| &secret.0.domain).collect();
+    for (index, domain) in domains.iter().enumerate() {
+        let why = match config.server.hosts.contains(domain) {
+            true => "is one of hosts; a component has a domain of its own",
+            false if domains[..index].contains(domain) => "stands there twice; remove one",
+            false => continue,
+        };
+        errors.push(at(config, "components", "secrets", format!("{} {why}", quote(domain))));
+    }
+}
+
 /// Domains of other servers.
 fn servers(config: &mut Config, errors: &mut Vec<ConfigError>) {
     let s2s = config.s2s.clone();
@@ -93,12 +107,13 @@ fn servers(config: &mut Config, errors: &mut Vec<ConfigError>) {
 }
 
 fn listeners(config: &Config, errors: &mut Vec<ConfigError>) {
-    let Config { c2s, s2s, .. } = config;
+    let Config { c2s, s2s, components, .. } = config;
     let lists = [
         ("c2s", "listen", &c2s.listen),
         ("c2s", "direct_tls_listen", &c2s.direct_tls_listen),
         ("s2s", "listen", &s2s.listen),
         ("s2s", "direct_tls_listen", &s2s.direct_tls_listen),
+        ("components", "listen", &components.listen),
     ];
     for (index, (section, key, addresses)) in lists.iter().enumerate() {
         for (other_section, other_key, other) in lists.iter().take(index) {

@@ -1,13 +1,15 @@
-//! `[s2s]` and `[dns]`: other servers, and how they are found.
+//! `[s2s]`, `[components]` and `[dns]`: other servers, and how they are found.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::address::Address;
 use crate::dns::service::{Route, Target};
 use crate::dns::{name, system};
-use crate::jid::idna;
+use crate::jid::{Jid, idna};
 use crate::setting::{Setting, Value, quote, section, wanted};
+use crate::stream::s2s::Component;
+use zeroize::Zeroizing;
 
 section! {
     /// Connections from and to other servers.
@@ -37,6 +39,48 @@ section! {
         pub blocked_domains: Vec<String> = Vec::new(),
         /// When any are named, the only domains that are spoken with.
         pub allowed_domains: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// External components (XEP-0114), such as gateways: programs of their own that serve a domain beside yours.
+    pub struct Components in "components" {
+        /// Addresses and ports where they connect, once there is a secret. Nothing is encrypted there: leave it at
+        /// addresses of this machine.
+        pub listen: Vec<Address> = vec![Address { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 5347 }],
+        /// The domain of each with the secret that it shares with this server, such as "irc.example.org=SECRET".
+        pub secrets: Vec<ComponentSecret> = Vec::new(),
+    }
+}
+
+/// A domain with a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ComponentSecret(pub Component);
+
+impl fmt::Debug for ComponentSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.show())
+    }
+}
+
+impl Setting for ComponentSecret {
+    fn kind() -> String {
+        "a domain and its secret such as \"irc.example.org=SECRET\"".to_string()
+    }
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        let wrong = || format!("this is not {}", Self::kind());
+        let (domain, secret) = value.text().and_then(|text| text.split_once('=')).ok_or_else(wrong)?;
+        let domain = Jid::parse(domain.trim()).ok().filter(Jid::is_host).ok_or_else(wrong)?;
+        if secret.trim().is_empty() {
+            return Err(wrong());
+        }
+        let secret = Zeroizing::new(secret.trim().to_string());
+        Ok(Self(Component { domain: domain.domain().to_string(), secret }))
+    }
+
+    fn show(&self) -> String {
+        quote(&format!("{}=********", self.0.domain))
     }
 }
 

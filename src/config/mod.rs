@@ -13,7 +13,7 @@ mod sections;
 mod show;
 
 pub use address::Address;
-pub use federation::{Dns, NameServer, S2s};
+pub use federation::{ComponentSecret, Components, Dns, NameServer, S2s};
 pub use limits::shown as shown_limits;
 pub use sections::{
     Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, Output, Promised, Sasl, Server, Storage, Tcp,
@@ -48,6 +48,8 @@ pub struct Config {
     pub c2s: C2s,
     /// `[s2s]`. The domains are prepared.
     pub s2s: S2s,
+    /// `[components]`.
+    pub components: Components,
     /// `[dns]`
     pub dns: Dns,
     /// `[tcp]`
@@ -196,6 +198,7 @@ impl Config {
             fast_rotation_s: self.sasl.fast_token_rotation.0,
             iterations: self.sasl.iterations,
             memory_max_bytes: self.memory.max.0 as usize,
+            components: self.components.secrets.iter().map(|secret| secret.0.clone()).collect(),
             s2s: Policy {
                 enabled: self.s2s.enabled,
                 secure_auth: self.s2s.secure_auth,
@@ -226,6 +229,7 @@ impl Config {
             &mut self.server,
             &mut self.c2s,
             &mut self.s2s,
+            &mut self.components,
             &mut self.dns,
             &mut self.tls,
             &mut self.sasl,

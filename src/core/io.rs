@@ -25,6 +25,8 @@ pub enum Transport {
 pub enum Role {
     /// A client.
     Client,
+    /// An external component (XEP-0114), without TLS.
+    Component,
     /// A server. Its certificate is asked for in the handshake, and none is refused there: what it proves is for the
     /// engine to judge.
     Server,

@@ -83,6 +83,11 @@ impl Core {
         self.is_local(jid) || self.is_service(jid.domain())
     }
 
+    /// True for the domain of an external component.
+    pub fn is_component(&self, domain: &str) -> bool {
+        self.settings.components.iter().any(|component| component.domain == domain)
+    }
+
     /// True for a domain under which a module runs a service.
     pub fn is_service(&self, domain: &str) -> bool {
         !self.serves(domain) && self.disco.services().iter().any(|service| service == domain)

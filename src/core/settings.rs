@@ -2,7 +2,7 @@
 
 use crate::jid::Jid;
 use crate::limits::Limits;
-use crate::stream::s2s::Policy;
+use crate::stream::s2s::{Component, Policy};
 
 /// What the engine must know.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Settings {
     pub iterations: u32,
     /// Bytes that may be held for peers.
     pub memory_max_bytes: usize,
+    /// Components that may connect (XEP-0114).
+    pub components: Vec<Component>,
     /// With which other servers we speak.
     pub s2s: Policy,
     /// Every bound.
@@ -46,6 +48,7 @@ impl Default for Settings {
             fast_rotation_s: 86_400,
             iterations: 10_000,
             memory_max_bytes: 32_000_000,
+            components: Vec::new(),
             s2s: Policy::default(),
             limits: Limits::default(),
         }

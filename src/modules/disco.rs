@@ -87,6 +87,10 @@ impl ServiceDiscovery {
                     b.open(ns::DISCO_ITEMS, "item").attr("jid", &service.domain).attr("name", service.name).close();
                 }
             }
+            let components = core.settings.components.iter().map(|component| &component.domain);
+            for domain in components.filter(|domain| is_of(domain, request.owner.domain())) {
+                b.open(ns::DISCO_ITEMS, "item").attr("jid", domain).close();
+            }
             for item in &self.items {
                 b.open(ns::DISCO_ITEMS, "item").attr("jid", item).close();
             }

@@ -54,6 +54,7 @@ pub fn key_of(role: Role, transport: Transport) -> &'static str {
     match (role, transport) {
         (Role::Client, Transport::StartTls) => "c2s.listen",
         (Role::Client, Transport::DirectTls) => "c2s.direct_tls_listen",
+        (Role::Component, _) => "components.listen",
         (Role::Server, Transport::StartTls) => "s2s.listen",
         (Role::Server, Transport::DirectTls) => "s2s.direct_tls_listen",
     }

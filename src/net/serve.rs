@@ -219,6 +219,7 @@ pub fn kind_of(role: Role, transport: Transport) -> &'static str {
     match (role, transport) {
         (Role::Client, Transport::StartTls) => "STARTTLS",
         (Role::Client, Transport::DirectTls) => "direct TLS",
+        (Role::Component, _) => "components",
         (Role::Server, Transport::StartTls) => "servers, STARTTLS",
         (Role::Server, Transport::DirectTls) => "servers, direct TLS",
     }

@@ -4,6 +4,8 @@
 pub const CLIENT: &str = "jabber:client";
 /// RFC 6120: content namespace of server streams.
 pub const SERVER: &str = "jabber:server";
+/// Streams of external components (XEP-0114).
+pub const COMPONENT: &str = "jabber:component:accept";
 /// XEP-0220.
 pub const DIALBACK: &str = "jabber:server:dialback";
 /// XEP-0220 section 2.4.1: the stream feature.

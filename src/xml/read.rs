@@ -130,7 +130,7 @@ impl Reader {
     }
 
     fn bounds(&self, template: &Template) -> Bounds {
-        if template.content_ns() == ns::SERVER { self.server_bounds } else { self.bounds }
+        if matches!(template.content_ns(), ns::SERVER | ns::COMPONENT) { self.server_bounds } else { self.bounds }
     }
 
     /// Sets other limits, as after a reload.
@@ -240,7 +240,7 @@ impl Reader {
 
 /// The content namespace, when it is one whose elements become [`ns::CLIENT`].
 fn mapped_ns(template: &Template) -> Option<&str> {
-    Some(template.content_ns()).filter(|ns| matches!(*ns, ns::CLIENT | ns::SERVER))
+    Some(template.content_ns()).filter(|ns| matches!(*ns, ns::CLIENT | ns::SERVER | ns::COMPONENT))
 }
 
 /// Reads one element that stands alone: configuration, stored data, tests. White space may surround it.

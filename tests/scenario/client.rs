@@ -7,9 +7,10 @@ use couplet::xml::{Element, ElementRef};
 
 use super::grammar::Role;
 use super::scram::Scram;
-use super::server;
+use super::server::{self, Server};
 use super::xml_text::{NS_STREAMS, Said, Splitter};
 use super::{Heard, Stage};
+use couplet::core::io::Role as Peer;
 
 const NS_SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 const NS_SASL2: &str = "urn:xmpp:sasl:2";
@@ -81,7 +82,7 @@ impl Client {
             return self.open(stage);
         }
         self.begin(stage)?;
-        self.connection = Some(stage.open_server()?);
+        self.connection = Some(stage.open_server(role.server.as_ref().map_or(Peer::Client, Server::role))?);
         Ok(())
     }
 

@@ -22,7 +22,8 @@
 //!     <message to="${Juliet's phone's full JID}"><body>Hi</body></message>
 //! ```
 //!
-//! A `[Server]` is another server, with one connection at a time: `domain`, and optionally `certificate` (`valid`,
+//! A `[Component]` has `jid`, its domain, and `password`, its secret, as in the original; `# setting:
+//! components.secrets = irc.example=SECRET` lets it connect. A `[Server]` is another server, with one connection at a time: `domain`, and optionally `certificate` (`valid`,
 //! `valid for a.example b.example`, `self-signed`, `expired`, `of an unknown issuer`, `none`) and `offers`
 //! (`management`, `bidi`, `dialback`, `bytes=N`). Two of one domain are two connections of it. Plays with servers are
 //! performed in process only. A domain that is of none of them cannot be found.
@@ -208,6 +209,13 @@ pub fn parse(file: &str, text: &str) -> Result<Play, String> {
             let role = role(name.trim(), &lines.block()).map_err(|(n, e)| wrong(n.unwrap_or(number), &e))?;
             play.in_process_only |= role.weak;
             play.enter(role).map_err(|e| wrong(number, &e))?;
+        } else if let Some(name) = line.strip_prefix("[Component]") {
+            if in_action {
+                return Err(wrong(number, "components come before the line of dashes"));
+            }
+            let role = server(name.trim(), &lines.block()).map_err(|(n, e)| wrong(n.unwrap_or(number), &e))?;
+            play.in_process_only = true;
+            play.enter(role).map_err(|e| wrong(number, &e))?;
         } else if let Some(name) = line.strip_prefix("[Server]") {
             if in_action {
                 return Err(wrong(number, "servers come before the line of dashes"));
@@ -302,7 +310,8 @@ fn server(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, S
     let (mut domain, mut server) = (String::new(), Server::default());
     for &(number, line) in block.iter().filter(|(_, line)| !line.trim().is_empty()) {
         match line.split_once(':').map(|(key, value)| (key.trim(), value.trim())) {
-            Some(("domain", value)) => value.clone_into(&mut domain),
+            Some(("domain" | "jid", value)) => value.clone_into(&mut domain),
+            Some(("password", value)) => server.component = Some(value.to_owned()),
             Some(("certificate", value)) => value.clone_into(&mut server.certificate),
             Some(("offers", value)) => server.offers = value.split_whitespace().map(str::to_owned).collect(),
             _ => return Err((Some(number), format!("a server has no `{line}`", line = line.trim()))),

@@ -8,12 +8,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Once;
 
 use couplet::clock::{Entropy, Now};
+use couplet::config::ComponentSecret;
 use couplet::core::accounts::{Account, Accounts};
 use couplet::core::admin::Command;
 use couplet::core::io::{ConnId, DialFailure, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
 use couplet::jid::Jid;
-use couplet::setting::Value;
+use couplet::setting::{Setting, Value};
 use couplet::storage::memory::Memory;
 use couplet::storage::{StoreError, View, Writer};
 use couplet::stream::{TlsFacts, sasl};
@@ -259,9 +260,9 @@ impl Stage for InProcess {
         Ok(number)
     }
 
-    fn open_server(&mut self) -> Result<usize, String> {
+    fn open_server(&mut self, role: Role) -> Result<usize, String> {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let id = self.engine.accept(self.now, Role::Server, Transport::StartTls, peer);
+        let id = self.engine.accept(self.now, role, Transport::StartTls, peer);
         Ok(self.add(id.ok_or("the server accepts no more")?))
     }
 
@@ -397,6 +398,11 @@ fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
     }
     let (section, key) = key.trim().rsplit_once('.').ok_or("expected section.key = value")?;
     let value = value.trim().trim_matches('"');
+    if section == "components" {
+        let rows = value.split(',').map(|row| ComponentSecret::parse(&Value::Text(row.to_owned())));
+        settings.core.components = rows.map(|row| row.map(|row| row.0)).collect::<Result<_, _>>()?;
+        return Ok(());
+    }
     if section == "s2s" {
         let domains = || value.split_whitespace().map(str::to_owned).collect();
         let s2s = &mut settings.core.s2s;

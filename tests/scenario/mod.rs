@@ -53,8 +53,9 @@ pub trait Stage {
     fn send(&mut self, connection: usize, bytes: &[u8]) -> Result<(), String>;
     /// Reads what there is, or waits for it where a real server may take its time.
     fn read(&mut self, connection: usize) -> Result<Heard, String>;
-    /// Opens a connection as another server, in plain.
-    fn open_server(&mut self) -> Result<usize, String> {
+    /// Opens a connection as another server or as a component, in plain.
+    fn open_server(&mut self, role: couplet::core::io::Role) -> Result<usize, String> {
+        let _ = role;
         Err("no other servers here".to_owned())
     }
     /// Takes a connection of ours that is under way to another server's domain; with TLS when there are facts.

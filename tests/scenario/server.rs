@@ -1,6 +1,7 @@
 //! Another server of a play: its certificate, and the negotiation of a stream, whoever has opened it.
 
 use couplet::core::io::DialFailure;
+use couplet::stream::s2s::proof;
 use couplet::stream::{PeerCert, PeerNames, TlsFacts, Trust};
 
 use super::Stage;
@@ -19,9 +20,19 @@ pub struct Server {
     pub certificate: String,
     /// What its features offer once TLS stands: `management`, `bidi`, `dialback`, `bytes=N`.
     pub offers: Vec<String>,
+    /// It is a component with this secret.
+    pub component: Option<String>,
 }
 
 impl Server {
+    /// As what it connects.
+    pub fn role(&self) -> couplet::core::io::Role {
+        match self.component {
+            Some(_) => couplet::core::io::Role::Component,
+            None => couplet::core::io::Role::Server,
+        }
+    }
+
     fn offers(&self, what: &str) -> bool {
         self.offers.iter().any(|offer| offer == what)
     }
@@ -71,6 +82,9 @@ pub fn connect(
     stage: &mut dyn Stage,
 ) -> Result<Result<(), String>, String> {
     client.open_as(role, stage)?;
+    if let Some(secret) = role.server.as_ref().and_then(|server| server.component.as_ref()) {
+        return handshake(client, role, secret, stage);
+    }
     if let Err(condition) = open_stream(client, role, to, stage)? {
         return Ok(Err(condition));
     }
@@ -89,6 +103,33 @@ pub fn connect(
         other => return Err(format!("instead of an answer to <auth/> comes {other:?}")),
     }
     open_stream(client, role, to, stage)
+}
+
+/// XEP-0114 section 3.
+fn handshake(
+    client: &mut Client,
+    role: &Role,
+    secret: &str,
+    stage: &mut dyn Stage,
+) -> Result<Result<(), String>, String> {
+    client.splitter.new_stream();
+    let header =
+        format!("<stream:stream to='{}' xmlns='jabber:component:accept' xmlns:stream='{NS_STREAMS}'>", role.jid);
+    client.say(stage, header.as_bytes())?;
+    let Some(Said::Header(header)) = client.hear(stage)? else { return Err("no stream header comes".to_owned()) };
+    let proof = match header.root().attr("id") {
+        Some(id) => proof(id, secret),
+        // It goes on with an error.
+        None => String::new(),
+    };
+    client.say(stage, format!("<handshake>{proof}</handshake>").as_bytes())?;
+    match client.hear(stage)? {
+        Some(Said::Element(e)) if e.root().is("jabber:client", "handshake") => Ok(Ok(())),
+        Some(Said::Element(e)) if e.root().is(NS_STREAMS, "error") => {
+            Ok(Err(e.root().children().next().map_or("", |c| c.name()).to_owned()))
+        }
+        other => Err(format!("instead of <handshake/> comes {other:?}")),
+    }
 }
 
 fn open_stream(

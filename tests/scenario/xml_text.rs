@@ -195,6 +195,7 @@ impl Splitter {
                 let header = self.text(from, to)?;
                 let element = parse(&if empty { header.clone() } else { format!("{header}</stream:stream>") })?;
                 // Stanzas of servers are compared as those of clients are.
+                let header = header.replace("'jabber:component:accept'", "'jabber:client'");
                 self.header = Some(header.replace("'jabber:server'", "'jabber:client'"));
                 Said::Header(element)
             } else if closes && depth == 0 {

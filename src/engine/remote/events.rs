@@ -3,7 +3,7 @@
 use super::{LOG, PeerId, Verify, s2s_cx};
 use crate::core::flight::{Item, Receipt, Sender};
 use crate::core::io::{ConnId, Output};
-use crate::engine::{Engine, Holder};
+use crate::engine::{Engine, Holder, Timer};
 use crate::jid::Jid;
 use crate::pipeline;
 use crate::stanza::{Condition, ReadError, Stanza};
@@ -97,6 +97,9 @@ impl Engine {
     fn proved(&mut self, conn: ConnId, pair: &Pair) {
         let max = self.core.settings.limits.s2s_incoming_per_host_max as usize;
         let Some(link) = self.remotes.links.get(conn.0) else { return };
+        if link.stream.is_component() {
+            return self.component_proved(conn, &pair.remote);
+        }
         let how = if link.stream.is_authenticated() { "its certificate" } else { "dialback" };
         log::info!(target: LOG, "{} is connected to {}, by {how}", pair.remote, pair.local);
         let same = self.remotes.links.iter().filter(|(_, l)| !l.ends && !l.stream.is_outgoing());
@@ -116,13 +119,34 @@ impl Engine {
         }
     }
 
+    /// A component has proved its domain. It replaces an earlier connection of its, which it may have lost.
+    fn component_proved(&mut self, conn: ConnId, domain: &str) {
+        log::info!(target: LOG, "the component {domain} is connected");
+        let is_same = |link: &super::Link| !link.ends && link.stream.is_component() && link.stream.proves(domain);
+        let links = self.remotes.links.iter().filter(|(key, link)| ConnId(*key) != conn && is_same(link));
+        let others: Vec<ConnId> = links.map(|(key, _)| ConnId(key)).collect();
+        for other in others {
+            self.fail_link(other, StreamError::Conflict, Some("Replaced by a new stream."));
+        }
+        if let Some(link) = self.remotes.links.get_mut(conn.0)
+            && let Some(at) = link.deadline_ms.take()
+        {
+            self.timers.remove(&(at, Timer::Conn(conn)));
+        }
+        let waiting = self.remotes.by_pair.iter().filter(|(pair, _)| *pair.remote == *domain);
+        let waiting: Vec<_> = waiting.map(|(_, id)| *id).collect();
+        for id in waiting {
+            self.connect(id);
+        }
+    }
+
     fn link_element(&mut self, conn: ConnId, element: Element) {
         if element.root().ns() == ns::SM {
             return self.link_manage(conn, &element);
         }
         let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
         link.touched_ms = self.core.now.mono_ms;
-        let lang = link.stream.lang().cloned();
+        let (lang, is_component) = (link.stream.lang().cloned(), link.stream.is_component());
         let (stanza, refused) = match Stanza::read(element) {
             Ok(stanza) => (stanza, None),
             Err(ReadError::Refused { stanza, condition }) => (*stanza, Some(condition)),
@@ -137,7 +161,7 @@ impl Engine {
             return self.fail_link(conn, StreamError::InvalidFrom, Some("That domain was not proved."));
         }
         match &stanza.to {
-            Some(to) if !self.core.is_ours(to) => {
+            Some(to) if !is_component && !self.core.is_ours(to) && !self.core.is_component(to.domain()) => {
                 return self.fail_link(conn, StreamError::HostUnknown, Some("That domain is not served here."));
             }
             None if refused != Some(Condition::JidMalformed) => {

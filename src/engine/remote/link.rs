@@ -3,7 +3,7 @@
 use super::{LOG, Link, s2s_cx};
 use crate::budget::Charge;
 use crate::core::flight::Item;
-use crate::core::io::{ConnId, DialFailure, Output, Transport};
+use crate::core::io::{ConnId, DialFailure, Output, Role};
 use crate::core::out_queue::OutQueue;
 use crate::engine::{Engine, Timer};
 use crate::stream::s2s::{Refusal, S2s, S2sCx};
@@ -11,16 +11,21 @@ use crate::stream::{StreamError, TlsFacts, management};
 use std::net::IpAddr;
 
 impl Engine {
-    /// A server has connected.
-    pub(in crate::engine) fn accept_server(&mut self, _: Transport, ip: IpAddr) -> Option<ConnId> {
-        let limits = &self.core.settings.limits;
+    /// A server or a component has connected.
+    pub(in crate::engine) fn accept_server(&mut self, role: Role, ip: IpAddr) -> Option<ConnId> {
+        let settings = self.core.settings.clone();
+        let limits = &settings.limits;
         let full = self.remotes.links.len() >= limits.s2s_connections_max as usize;
-        if self.shutting_down || full || !self.core.settings.s2s.enabled {
-            let why = if full { "limits.s2s_connections_max is reached" } else { "other servers are not served" };
+        let served = match role {
+            Role::Component => !settings.components.is_empty(),
+            _ => settings.s2s.enabled,
+        };
+        if self.shutting_down || full || !served {
+            let why = if full { "limits.s2s_connections_max is reached" } else { "nobody like that is served" };
             log::warn!(target: LOG, "{ip} turned away: {why}");
             return None;
         }
-        let stream = S2s::incoming(limits);
+        let stream = if role == Role::Component { S2s::component(limits) } else { S2s::incoming(limits) };
         self.new_link(stream, Some(ip))
     }
 
@@ -150,6 +155,10 @@ impl Engine {
         let link = self.remotes.links.get(conn.0)?;
         if !link.is_settled() {
             return Some(link.since_ms + u64::from(limits.s2s_auth_timeout_s) * 1000);
+        }
+        if link.stream.is_component() {
+            // It may have nothing to say for days.
+            return None;
         }
         let theirs_s = link.stream.peer_limits().idle_s.unwrap_or(u32::MAX).max(1);
         let idle_ms = link.touched_ms + u64::from(limits.s2s_idle_timeout_s.min(theirs_s)) * 1000;

@@ -122,13 +122,17 @@ const NO_TLS: Refusal =
 const TOO_LONG: Refusal =
     Refusal { condition: Condition::PolicyViolation, text: "The other server takes no stanza of that size." };
 
+const ABSENT: Refusal = Refusal { condition: Condition::ServiceUnavailable, text: "The component is not connected." };
+
 /// Borrows what the stream machine needs, from disjoint parts of the engine.
 macro_rules! s2s_cx {
     ($engine:ident, $settings:ident) => {
         S2sCx {
+            components: &$settings.components,
             hosts: &|domain: &str| {
                 $settings.hosts.iter().any(|h| h == domain)
                     || $engine.core.disco.services().iter().any(|service| service == domain)
+                    || $settings.components.iter().any(|component| component.domain == domain)
             },
             policy: &$settings.s2s,
             reader: &mut $engine.reader,

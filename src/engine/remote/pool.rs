@@ -1,6 +1,6 @@
 //! Peers: what waits for them, when they are tried, what goes back.
 
-use super::{FULL, LATE, LOG, PeerId, Refusal, TOO_LONG, receipt_of, s2s_cx};
+use super::{ABSENT, FULL, LATE, LOG, PeerId, Refusal, TOO_LONG, receipt_of, s2s_cx};
 use crate::budget::Charge;
 use crate::core::flight::{InFlight, Item, Keep, Parcel};
 use crate::core::io::{ConnId, Output};
@@ -51,12 +51,15 @@ impl Engine {
         let now_ms = self.core.now.mono_ms;
         let settings = self.core.settings.clone();
         let Some(peer) = self.remotes.peers.get(id.0) else { return };
-        let via = peer.via;
+        let (via, pair) = (peer.via, peer.pair.clone());
         if let Some(refusal) = peer.condemned.filter(|_| peer.retry_ms > now_ms) {
             return self.bring_back(parcel, refusal);
         }
         if via.is_some_and(|conn| self.is_too_long(conn, &parcel)) {
             return self.bring_back(parcel, TOO_LONG);
+        }
+        if via.is_none() && self.core.is_component(&pair.remote) && self.bidi_link(&pair).is_none() {
+            return self.bring_back(parcel, ABSENT);
         }
         let receipt = receipt_of(&parcel);
         if self.shutting_down && via.is_none() && receipt.is_none() {
@@ -115,6 +118,10 @@ impl Engine {
             && let Some(conn) = self.bidi_link(&pair)
         {
             return self.fill(conn, id);
+        }
+        if self.core.is_component(&pair.remote) {
+            // It connects itself; what it has left unread waits for that.
+            return;
         }
         let Some(peer) = self.remotes.peers.get(id.0) else { return };
         if let Some(conn) = peer.link {

@@ -72,8 +72,9 @@ impl Tls {
         match (role, transport) {
             (Role::Client, Transport::DirectTls) => &self.client_direct,
             (Role::Client, Transport::StartTls) => &self.client_later,
-            (Role::Server, Transport::DirectTls) => &self.server_direct,
-            (Role::Server, Transport::StartTls) => &self.server_later,
+            (Role::Server | Role::Component, Transport::DirectTls) => &self.server_direct,
+            // Components do not start TLS.
+            (Role::Server | Role::Component, Transport::StartTls) => &self.server_later,
         }
     }
 }

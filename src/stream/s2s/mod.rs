@@ -20,6 +20,7 @@
 //! Where the peer takes no certificate of ours, a dialback key goes out instead, and [`Event::Ready`] follows its
 //! verdict. An incoming stream may prove several domains; each is told by [`Event::Proved`].
 
+mod component;
 mod dialback;
 mod incoming;
 mod outgoing;
@@ -37,6 +38,7 @@ use crate::limits::Limits;
 use crate::stanza::Condition;
 use crate::xml::{Element, FrameKind, ReadError, Reader, ScanError, ScanLimits, StreamHeader, Template, ns};
 
+pub use component::{Component, proof};
 pub use dialback::Verdict;
 pub use policy::Policy;
 pub use wire::PeerLimits;
@@ -48,6 +50,8 @@ use outgoing::Out;
 pub struct S2sCx<'a> {
     /// True for a prepared domain that we serve, services among them.
     pub hosts: &'a dyn Fn(&str) -> bool,
+    /// Which components may connect.
+    pub components: &'a [Component],
     /// Whom we trust.
     pub policy: &'a Policy,
     /// Shared by all streams.
@@ -178,6 +182,7 @@ pub struct S2s {
 enum Side {
     In(In),
     Out(Out),
+    Component(component::Stage),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,6 +347,7 @@ impl S2s {
                 Ok(())
             }
             Side::Out(_) => self.out_secured(cx),
+            Side::Component(_) => Ok(()),
         };
         self.start_anew(cx.limits);
         if let Err(stop) = checked {
@@ -386,6 +392,10 @@ impl S2s {
 
     /// True when an incoming stream takes stanzas from us for a pair, the other way round.
     pub fn takes(&self, pair: &Pair) -> bool {
+        if let Side::Component(stage) = &self.side {
+            let open = *stage == component::Stage::Open && matches!(self.life, Life::Open);
+            return open && self.remote.as_deref() == Some(&*pair.remote);
+        }
         self.bidi
             && matches!(self.side, Side::In(In::Open))
             && matches!(self.life, Life::Open)
@@ -498,6 +508,7 @@ impl S2s {
         match self.side {
             Side::In(In::Header) => self.in_opened(header, cx),
             Side::Out(Out::Header) => self.out_opened(header),
+            Side::Component(component::Stage::Header) => self.component_opened(header, cx),
             _ => Err(StreamError::BadFormat.into()),
         }
     }
@@ -510,6 +521,7 @@ impl S2s {
                 Side::In(_) => !self.pairs.is_empty(),
                 Side::Out(Out::Open) => root.ns() == ns::SM || self.bidi,
                 Side::Out(_) => false,
+                Side::Component(stage) => stage == component::Stage::Open && is_stanza,
             };
             if !is_open {
                 return Err(StreamError::NotAuthorized.into());
@@ -521,7 +533,8 @@ impl S2s {
             return Ok(());
         }
         match (root.ns(), &self.side) {
-            (ns::DIALBACK, _) => self.dialback(&element, cx),
+            (ns::DIALBACK, Side::In(_) | Side::Out(_)) => self.dialback(&element, cx),
+            (_, Side::Component(_)) => self.component_element(&element, cx),
             (_, Side::In(_)) => self.in_element(&element, cx),
             (_, Side::Out(_)) => self.out_element(&element, cx),
         }
@@ -637,7 +650,7 @@ impl S2s {
             Life::Open => {}
         }
         let refusal = match &self.side {
-            Side::Out(Out::Open) | Side::In(_) => None,
+            Side::Out(Out::Open) | Side::In(_) | Side::Component(_) => None,
             // Its negotiation is broken, and will be next time.
             Side::Out(_) => Some(outgoing::NO_STREAM),
         };
@@ -646,7 +659,10 @@ impl S2s {
             if !self.header_sent {
                 let id = token(entropy);
                 let id = Some(id.as_str()).filter(|_| !self.is_outgoing());
-                wire::write_header(&self.local, self.remote.as_deref(), id, false, &mut self.output);
+                match &self.side {
+                    Side::Component(_) => component::write_header("", id.unwrap_or_default(), &mut self.output),
+                    _ => wire::write_header(&self.local, self.remote.as_deref(), id, false, &mut self.output),
+                }
                 self.header_sent = true;
             }
             error.write(text, &mut self.output);
