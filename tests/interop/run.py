@@ -108,10 +108,13 @@ def run_slixmpp(tally, host, python):
     if host.kind == "couplet":
         bindings.append("TLSv1.3=tls-server-end-point")
     tokens = [host.invite("--contact", "romeo@localhost")] if host.kind == "couplet" else []
+    ours = host.kind == "couplet"
+    component = ["--component", host.component_port, "--secret", server.COMPONENT_SECRET] if ours else []
     extra = [part for binding in bindings for part in ("--binding", binding)]
     Client(tally, "slixmpp", [
         python, HERE / "slix.py", "checks", *slix_address(host), "--user", "romeo", "--peer", "juliet",
-        "--odd", "mer,cu=tio", "--password", PASSWORD, *extra, *(f"--token={token}" for token in tokens)]).finish()
+        "--odd", "mer,cu=tio", "--password", PASSWORD, *extra, *(f"--token={token}" for token in tokens),
+        *component]).finish()
 
 
 def slix_address(host):

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 HOST = "localhost"
+COMPONENT_SECRET = "shared"
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 10
 
@@ -41,7 +42,7 @@ class Server:
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="couplet-interop-"))
-        self.starttls_port, self.tls_port = free_ports(2)
+        self.starttls_port, self.tls_port, self.component_port = free_ports(3)
         self.process = None
         self.log_path = self.folder / "server.log"
 
@@ -114,6 +115,8 @@ class Couplet(Server):
             ours,
             COUPLET_C2S__LISTEN=f"127.0.0.1:{self.starttls_port}",
             COUPLET_C2S__DIRECT_TLS_LISTEN=f"127.0.0.1:{self.tls_port}",
+            COUPLET_COMPONENTS__LISTEN=f"127.0.0.1:{self.component_port}",
+            COUPLET_COMPONENTS__SECRETS=f"echo.{HOST}={COMPONENT_SECRET}",
             COUPLET_S2S__LISTEN="",
             COUPLET_S2S__DIRECT_TLS_LISTEN="",
             COUPLET_STORAGE__PATH=str(self.folder / "data"),

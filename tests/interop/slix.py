@@ -404,6 +404,25 @@ async def all_checks(check, args):
     await juliet.leave()
     if args.token:
         await registration(check, args)
+    if args.component:
+        await component(check, args)
+
+
+async def component(check, args):
+    """A component that echoes, and a user of it."""
+    echo = slixmpp.ComponentXMPP(f"echo.{DOMAIN}", args.secret, args.host, args.component)
+    started = asyncio.get_running_loop().create_future()
+    echo.add_event_handler("session_start", lambda _: started.done() or started.set_result(True))
+    echo.add_event_handler("message", lambda m: m.reply(f"echo {m['body']}").send())
+    async with check("a component connects (XEP-0114)"):
+        echo.connect()
+        await asyncio.wait_for(started, WAIT_S)
+    async with check("a message to a component and back (XEP-0114)"):
+        romeo = await Peer(args, args.user, args.password, "orchard").arrive()
+        romeo.send_message(mto=f"anybody@echo.{DOMAIN}", mbody="who is there", mtype="chat")
+        await romeo.message("echo who is there")
+        await romeo.leave()
+    await echo.disconnect()
 
 
 class Newcomer(Peer):
@@ -518,6 +537,8 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     for name in ("ca", "user", "peer", "odd", "password", "token"):
         parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--component", type=int)
+    parser.add_argument("--secret", default="")
     for name in ("starttls", "tls"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--binding", action="append", default=[], metavar="TLSVERSION=TYPE")
