@@ -23,8 +23,9 @@
 //! ```
 //!
 //! A `[Component]` has `jid`, its domain, and `password`, its secret, as in the original; `# setting:
-//! components.secrets = irc.example=SECRET` lets it connect. A `[Server]` is another server, with one connection at a time: `domain`, and optionally `certificate` (`valid`,
-//! `valid for a.example b.example`, `self-signed`, `expired`, `of an unknown issuer`, `none`) and `offers`
+//! components.secrets = irc.example=SECRET` lets it connect. A `[Server]` is another server, with one connection at
+//! a time: `domain`, and optionally `certificate` (`valid`, `valid for a.example b.example`, `self-signed`, `expired`,
+//! `of an unknown issuer`, `none`) and `offers`
 //! (`management`, `bidi`, `dialback`, `bytes=N`). Two of one domain are two connections of it. Plays with servers are
 //! performed in process only. A domain that is of none of them cannot be found.
 //!

@@ -24,6 +24,7 @@ mod component;
 mod dialback;
 mod incoming;
 mod outgoing;
+mod pair;
 mod policy;
 mod wire;
 
@@ -40,6 +41,7 @@ use crate::xml::{Element, FrameKind, ReadError, Reader, ScanError, ScanLimits, S
 
 pub use component::{Component, proof};
 pub use dialback::Verdict;
+pub use pair::{Pair, Refusal};
 pub use policy::Policy;
 pub use wire::PeerLimits;
 
@@ -62,37 +64,6 @@ pub struct S2sCx<'a> {
     pub entropy: &'a mut dyn Entropy,
     /// That dialback keys are made from (XEP-0185).
     pub secret: &'a [u8; 32],
-}
-
-/// A domain of another server, and one of ours. Both are prepared.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Pair {
-    /// Ours.
-    pub local: Box<str>,
-    /// The other one.
-    pub remote: Box<str>,
-}
-
-impl Pair {
-    /// A pair of prepared domains.
-    pub fn new(local: &str, remote: &str) -> Self {
-        Self { local: local.into(), remote: remote.into() }
-    }
-}
-
-impl fmt::Display for Pair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} with {}", self.local, self.remote)
-    }
-}
-
-/// Why a stream cannot be had, in a way that another attempt would not mend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What senders of waiting stanzas are told.
-    pub condition: Condition,
-    /// For people.
-    pub text: &'static str,
 }
 
 /// What the engine must know or do. Output is taken and sent before an event is acted upon.
