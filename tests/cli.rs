@@ -405,6 +405,30 @@ fn a_killed_server_leaves_nothing_in_the_way() {
     assert_eq!((again.code, again.out.as_str()), (0, ""), "only a newcomer is greeted");
 }
 
+/// A server that starts is there for commands before it has opened the store, and waits for whoever has that open.
+#[test]
+fn a_command_and_a_start_do_not_meet_in_the_store() {
+    let folder = Folder::new();
+    drop(folder.serve());
+    let lock = std::fs::File::open(folder.0.join("couplet-data/couplet.redb.lock")).unwrap();
+    lock.lock().unwrap();
+    let socket = folder.0.join("couplet-data/couplet.sock");
+    std::fs::remove_file(&socket).unwrap();
+    let mut child = folder.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !socket.exists() {
+        assert_eq!(child.try_wait().unwrap(), None, "it has not waited");
+    }
+    let mut add = folder.command(&["user", "add", "romeo@localhost", "--password-stdin"]);
+    let mut adding = add.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    adding.stdin.take().unwrap().write_all(b"secret-password\n").unwrap();
+    drop(lock);
+    assert!(adding.wait().unwrap().success());
+    assert_eq!(folder.run(&["user", "list"]).out, "romeo@localhost\n");
+    assert_eq!(folder.run(&["healthcheck"]).code, 0, "and the server has started");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn a_taken_port_is_named_by_check_and_by_run() {
     let folder = Folder::new();

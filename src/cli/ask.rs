@@ -85,7 +85,9 @@ pub fn ask_for(config: &Config, command: Command) -> Result<Reply, Exit> {
     match call(&config.admin_socket(), &command) {
         Ok(reply) => Ok(reply),
         Err(CallError::NotRunning) if config.storage.backend == Backend::Redb => {
-            offline::offline(config, command).map_err(|error| complain(Exit::Failed, &error))
+            // One that starts meanwhile has taken the store, and answers.
+            let begun = |error: String| call(&config.admin_socket(), &command).map_err(|_| error);
+            offline::offline(config, command.clone()).or_else(begun).map_err(|error| complain(Exit::Failed, &error))
         }
         Err(error) => Err(refused(config, &error)),
     }

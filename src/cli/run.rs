@@ -6,7 +6,6 @@ use crate::config::{Backend, Config, Format, Level, Output};
 use crate::core::admin::Command;
 use crate::core::io::{Role, Transport};
 use crate::engine::Settings;
-use crate::net::admin::call;
 use crate::net::listen::{Keepalive, Wish};
 use crate::net::log::{LogFormat, LogOptions, LogTarget};
 use crate::net::shell::{Federation, Reload, Report, Tuning};
@@ -36,13 +35,8 @@ impl Run {
         if let Err(error) = make_folder(&config.data_folder()) {
             return complain(Exit::Failed, &error);
         }
-        let socket = config.admin_socket();
         match serve(options(config, self.config, is_new)) {
             Ok(()) => Exit::Ok,
-            // The commonest reason for a taken port.
-            Err(ServeError::Listen(_)) if call(&socket, &Command::Healthcheck).is_ok() => {
-                complain(Exit::Failed, "couplet is running already with this data folder; see `couplet status`")
-            }
             Err(error @ (ServeError::Listen(_) | ServeError::Certificates(_) | ServeError::Log(_))) => {
                 complain(Exit::Failed, &format!("{error}\n`couplet check` looks at everything else, too."))
             }

@@ -61,7 +61,8 @@ impl fmt::Display for AdminError {
         match self {
             Self::Taken(path) => write!(
                 f,
-                "another server uses this data folder (it answers at {}): stop it first, or set storage.path",
+                "another server uses this data folder (it answers at {}, `couplet status` asks it): \
+                 stop it first, or set storage.path",
                 path.display()
             ),
             Self::TooLong(path) => write!(

@@ -7,6 +7,7 @@ use std::panic;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use smol::LocalExecutor;
 
@@ -27,6 +28,10 @@ use crate::storage::{Plan, Store, StoreError};
 
 /// Operators that are served at the same time, so that a command about all of the store does not stop the others.
 const ADMIN_TASKS: u32 = 4;
+
+/// How long a start waits for a store that somebody else has open, and how long from one look to the next.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
+const STORE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Everything that a server is made of.
 pub struct ServeOptions {
@@ -55,7 +60,7 @@ pub struct ServeOptions {
 }
 
 /// How a server comes by its store.
-pub type OpenStore = Box<dyn FnOnce() -> Result<Store, StoreError>>;
+pub type OpenStore = Box<dyn Fn() -> Result<Store, StoreError>>;
 
 /// What to do once a server listens.
 pub type OnReady = Box<dyn FnOnce(&Serving)>;
@@ -154,15 +159,16 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     if options.owns_process {
         log_panics();
     }
-    // What can be refused for the operator's mistakes comes first, and the ports come first of that: the commonest
-    // mistake is a server that runs already, whose store must be left alone.
-    let listeners = listen::bind(&options.listen).map_err(ServeError::Listen)?;
+    // What can be refused for the operator's mistakes comes first, and the socket for commands first of that: the
+    // commonest mistake is a server that runs already, whose store must be left alone. From then on commands find this
+    // server, and wait for it; before the first port is open, as whoever sees that may send one.
     let admin = options.admin_socket.as_deref().map(AdminSocket::bind).transpose().map_err(ServeError::Admin)?;
+    let listeners = listen::bind(&options.listen).map_err(ServeError::Listen)?;
     let (certificates, notices) =
         CertStore::load(&options.certificates, &options.tuning.hosts).map_err(ServeError::Certificates)?;
     shell::tell(&notices);
     let tls = Tls::new(certificates, &options.tuning.federation).map_err(ServeError::Tls)?;
-    let (reader, writer) = (options.store)().map_err(ServeError::Store)?;
+    let (reader, writer) = open_patiently(&options.store).map_err(ServeError::Store)?;
     let backups = Rc::new(Backups::new(reader.another(), clock));
     let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;
     let engine = Engine::new(options.settings, reader, Box::new(entropy), clock.now()).map_err(ServeError::Store)?;
@@ -193,6 +199,17 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         on_ready(&serving);
     }
     async_io::block_on(executor.run(shell.run())).map_err(ServeError::Ended)
+}
+
+/// A command that found no server may be at work in the store. Most take a moment only.
+fn open_patiently(open: &OpenStore) -> Result<Store, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match open() {
+            Err(StoreError::Locked(_)) if begun.elapsed() < STORE_PATIENCE => std::thread::sleep(STORE_PAUSE),
+            opened => return opened,
+        }
+    }
 }
 
 /// Serves operators, one after another.
