@@ -196,6 +196,21 @@ impl Core {
         self.view.delete::<ParkedSessions>(OWNER, jid.as_str().as_bytes());
     }
 
+    /// Deletes what is stored of sessions that do not wait, since the commit that was to do that has failed.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn parked_delete_again(&mut self) -> Result<(), StoreError> {
+        for (sub, parked) in self.view.list::<ParkedSessions>(OWNER, usize::MAX)? {
+            let jid = std::str::from_utf8(&sub).ok().and_then(|text| Jid::parse(text).ok());
+            let session = jid.and_then(|jid| self.sessions.resumable(&jid.bare(), &parked.resume_id));
+            if session.and_then(|id| self.sessions.get(id)).is_none_or(|s| s.conn.is_some()) {
+                self.view.delete::<ParkedSessions>(OWNER, &sub);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds all stored sessions that are of a host of ours.
     ///
     /// # Errors

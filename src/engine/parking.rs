@@ -452,8 +452,14 @@ impl Engine {
         self.retry_later();
     }
 
-    /// Writes once more what could not be written.
+    /// Writes once more what could not be written, and deletes what could not be deleted.
     pub(super) fn retry(&mut self) {
+        let mut deleted = Ok(());
+        self.step("sessions that do not wait", |core, _| deleted = core.parked_delete_again());
+        if let Err(error) = deleted {
+            log::error!(target: LOG, "a session that is over may come back with a restart: {error}");
+            self.retry_later();
+        }
         if self.core.spool_owes() {
             self.step("the spool", |core, _| core.spool_delete_again());
         }
