@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Figures for the README: size of the binary, start-up, memory idle and with many idle TLS clients.
+"""Figures for the README: size of the binary, start-up, memory idle, with many TLS clients, and with many rooms.
 
     tests/interop/measure.py --binary PATH          prints a Markdown table
     tests/interop/measure.py --kind prosody         the same of Debian's Prosody, for comparison
@@ -29,6 +29,11 @@ HERE = Path(__file__).resolve().parent
 PASSWORD = "pencil"
 HEADER = (f"<?xml version='1.0'?><stream:stream to='{server.HOST}' version='1.0' xmlns='jabber:client' "
           "xmlns:stream='http://etherx.jabber.org/streams'>")
+#: Contacts of a client that has some.
+CONTACTS = 20
+#: Rooms that nobody is in; each owner may have made so many (limits.muc_rooms_per_account_max).
+ROOMS = 10_000
+ROOMS_OF_OWNER = 100
 #: Logins under way at once.
 LOGINS = 16
 SETTLE_S = 3
@@ -79,8 +84,33 @@ class Client:
         """Stream management (XEP-0198): the session shall outlive its connection."""
         await self.ask("<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<enabled")
 
+    async def settle_in(self):
+        """What a client of today does behind its login: contacts, carbons, stream management."""
+        for number in range(CONTACTS):
+            item = f"<item jid='contact{number}@{server.HOST}' name='Contact {number}'/>"
+            await self.ask(f"<iq type='set' id='c{number}'><query xmlns='jabber:iq:roster'>{item}</query></iq>",
+                           f"<iq [^>]*id=['\"]c{number}['\"]")
+        await self.ask("<iq type='set' id='k'><enable xmlns='urn:xmpp:carbons:2'/></iq>", "id=['\"]k['\"]")
+        await self.manage()
+
+    async def make_room(self, name):
+        """A room that stays, and that this client leaves again."""
+        room = f"{name}@conference.{server.HOST}"
+        x = "<x xmlns='http://jabber.org/protocol/muc'/>"
+        await self.ask(f"<presence to='{room}/{self.user}'>{x}</presence>", "code=['\"]201['\"]")
+        form = "<x xmlns='jabber:x:data' type='submit'/>"
+        await self.ask(f"<iq type='set' id='{name}' to='{room}'>"
+                       f"<query xmlns='http://jabber.org/protocol/muc#owner'>{form}</query></iq>",
+                       f"id=['\"]{name}['\"]")
+        await self.ask(f"<presence type='unavailable' to='{room}/{self.user}'/>", "unavailable")
+
     def close(self):
         self.writer.transport.abort()
+
+    def leave(self):
+        """Ends the stream, and with it the session."""
+        self.writer.write(b"</stream:stream>")
+        self.writer.close()
 
 
 def status(pid, field):
@@ -145,7 +175,7 @@ def context_of(host, direct):
     return context
 
 
-async def crowd(host, counts, direct):
+async def crowd(host, counts, direct, settled=False):
     """Memory with as many idle clients as `counts` says, in order, and after all have left: bytes."""
     context = context_of(host, direct)
     gate, clients, figures = asyncio.Semaphore(LOGINS), [], []
@@ -154,6 +184,8 @@ async def crowd(host, counts, direct):
         async with gate:
             client = Client(host, f"user{number}", direct)
             await client.login(context)
+            if settled:
+                await client.settle_in()
             clients.append(client)
 
     for count in counts:
@@ -161,7 +193,7 @@ async def crowd(host, counts, direct):
         await asyncio.sleep(SETTLE_S)
         figures.append(rss_bytes(host.pid))
     for client in clients:
-        client.close()
+        client.leave()
     await asyncio.sleep(SETTLE_S)
     return figures, rss_bytes(host.pid)
 
@@ -187,6 +219,29 @@ async def parked(host, count, direct):
         for client in clients:
             client.close()
         clients.clear()
+        await asyncio.sleep(SETTLE_S)
+        figures.append(rss_bytes(host.pid))
+    return figures
+
+
+async def rooms(host, direct):
+    """Memory before and after `ROOMS` rooms were made and left by clients that have gone again: bytes.
+
+    The same has been done with a few rooms of each before, so that what a crowd leaves behind is not counted."""
+    context = context_of(host, direct)
+    owners = ROOMS // ROOMS_OF_OWNER
+    gate, figures = asyncio.Semaphore(LOGINS), []
+
+    async def one(number, names):
+        async with gate:
+            client = Client(host, f"user{number}", direct)
+            await client.login(context)
+            for name in names:
+                await client.make_room(f"room{number}-{name}")
+            client.leave()
+
+    for names in range(1), range(1, ROOMS_OF_OWNER):
+        await asyncio.gather(*(one(number, names) for number in range(owners)))
         await asyncio.sleep(SETTLE_S)
         figures.append(rss_bytes(host.pid))
     return figures
@@ -232,9 +287,15 @@ def measure(host, args):
     rows.append(("memory after they have left", f"{after / 1e6:.1f} MB"))
     if host.kind == "couplet":
         count = max(args.clients)
+        (held,), _ = asyncio.run(crowd(host, [count], args.direct, settled=True))
+        rows.append((f"memory with {count} TLS clients with {CONTACTS} contacts, carbons and stream management",
+                     f"{held / 1e6:.1f} MB: {(held - before) / count / 1000:.1f} kB each"))
         before, held = asyncio.run(parked(host, count, args.direct))
         rows.append((f"memory with {count} sessions that wait to be resumed, their connections lost",
                      f"{held / 1e6:.1f} MB: {(held - before) / count / 1000:.2f} kB each"))
+        before, held = asyncio.run(rooms(host, args.direct))
+        rows.append((f"memory with {ROOMS} rooms that nobody is in",
+                     f"{held / 1e6:.1f} MB: {(held - before) / 1e6:.2f} MB more"))
     rows.append(("threads", ", ".join(threads(host.pid))))
     code = host.stop()
     if code != 0:
