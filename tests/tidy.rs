@@ -73,6 +73,7 @@ fn every_duty_has_its_play_or_a_reason() {
 fn every_specification_of_a_module_has_its_duties() {
     let xeps: Vec<u16> = couplet::modules::LIST.iter().flat_map(|m| m.xeps.iter().map(|x| x.number)).collect();
     expect_none(duties::of_modules(&tree(), &xeps));
+    expect_none(duties::links(&tree()));
 }
 
 #[test]

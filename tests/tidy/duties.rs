@@ -81,6 +81,33 @@ pub fn of_modules(files: &[File], xeps: &[u16]) -> Vec<String> {
     missing.map(|x| format!("tests/duties: no table for XEP-{x}")).collect()
 }
 
+/// Each specification in a row of the README's table of modules is a link to the table that has its duties.
+pub fn links(files: &[File]) -> Vec<String> {
+    let readme = files.iter().find(|f| f.path == "README.md").map_or("", |f| &f.text);
+    let mut out = Vec::new();
+    for line in readme.lines().filter(|l| l.starts_with("| `")) {
+        for (at, _) in line.match_indices("XEP-") {
+            let number = line.get(at + 4..at + 8).unwrap_or_default();
+            let link = line.get(at + 8..).and_then(|rest| rest.strip_prefix("](")?.split(')').next());
+            let table = link.and_then(|link| files.iter().find(|f| f.path == link));
+            if !table.is_some_and(|t| is_table(&t) && (t.path.contains(number) || t.text.contains(number))) {
+                out.push(format!("README.md: XEP-{number} of the modules is no link to a table with its duties"));
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn a_specification_without_link_is_seen() {
+    let table = || File::new("tests/duties/xep-0199.md", "# XEP-0199\n");
+    let complain = |row: &str| links(&[table(), File::new("README.md", row)]).len();
+    assert_eq!(complain("| `ping` | [XEP-0199](tests/duties/xep-0199.md) | ping |\n"), 0);
+    for wrong in ["XEP-0199", "[XEP-0199](tests/duties/xep-0198.md)", "[XEP-0198](tests/duties/xep-0199.md)"] {
+        assert_eq!(complain(&format!("| `ping` | {wrong} | ping |\n")), 1, "{wrong}");
+    }
+}
+
 #[test]
 fn empty_cells_and_plays_that_are_not_there_are_seen() {
     let complain = |row: &str| {
