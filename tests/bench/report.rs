@@ -23,7 +23,7 @@ const fn row(name: &'static str, text: &'static str, digits: usize, more: bool, 
     Row { name, text, digits, more, plotted }
 }
 
-const ROWS: [Row; 50] = [
+const ROWS: [Row; 52] = [
     row("rss-0", "memory (RSS) of the server alone, MB", 1, false, true),
     row("rss-100", "with 100 idle clients, MB", 1, false, false),
     row("rss-1000", "with 1000 idle clients, MB", 1, false, true),
@@ -58,6 +58,14 @@ const ROWS: [Row; 50] = [
     row("offline", "acknowledged offline messages of 100 senders, a second", 0, true, true),
     row("offline-core", "in a second of CPU", 0, true, false),
     row("offline-cpu", "**CPU per 1000 messages, ms**", 1, false, false),
+    row(
+        "offline-busy",
+        "part of its core that the server used; where that is far from 1, commits set the rate",
+        2,
+        false,
+        false,
+    ),
+    row("offline-wait", "until a message is acknowledged, ms", 1, false, false),
     row("scale-clients-10-cpu", "**CPU per 1000 messages beside 10 idle clients, ms**", 2, false, false),
     row("scale-clients-100-cpu", "beside 100", 2, false, false),
     row("scale-clients-1000-cpu", "beside 1000", 2, false, false),

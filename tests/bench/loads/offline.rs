@@ -73,6 +73,10 @@ pub fn run(server: &mut Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
     let acked: usize = senders.iter().map(|s| s.acked).sum();
     sheet.rate("offline", acked as f64, &spent);
     sheet.cpu("offline-cpu", acked as f64 / 1000.0, &spent);
+    // Each sender always has its window under way, so that its length and the rate say how long a message waits.
+    let wall = spent.wall.as_secs_f64();
+    sheet.remark("offline-busy", spent.server.cpu.as_secs_f64() / wall);
+    sheet.remark("offline-wait", (SENDERS * WINDOW) as f64 * wall * 1000.0 / acked.max(1) as f64);
     crowd.leave()?;
     // All that was acknowledged is there, once.
     let mut tally = Tally::default();
