@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::rng::Rng;
 use couplet::clock::Now;
 use couplet::core::admin::{Command, Reply};
-use couplet::core::io::{ConnId, Input, Output, Role, Transport};
+use couplet::core::io::{ConnId, DialFailure, Input, Output, Role, Transport};
 use couplet::engine::Engine;
 use couplet::limits::Limits;
 use couplet::stream::TlsFacts;
@@ -401,7 +401,10 @@ impl World {
                     self.model.excuse(number);
                 }
             }
-            Output::Dial { .. } => unreachable!("nobody here writes to other servers"),
+            Output::Dial { conn, .. } => {
+                self.note(|| format!("there is no other server for {conn:?}"));
+                self.engine.handle(self.now, Input::DialFailed { conn, why: DialFailure::NotFound });
+            }
             Output::StartTls { conn } => {
                 if let Some(link) = self.links.get_mut(&conn) {
                     link.handshake = true;
