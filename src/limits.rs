@@ -74,8 +74,9 @@ limits! {
     s2s_idle_timeout_s = 600 Seconds "how long a stream with another server may carry nothing before it is closed";
     s2s_ack_timeout_s = 60 Seconds "how long another server may owe an acknowledgement (XEP-0198) or take nothing of \
         what waits for it, before its connection counts as lost";
-    s2s_queue_max = 1000 Count "stanzas that wait for one other domain; more are returned with resource-constraint";
-    s2s_queue_bytes_max = 1048576 Bytes "all stanzas that wait for one other domain";
+    s2s_queue_max = 1000 Count "stanzas that wait for one other domain while no connection takes them; more are \
+        returned with resource-constraint";
+    s2s_queue_bytes_max = 1048576 Bytes "all stanzas that wait for one other domain, or that it has not acknowledged";
     s2s_queue_timeout_s = 300 Seconds "how long a stanza waits for a server that cannot be reached before it is \
         returned with remote-server-timeout";
     s2s_retry_min_s = 2 Seconds "time after a failed attempt to reach another server before the next; each time it \

@@ -67,9 +67,9 @@ impl Engine {
         }
         let Some(out) = self.peer_queue(id) else { return };
         let bytes = out.held_bytes() + parcel.held_bytes();
-        if out.stanzas() >= settings.limits.s2s_queue_max as usize
-            || bytes > settings.limits.s2s_queue_bytes_max as usize
-        {
+        // A server that is there may be slow to acknowledge: what it has been sent is bounded by its bytes alone.
+        let is_full = via.is_none() && out.stanzas() >= settings.limits.s2s_queue_max as usize;
+        if is_full || bytes > settings.limits.s2s_queue_bytes_max as usize {
             return self.bring_back(parcel, FULL);
         }
         out.push(Item::Stanza(Box::new(parcel)));
