@@ -233,9 +233,10 @@ class Server:
 
 
 class Couplet(Server):
-    """Found by STARTTLS, by direct TLS, or both: `ways`."""
+    """Found by STARTTLS, by direct TLS, or both: `ways`. Port `direct_c2s` is for clients with direct TLS."""
 
-    def __init__(self, world, domain, binary, settings="", issue=None, ways=("starttls", "direct")):
+    def __init__(self, world, domain, binary, settings="", issue=None, ways=("starttls", "direct"),
+                 direct_c2s=None):
         super().__init__(world, domain)
         self.binary = Path(binary).resolve()
         if "direct" in ways:
@@ -249,7 +250,7 @@ class Couplet(Server):
 hosts = ["{domain}"]
 [c2s]
 listen = ["127.0.0.1:{self.c2s}"]
-direct_tls_listen = []
+direct_tls_listen = [{f'"127.0.0.1:{direct_c2s}"' if direct_c2s else ""}]
 [s2s]
 listen = ["127.0.0.1:{self.s2s}"]
 direct_tls_listen = ["127.0.0.1:{self.direct}"]

@@ -1,4 +1,4 @@
-"""A client that remembers what it received, and lines that say how a check went: what the checks of federation share."""
+"""What the checks of federation share: a client that remembers what it received, and lines that say how it went."""
 
 import asyncio
 import ssl
