@@ -264,7 +264,8 @@ impl Engine {
     pub(super) fn settle(&mut self, keep: &Keep, durable: Ticket) {
         let Some(receipt) = keep.owed(durable) else { return };
         if keep.row.is_some()
-            && let Some(at) = self.spooling.iter().position(|(_, r)| *r == receipt)
+            // Not that of another copy, which may be there when this one is not.
+            && let Some(at) = self.spooling.iter().position(|waits| *waits == (keep.row_after, receipt))
         {
             self.spooling.swap_remove(at);
         }
