@@ -50,6 +50,10 @@ pub enum Fault {
     RoomUnordered,
     /// Who has left a room still hears what is said there.
     OutsiderHears,
+    /// Everybody may read every node.
+    AccessIgnored,
+    /// Subscribers are not told of what is published.
+    EventForgotten,
 }
 
 #[cfg(feature = "planted-faults")]

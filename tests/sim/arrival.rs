@@ -76,6 +76,9 @@ impl World {
             seen: BTreeMap::new(),
             blocked: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            wants: false,
+            steady: None,
+            nodes: BTreeMap::new(),
             directed: Vec::new(),
             messages: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -124,7 +127,13 @@ impl World {
             return Ok(());
         }
         let Some(block) = self.model.surely_blocked(&own.account, from) else { return Ok(()) };
+        // What a slow client is told late may be of an earlier block, which was lifted in between.
+        let lifted = [from, bare(from)].into_iter().any(|jid| {
+            let mut writes = self.model.registers.of(&own.account, &Key::Block(jid.to_string())).iter();
+            writes.any(|w| w.value.is_empty() && w.sent < block.sent && w.done.is_none_or(|done| done > own.began))
+        });
         let told = [from, bare(from)].into_iter().filter_map(|jid| own.blocked.get(jid)).any(|at| *at >= block.sent);
+        let told = told && !lifted;
         let later = sent.is_some_and(|sent| block.done.is_some_and(|done| done < sent));
         match told || later {
             true => broken(Invariant::BlockedUnseen, format!("{} got something from {from}", own.jid)),
@@ -137,6 +146,9 @@ impl World {
         let carbon = stanza.children().find(|c| c.ns() == ns::CARBONS);
         let Some(carbon) = carbon else {
             let spooled = stanza.has_child(ns::DELAY, "delay");
+            if let Some(event) = stanza.child(ns::PUBSUB_EVENT, "event") {
+                return self.event(session, from, event, spooled);
+            }
             return self.message_itself(session, stanza, from, if spooled { "spool" } else { "live" });
         };
         if from != bare(&own) {
@@ -271,6 +283,10 @@ impl World {
         if is_push && from != account {
             return broken(Invariant::TrueSender, format!("{jid} got a push from {from}"));
         }
+        if child.is(ns::DISCO_INFO, "query") && from == account {
+            self.tell_capabilities(client, from, stanza, child);
+            return Ok(());
+        }
         let items = child.children().filter_map(|item| Some((item.attr("jid")?.to_string(), item)));
         if child.is(ns::ROSTER, "query") {
             self.count("roster pushes");
@@ -353,11 +369,15 @@ impl World {
         }
         let fate = if failed { Fate::Refused } else { Fate::Acknowledged };
         writes.iter().for_each(|write| self.model.registers.end(write, fate, self.step));
+        if let (What::Items(owner, node), true) = (&what, failed) {
+            return self.items_read(session, owner, node, None, step);
+        }
         if failed {
             return Ok(());
         }
         let child = stanza.children().next();
         match what {
+            What::Items(owner, node) => self.items_read(session, &owner, node, child, step)?,
             What::RosterGet => {
                 let items = child.into_iter().flat_map(|c| c.children());
                 let roster: BTreeMap<String, ItemView> =

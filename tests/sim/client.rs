@@ -3,6 +3,7 @@
 use super::disk::private_ns;
 use super::managed::Managed;
 use super::model::{Check, Key, Sent, What, WriteId, bare};
+use super::nodes::capabilities;
 use super::world::{HOST, World, password};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -43,6 +44,8 @@ pub struct Client {
     /// Stanzas sent when it last asked at rest whether they are safe.
     pub asked_at_rest: Option<u32>,
     secured: bool,
+    /// It has said that nobody looks at it (XEP-0352).
+    pub idle: bool,
 }
 
 impl Client {
@@ -57,6 +60,7 @@ impl Client {
             left_over: Vec::new(),
             asked_at_rest: None,
             secured: false,
+            idle: false,
         }
     }
 
@@ -66,6 +70,7 @@ impl Client {
 
     pub fn connected(&mut self, conn: ConnId, direct_tls: bool) {
         (self.conn, self.state, self.secured) = (Some(conn), State::Greeting, direct_tls);
+        self.idle = false;
     }
 
     pub fn tls(&mut self) {
@@ -102,6 +107,8 @@ enum Act {
     Unknown,
     Forge,
     Room,
+    Node,
+    Idle,
     Ask,
     Acknowledge,
     Close,
@@ -144,6 +151,8 @@ impl World {
             (2, Act::Unknown),
             (1, Act::Forge),
             (self.plan.room_weight, Act::Room),
+            (self.plan.node_weight, Act::Node),
+            (self.plan.idle_weight, Act::Idle),
             (10, Act::Ask),
             (6, Act::Acknowledge),
             (2, Act::Close),
@@ -178,6 +187,7 @@ impl World {
                     "unsubscribed",
                 ]);
                 if kind == "subscribed" {
+                    self.model.access.open(&account, "presence", &to);
                     self.model.granted.entry((account, to.clone())).or_insert(self.step);
                 }
                 let attributes = format!(" type='{kind}'");
@@ -261,6 +271,8 @@ impl World {
                 self.send(session, what, Some(to), "message", &attributes, "<body>hm</body>", vec![]);
             }
             Act::Room => self.act_in_room(session),
+            Act::Node => self.act_on_nodes(session),
+            Act::Idle => self.be_idle(client, !self.clients[client].idle),
             Act::Ask => self.ask(client),
             Act::Acknowledge => self.acknowledge(client),
             Act::Close => {
@@ -271,6 +283,16 @@ impl World {
                 self.clients[client].managed = None;
                 self.close_stream(client);
             }
+        }
+    }
+
+    /// Nobody looks at a client any more, or somebody does again.
+    pub fn be_idle(&mut self, client: usize, idle: bool) {
+        if self.clients[client].state == State::Online && self.clients[client].idle != idle {
+            self.clients[client].idle = idle;
+            let name = if idle { "inactive" } else { "active" };
+            self.count(if idle { "clients that were idle" } else { "clients that were looked at again" });
+            self.say(client, &format!("<{name} xmlns='{}'/>", ns::CSI));
         }
     }
 
@@ -311,23 +333,36 @@ impl World {
             1 => format!(" from='{}'", self.model.sessions[session].account),
             _ => String::new(),
         };
+        let state = self.plan.idle_weight > 0 && self.rng.percent(20);
+        let body = if state { format!("<composing xmlns='{}'/>", ns::CHAT_STATES) } else { body };
+        let kind = if state { "chat" } else { kind };
         let what = What::Message;
         self.send(session, what, Some(to), "message", &format!("{from} type='{kind}'"), &body, vec![]);
+        if let Some(sent) = self.model.sent.last_mut().filter(|_| state) {
+            // It means nothing later.
+            sent.is_kept = false;
+        }
     }
 
     fn send_presence(&mut self, session: usize, available: bool) {
         let priority = self.rng.pick(&[0i8, 0, 0, 1, 5, -1]);
+        let wants = self.plan.node_weight > 0 && self.rng.percent(70);
         let s = &mut self.model.sessions[session];
         if available {
             s.priority = Some(priority);
+            s.wants |= wants;
         } else {
             s.unsure |= s.priority.take().is_some();
             s.seen.clear();
             s.directed.clear();
+            (s.wants, s.steady) = (false, None);
             // The server leaves its rooms.
             self.rooms_unsure(session);
         }
-        let body = if available { format!("<priority>{priority}</priority>") } else { String::new() };
+        let mut body = if available { format!("<priority>{priority}</priority>") } else { String::new() };
+        if available && wants {
+            body.push_str(&capabilities());
+        }
         let kind = if available { "" } else { " type='unavailable'" };
         self.send(session, What::Presence, None, "presence", kind, &body, vec![]);
     }

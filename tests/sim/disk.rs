@@ -1,6 +1,7 @@
 //! The storage thread as it may behave: late, in groups, failing, and cut off by a crash anywhere.
 
 use couplet::core::io::Input;
+use couplet::core::pubsub;
 use couplet::core::roster::{self, Items, Versions};
 use couplet::core::spool::Rows;
 use couplet::core::vcard;
@@ -126,6 +127,12 @@ impl Disk {
         self.view().list::<Rows>(account, usize::MAX).expect("rows").iter().any(|(_, row)| row.xml.contains(&id))
     }
 
+    /// Whether an account has an affiliation to a node as committed.
+    pub fn is_affiliated(&self, owner: &str, node: &str, account: &str) -> bool {
+        let sub = [node.as_bytes(), &[0], account.as_bytes()].concat();
+        self.view().get::<pubsub::Affiliations>(owner, &sub).expect("a row").is_some()
+    }
+
     /// All contacts as committed.
     pub fn roster(&self, account: &str) -> BTreeMap<String, roster::Item> {
         let rows = self.view().list::<Items>(account, usize::MAX).expect("rows");
@@ -152,6 +159,11 @@ impl Disk {
                 stored.map(|s| text(&s.xml)).unwrap_or_default()
             }
             Key::Affiliation(_) => String::new(),
+            Key::Item(node, id) => {
+                let rows = view.list_from::<pubsub::Items>(account, &[node.as_bytes(), &[0]].concat(), usize::MAX);
+                let item = rows.expect("rows").into_iter().find(|(_, item)| item.id == *id);
+                item.map(|(_, item)| text(&item.payload)).unwrap_or_default()
+            }
             Key::Block(jid) => {
                 let list = view.get::<blocking::Blocklists>(account, b"").expect("a row");
                 let blocked = list.is_some_and(|l| l.jids.contains(jid));

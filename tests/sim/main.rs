@@ -10,6 +10,7 @@ mod loops;
 mod managed;
 mod model;
 mod network;
+mod nodes;
 mod plan;
 mod rng;
 mod rooms;
@@ -97,6 +98,7 @@ fn every_rule_holds_for_every_seed() {
     let rare = [
         "block pushes",
         "carbons",
+        "clients that were idle",
         "commits that failed",
         "connections dropped",
         "crashes",
@@ -105,7 +107,10 @@ fn every_rule_holds_for_every_seed() {
         "presences that arrived",
         "registers read",
         "roster pushes",
+        "items published",
+        "items read",
         "messages in rooms",
+        "notifications of nodes",
         "sessions resumed",
         "stanzas that were acknowledged",
         "subscription stanzas that arrived",
@@ -117,7 +122,7 @@ fn every_rule_holds_for_every_seed() {
 
 /// Each fault and the rule that it breaks. Every rule is here, so that none only seems to be checked.
 #[cfg(feature = "planted-faults")]
-const FAULTS: [(Fault, Invariant); 22] = [
+const FAULTS: [(Fault, Invariant); 24] = [
     (Fault::NameForgotten, Invariant::NothingLost),
     (Fault::QueueJumped, Invariant::OrderKept),
     (Fault::SenderBelieved, Invariant::TrueSender),
@@ -140,6 +145,8 @@ const FAULTS: [(Fault, Invariant); 22] = [
     (Fault::LeftBehind, Invariant::NothingLost),
     (Fault::RoomUnordered, Invariant::OrderKept),
     (Fault::OutsiderHears, Invariant::RoomKept),
+    (Fault::AccessIgnored, Invariant::AccessKept),
+    (Fault::EventForgotten, Invariant::NodesAgree),
 ];
 
 #[cfg(feature = "planted-faults")]

@@ -154,17 +154,27 @@ impl World {
         }
         let (session, restarted) = (managed.session, managed.life != self.life);
         (managed.life, managed.asked) = (self.life, false);
-        let rest: Vec<String> = managed.unacked.iter().map(|(_, xml)| xml.clone()).collect();
+        let rest: Vec<(Option<usize>, String)> = managed.unacked.iter().cloned().collect();
         self.count(if restarted { "sessions resumed after a restart" } else { "sessions resumed" });
         let s = &mut self.model.sessions[session];
         s.alive = true;
         // Who has gone meanwhile is not told.
         s.unsure |= restarted;
         s.restarted |= restarted;
+        s.steady = s.steady.filter(|_| !restarted);
         self.clients[client].session = Some(session);
         self.clients[client].state = State::Online;
-        for xml in rest {
+        for (number, xml) in rest {
             self.count("stanzas sent again");
+            // What was granted by it is granted once more.
+            if let Some(sent) = number.map(|number| &self.model.sent[number]) {
+                let account = &self.model.sessions[session].account;
+                match (&sent.what, &sent.to) {
+                    (What::Subscription, Some(to)) => self.model.access.open(account, "presence", to),
+                    (What::Admit(to), _) => self.model.access.open(account, "whitelist", to),
+                    _ => {}
+                }
+            }
             self.say(client, &xml);
         }
         Ok(())
@@ -209,8 +219,9 @@ impl World {
         said
     }
 
-    /// Forgets what was said at the last rest.
+    /// Forgets what was said at the last rest. Somebody looks at every client.
     pub fn stir(&mut self) {
+        (0..self.clients.len()).for_each(|client| self.be_idle(client, false));
         self.clients.iter_mut().for_each(|c| c.asked_at_rest = None);
     }
 

@@ -5,6 +5,7 @@
 //! answers: every value that is not surely overwritten, that is, by a write that was acknowledged before the read began
 //! and came surely later than the one that wrote the value.
 
+use super::nodes::Access;
 use super::rooms::{Rooms, Stay};
 use std::collections::BTreeMap;
 
@@ -33,6 +34,10 @@ pub enum Invariant {
     PresenceAgrees,
     /// A room shows what is in it to its occupants alone.
     RoomKept,
+    /// A node shows what is in it to those alone who have access.
+    AccessKept,
+    /// Clients know of nodes what is stored.
+    NodesAgree,
     /// A shutdown closes all streams and then ends.
     EndsWell,
     /// No connection is refused or closed without a cause, and no bytes are out of form.
@@ -65,6 +70,8 @@ pub enum Key {
     Block(String),
     /// What an account is to a room, whose register it is.
     Affiliation(String),
+    /// An item, by the name of its node and its id.
+    Item(String, String),
 }
 
 impl Key {
@@ -156,6 +163,12 @@ impl Registers {
         })
     }
 
+    /// True when a read that began at `since` must find something.
+    pub fn must_be(&self, account: &str, key: &Key, since: u64) -> bool {
+        let mut values = self.of(account, key).iter().map(|w| &w.value).filter(|value| !value.is_empty());
+        values.any(|value| self.must_hold(account, key, value, 0, since))
+    }
+
     /// True when `stored` may be what `shown` is, or what came after it.
     pub fn may_follow(&self, account: &str, key: &Key, shown: &str, stored: &str) -> bool {
         let writes = self.of(account, key);
@@ -190,6 +203,10 @@ pub enum What {
     Unlock,
     /// Who has that affiliation?
     RoomList(&'static str),
+    /// What is in that node of that account?
+    Items(String, &'static str),
+    /// That account may read a node from now on.
+    Admit(String),
 }
 
 /// A stanza that a client has sent. Its number is its id.
@@ -243,7 +260,7 @@ impl Sent {
         match self.what {
             What::Message | What::Presence | What::Directed | What::Subscription | What::Peer => false,
             What::RoomPresence | What::Groupchat => false,
-            What::RoomList(_) | What::Unlock => true,
+            What::RoomList(_) | What::Unlock | What::Items(..) | What::Admit(_) => true,
             What::RosterGet | What::BlockGet | What::PrivateGet(_) | What::VCardGet(_) => true,
             What::Request | What::Block { .. } => true,
         }
@@ -281,6 +298,12 @@ pub struct Session {
     pub blocked: BTreeMap<String, u64>,
     /// Rooms by their addresses.
     pub rooms: BTreeMap<String, Stay>,
+    /// It has said that it wants to hear of nodes.
+    pub wants: bool,
+    /// Since when it surely hears of them.
+    pub steady: Option<u64>,
+    /// What it knows of items, by their owner.
+    pub nodes: BTreeMap<(String, Key), String>,
     /// Addresses that got directed presence.
     pub directed: Vec<String>,
     /// Messages that arrived by whichever way.
@@ -309,6 +332,7 @@ pub struct Model {
     /// Account and message that came out of the spool, and to which session.
     pub spooled: BTreeMap<(String, usize), usize>,
     pub rooms: Rooms,
+    pub access: Access,
     /// Who has sent `subscribed` to whom, and when first.
     pub granted: BTreeMap<(String, String), u64>,
 }

@@ -29,6 +29,10 @@ pub struct Plan {
     pub block_weight: u32,
     /// How often clients do something in rooms.
     pub room_weight: u32,
+    /// How often clients do something with nodes.
+    pub node_weight: u32,
+    /// How often clients say that nobody looks at them, or that somebody does.
+    pub idle_weight: u32,
     /// How often a message is long.
     pub long_percent: usize,
     /// How often a client enables stream management.
@@ -76,6 +80,8 @@ impl Plan {
             crash_permille: rng.pick(&[0, 0, 2, 5]),
             block_weight: rng.pick(&[0, 0, 4, 10]),
             room_weight: rng.pick(&[0, 0, 40, 100]),
+            node_weight: rng.pick(&[0, 0, 30, 80]),
+            idle_weight: rng.pick(&[0, 6, 20]),
             long_percent: rng.pick(&[5, 5, 30]),
             limits,
         }

@@ -33,6 +33,10 @@ impl World {
         match (stanza.name(), kind) {
             ("iq", "result") => self.result_left(account, stanza),
             ("iq", "set") => self.push_left(account, stanza),
+            ("message", _) => match (stanza.child(ns::PUBSUB_EVENT, "event"), stanza.attr("from")) {
+                (Some(event), Some(owner)) => self.event_left(owner, event),
+                _ => Ok(()),
+            },
             ("presence", "error") => Ok(()),
             ("presence", _) => self.presence_left(account, stanza, kind),
             _ => Ok(()),
@@ -96,7 +100,7 @@ impl World {
         }
     }
 
-    fn shown(&self, account: &str, key: &Key, value: &str) -> Check {
+    pub fn shown(&self, account: &str, key: &Key, value: &str) -> Check {
         let stored = self.disk.read(account, key);
         match self.model.registers.may_follow(account, key, value, &stored) {
             true => Ok(()),
@@ -152,7 +156,8 @@ impl World {
         self.check_answers()?;
         self.check_all_counted()?;
         self.check_rosters()?;
-        self.check_presence()
+        self.check_presence()?;
+        self.check_nodes()
     }
 
     fn check_answers(&self) -> Check {

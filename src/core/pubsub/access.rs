@@ -1,6 +1,7 @@
 //! Who may do what with a node (XEP-0060 sections 4.1 and 4.5).
 
 use super::{AccessModel, Affiliated, Affiliations, Node, PublishModel, Service, Subscriptions, refusal, sub};
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Condition, StanzaError};
 use crate::storage::StoreError;
@@ -71,7 +72,7 @@ impl Service<'_> {
                 item.listed && item.groups.iter().any(|group| node.config.groups.contains(group))
             }
             AccessModel::Whitelist => false,
-        };
+        } || armed(Fault::AccessIgnored);
         match node.config.access {
             _ if allowed => Ok(()),
             AccessModel::Roster => Err(refusal(Condition::NotAuthorized, "not-in-roster-group")),

@@ -22,9 +22,9 @@ use crate::stanza::{Condition, StanzaError};
 use crate::storage::StoreError;
 use crate::xml::{Builder, Element, ElementRef, ns};
 use notify::Event;
-use tables::{Affiliated, Affiliations, Items, Nodes, Place, Places, Subscribed, Subscriptions, Usage, Usages};
+use tables::{Affiliated, Nodes, Place, Places, Subscribed, Subscriptions, Usage, Usages};
 
-pub use tables::{Item, Node};
+pub use tables::{Affiliations, Item, Items, Node};
 
 /// The nodes of one owner, and what there is to do with them.
 pub struct Service<'a> {

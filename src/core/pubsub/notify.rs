@@ -5,6 +5,7 @@ use crate::core::Core;
 use crate::core::caps::Capabilities;
 use crate::core::flight::InFlight;
 use crate::core::session::SessionId;
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Kind, MessageType, Stanza, StanzaError};
 use crate::storage::StoreError;
@@ -33,7 +34,7 @@ pub(super) enum Event<'e> {
 impl Service<'_> {
     /// Tells all subscribers. Everything that is told is stored in the same step, so it is a promise.
     pub(super) fn notify(&mut self, name: &str, config: &Config, event: &Event<'_>) -> Result<(), StoreError> {
-        if !config.deliver_notifications {
+        if !config.deliver_notifications || armed(Fault::EventForgotten) {
             return Ok(());
         }
         let recipients = self.recipients(name, config)?;
