@@ -133,8 +133,9 @@ fn survives(stanza: &Stanza) -> bool {
 }
 
 /// Whether what was on its way to one session is for another of its account: not what is said in a room that the other
-/// is not in, nor a headline, which is news of that moment, such as that a node has another item. An error is: RFC 6121 section 8.5.3.2.1 drops those that come for a session that is not there, but this
-/// one had come, and the count that its session was told says that the message it answers is safe.
+/// is not in, nor a headline, which is news of that moment, such as that a node has another item. An error is: RFC 6121
+/// section 8.5.3.2.1 drops those that come for a session that is not there, but this one had come, and the count that
+/// its session was told says that the message it answers is safe.
 pub fn is_for_others(kind: Kind) -> bool {
     matches!(kind, Kind::Message(kind) if !matches!(kind, MessageType::Groupchat | MessageType::Headline))
 }
