@@ -11,6 +11,7 @@ mod client;
 mod invites;
 mod login;
 mod managed;
+mod pace;
 mod parking;
 mod remote;
 
@@ -37,6 +38,7 @@ use crate::stream::management;
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
 use managed::Managed;
+use pace::{Pause, Pauses};
 use remote::{PeerId, Remotes};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -72,8 +74,8 @@ struct Conn {
     deadline_ms: Option<u64>,
     /// Nothing more is read; it goes when its queue is empty.
     ends: bool,
-    /// The shell has been told not to read.
-    paused: bool,
+    /// Why nothing is read.
+    pauses: Pauses,
     /// The session that it is to go on with.
     resuming: Option<SessionId>,
 }
@@ -268,7 +270,7 @@ impl Engine {
             waiting_bytes: 0,
             deadline_ms: Some(deadline_ms),
             ends: false,
-            paused: false,
+            pauses: Pauses::default(),
             resuming: None,
         };
         let id = ConnId(self.conns.insert(conn));
@@ -465,15 +467,11 @@ impl Engine {
         c.waiting_bytes += bytes.len();
         let fits = self.budget.settle(&mut c.charge, size_of::<Conn>() + held);
         let done = c.ends && c.out.is_empty();
-        let pause = c.stream.is_asking() && !c.ends;
-        if pause != c.paused {
-            c.paused = pause;
-            self.outputs.push_back(if pause {
-                Output::PauseRead { conn: id }
-            } else {
-                Output::ResumeRead { conn: id }
-            });
-        }
+        let pauses = match c.ends {
+            true => c.pauses.clear(),
+            false => c.pauses.set(Pause::Question, c.stream.is_asking()),
+        };
+        self.outputs.extend(pauses.map(|pauses| pace::reading(id, pauses)));
         let slow = c.out.held_bytes() > limits.out_bytes_max as usize && !armed(Fault::QueueUnbounded);
         let sheds = slow || (!fits && held > FAIR_BYTES);
         // What the shell has got, it writes before it closes.

@@ -5,6 +5,7 @@ use crate::budget::Charge;
 use crate::core::flight::Item;
 use crate::core::io::{ConnId, DialFailure, Output, Role};
 use crate::core::out_queue::OutQueue;
+use crate::engine::pace::{self, Pause, Pauses};
 use crate::engine::{Engine, Timer};
 use crate::stream::s2s::{Refusal, S2s, S2sCx};
 use crate::stream::{StreamError, TlsFacts, management};
@@ -49,7 +50,7 @@ impl Engine {
             asked_ms: None,
             deadline_ms: None,
             ends: false,
-            paused: false,
+            pauses: Pauses::default(),
             inbound: None,
             peer: None,
         };
@@ -122,11 +123,11 @@ impl Engine {
         let held = inbound + link.stream.heap_bytes() + link.out.held_bytes() + link.waiting_bytes + bytes.len();
         link.waiting_bytes += bytes.len();
         self.budget.settle(&mut link.charge, size_of::<Link>() + held);
-        let pause = link.stream.is_asking() && !link.ends;
-        if pause != link.paused {
-            link.paused = pause;
-            self.outputs.push_back(if pause { Output::PauseRead { conn } } else { Output::ResumeRead { conn } });
-        }
+        let pauses = match link.ends {
+            true => link.pauses.clear(),
+            false => link.pauses.set(Pause::Question, link.stream.is_asking()),
+        };
+        self.outputs.extend(pauses.map(|pauses| pace::reading(conn, pauses)));
         let done = link.ends && link.out.is_empty();
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Write { conn, bytes });

@@ -12,6 +12,7 @@ mod link;
 mod list;
 mod pool;
 
+use super::pace::Pauses;
 use super::{Engine, Holder, Timer};
 use crate::budget::Charge;
 use crate::core::flight::{Parcel, Receipt};
@@ -72,8 +73,8 @@ struct Link {
     deadline_ms: Option<u64>,
     /// Nothing more is read; it goes when its queue is empty.
     ends: bool,
-    /// The shell has been told not to read.
-    paused: bool,
+    /// Why nothing is read.
+    pauses: Pauses,
     /// Stanzas of the peer are counted (XEP-0198).
     inbound: Option<Box<Inbound>>,
     /// For whom it was opened, of one that we have opened.
@@ -148,6 +149,11 @@ impl Remotes {
     /// True when nothing keeps the server from ending.
     pub fn is_quiet(&self) -> bool {
         self.links.is_empty()
+    }
+
+    /// Why nothing is read from a link, and whether it ends.
+    pub fn link_pauses(&mut self, conn: ConnId) -> Option<(&mut Pauses, bool)> {
+        self.links.get_mut(conn.0).map(|link| (&mut link.pauses, link.ends))
     }
 
     /// Bytes that are charged to links and peers.
