@@ -214,7 +214,7 @@ async def pair(checks, label, couplet, other, away):
     await checks.do(f"{label}: IQ errors, both ways", iq_errors(ours, theirs))
     await checks.do(f"{label}: PEP, both ways", pep(ours, theirs))
     await checks.do(f"{label}: PEP notifications, to Couplet", pep_news(ours, theirs))
-    print(f"skip {label}: PEP notifications, from Couplet: it does not learn the capabilities of remote clients yet")
+    await checks.do(f"{label}: PEP notifications, from Couplet", pep_news(theirs, ours))
     await checks.do(f"{label}: a room on each side", rooms(ours, theirs))
     await checks.do(f"{label}: offline, from Couplet", offline(ours, other, away))
     await checks.do(f"{label}: offline, to Couplet", offline(theirs, couplet, away))
