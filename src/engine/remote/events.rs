@@ -56,7 +56,7 @@ impl Engine {
             }
             Event::Ready { management: false } => self.link_ready(conn),
             Event::Verify { pair, id, key } => self.verify(conn, &pair, id, key),
-            Event::Verdict { pair, id, verdict } => self.verdict(conn, &pair, &id, verdict),
+            Event::Verdict { pair, id, verdict } => self.verdict(&pair, &id, verdict),
             Event::Proved { pair } => self.proved(conn, &pair),
             Event::Element(element) => self.link_element(conn, element),
             Event::Closed { error, refusal } => {
@@ -76,6 +76,7 @@ impl Engine {
         let Some(id) = self.remotes.links.get(conn.0).and_then(|link| link.peer) else { return };
         self.send_verifies(id);
         self.connect(id);
+        self.arm_peer(id);
     }
 
     /// An outgoing link takes stanzas.
@@ -299,19 +300,16 @@ impl Engine {
     }
 
     /// The authoritative server has answered.
-    fn verdict(&mut self, conn: ConnId, pair: &Pair, id: &str, verdict: Verdict) {
+    fn verdict(&mut self, pair: &Pair, id: &str, verdict: Verdict) {
         let Some(peer_id) = self.remotes.by_pair.get(pair).copied() else { return };
         let Some(peer) = self.remotes.peers.get_mut(peer_id.0) else { return };
         let at = peer.verifies.iter().position(|v| v.sent && v.id == id);
         let claimer = at.map(|at| peer.verifies.swap_remove(at).conn);
-        let (waits, asks) = (peer.out.stanzas() > 0 || peer.via == Some(conn), !peer.verifies.is_empty());
         if let Some(claimer) = claimer {
             self.answer_claim(claimer, pair, verdict);
         }
         // Section 2.1.2: a connection that was for this alone is closed.
-        if !waits && !asks {
-            self.close_link(conn);
-        }
+        self.arm_peer(peer_id);
     }
 
     /// Tells a peer what has become of its key.

@@ -338,8 +338,21 @@ impl Engine {
         }
     }
 
-    /// Sets the timer of a peer to the next thing that time brings, and forgets one for which there is none.
+    /// The link that is being made for a peer, when nothing is for it any more.
+    fn needless_link(&self, id: PeerId) -> Option<ConnId> {
+        let peer = self.remotes.peers.get(id.0)?;
+        let conn = peer.link.filter(|_| peer.out.stanzas() == 0 && peer.verifies.is_empty())?;
+        let is_made = |link: &super::Link| !link.ends && !link.stream.is_open() && !link.stream.is_closing();
+        self.remotes.links.get(conn.0).filter(|link| is_made(link)).map(|_| conn)
+    }
+
+    /// Sets the timer of a peer to the next thing that time brings, and forgets one for which there is none. What is
+    /// being done to reach it ends when nothing is for it any more.
     pub(super) fn arm_peer(&mut self, id: PeerId) {
+        if let Some(conn) = self.needless_link(id) {
+            // Comes back here when the peer has let go of it.
+            return self.close_link(conn);
+        }
         let wait_ms = u64::from(self.core.settings.limits.s2s_queue_timeout_s) * 1000;
         let now_ms = self.core.now.mono_ms;
         let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };

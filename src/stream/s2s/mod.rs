@@ -296,7 +296,8 @@ impl S2s {
     /// its side; stanzas that it sends before that still come.
     pub fn close(&mut self) {
         if matches!(self.life, Life::Open) {
-            if self.header_sent {
+            // Whoever listens for TLS cannot read it.
+            if self.header_sent && !self.is_asking() {
                 self.output.extend_from_slice(END);
                 self.life = Life::Closing;
             } else {
