@@ -49,6 +49,7 @@
 //! | `Romeo may receive:` + XML | takes the next stanza if it is like this one: for what a specification leaves to the server |
 //! | `Romeo receives nothing` | no stanza is there once the server is done with all that was sent before |
 //! | `Romeo fails to connect: condition` | as `connects`, but refused with that condition of SASL, bind or stream |
+//! | `Capulet is turned away` | it connects, and there is no room for one more; in process only |
 //! | `Romeo logs in` | as `connects`, but binds no resource: for what may be done instead |
 //! | `Romeo opens a connection` | TLS, but no stream yet: for plays about the stream itself |
 //! | `Capulet connects` | of a server: opens a stream to the first host, starts TLS, proves who it is by its certificate |
@@ -151,6 +152,7 @@ pub enum Action {
     DialFails(usize, String),
     NotDialed(usize),
     FailToConnect(usize, String),
+    TurnedAway(usize),
     LogIn(usize),
     Open(usize),
     Disconnect(usize),
@@ -407,6 +409,10 @@ impl Play {
             " starts TLS" => return alone(Action::StartTls(client)),
             " connects" => return alone(Action::Connect(client)),
             " disconnects" => return alone(Action::Disconnect(client)),
+            " is turned away" => {
+                self.in_process_only = true;
+                return alone(Action::TurnedAway(client));
+            }
             " logs in" => return alone(Action::LogIn(client)),
             " opens a connection" => return alone(Action::Open(client)),
             " is disconnected" => return alone(Action::Disconnected(client)),

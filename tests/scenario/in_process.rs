@@ -21,7 +21,7 @@ use couplet::stream::{TlsFacts, sasl};
 use zeroize::Zeroizing;
 
 use super::grammar::Play;
-use super::{Fate, Heard, Stage, operator};
+use super::{Fate, Heard, Stage, TURNED_AWAY, operator};
 
 /// Plays are not about the cost of a stolen password file.
 const ITERATIONS: u32 = 1;
@@ -242,10 +242,7 @@ impl InProcess {
 impl Stage for InProcess {
     fn open(&mut self) -> Result<usize, String> {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let id = self
-            .engine
-            .accept(self.now, Role::Client, Transport::DirectTls, peer)
-            .ok_or("the server accepts no more")?;
+        let id = self.engine.accept(self.now, Role::Client, Transport::DirectTls, peer).ok_or(TURNED_AWAY)?;
         let number = self.add(id);
         let facts = TlsFacts {
             tls13: true,
@@ -263,7 +260,7 @@ impl Stage for InProcess {
     fn open_server(&mut self, role: Role) -> Result<usize, String> {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let id = self.engine.accept(self.now, role, Transport::StartTls, peer);
-        Ok(self.add(id.ok_or("the server accepts no more")?))
+        Ok(self.add(id.ok_or(TURNED_AWAY)?))
     }
 
     fn take_dial(&mut self, domain: &str, tls: Option<TlsFacts>) -> Result<usize, String> {

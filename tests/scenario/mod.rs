@@ -45,6 +45,9 @@ pub enum Fate {
     ServerIsKilled,
 }
 
+/// What a stage answers when the server takes no more connections.
+pub const TURNED_AWAY: &str = "the server accepts no more";
+
 /// Where a play is performed: a server and the way to it.
 pub trait Stage {
     /// Opens a connection with TLS and names it.
@@ -156,6 +159,10 @@ impl Troupe<'_> {
                 Err(condition) => Err(format!("the server refuses with {condition}")),
             },
             Action::Open(who) => self.clients[*who].open_as(&play.clients[*who], self.stage),
+            Action::TurnedAway(who) => match self.clients[*who].open_as(&play.clients[*who], self.stage) {
+                Err(why) if why == TURNED_AWAY => Ok(()),
+                other => Err(format!("is not turned away: {other:?}")),
+            },
             Action::Disconnect(who) => self.clients[*who].disconnect(self.stage),
             Action::Drop(who) => self.clients[*who].hang_up(self.stage),
             Action::Send(who, stanza) => {

@@ -262,8 +262,8 @@ impl Engine {
 }
 
 impl Link {
-    /// True when somebody has proved something, so that stanzas may come or go.
+    /// True once somebody has proved something, so that stanzas may come or go.
     pub(super) fn is_settled(&self) -> bool {
-        self.stream.is_open() || !self.stream.pairs().is_empty()
+        self.stream.has_opened() || !self.stream.pairs().is_empty()
     }
 }

@@ -102,6 +102,11 @@ impl S2s {
         matches!(self.side, Side::Out(Out::Open)) && matches!(self.life, super::Life::Open)
     }
 
+    /// True for an outgoing stream that takes stanzas of ours, or has done so before it ended.
+    pub fn has_opened(&self) -> bool {
+        matches!(self.side, Side::Out(Out::Open))
+    }
+
     /// TLS stands. RFC 6120 section 13.7.2: who must show a certificate, and does not, is spoken with no more.
     pub(super) fn out_secured(&mut self, cx: &mut S2sCx<'_>) -> Result<(), Stop> {
         let remote = self.remote.as_deref().unwrap_or_default();
