@@ -14,7 +14,7 @@ use crate::core::io::{ConnId, DialFailure, Input, Role, Transport};
 use crate::dns::service::Route;
 use crate::limits::Limits;
 use crate::net::authorities::Authorities;
-use crate::net::bell::{Clapper, Token};
+use crate::net::bell::{Bell, Clapper, Token};
 use crate::net::certs::CertStore;
 use crate::net::clock::{Clock, SystemEntropy};
 use crate::net::conn::{Conn, Origin};
@@ -121,6 +121,22 @@ impl Dials {
         self.under_way.len() + self.waiting.len()
     }
 
+    /// Begins with what waits, as far as `dials_max` allows.
+    fn start(&mut self, dials_max: u32, bell: &Arc<Bell<Report>>) {
+        let Some(dialer) = &self.dialer else { return };
+        while self.under_way.len() < dials_max.max(1) as usize {
+            let Some(wanted) = self.waiting.pop_front() else { return };
+            let (dialer, bell) = (dialer.clone(), bell.clone());
+            let (conn, domain, host) = (wanted.conn, wanted.domain.clone(), wanted.host.clone());
+            let task = self.executor.spawn(async move {
+                let tell = |line| log::debug!("{domain}: {line}");
+                let result = dialer.dial(&domain, &host, &tell).await;
+                bell.report(Report::Dialed(conn, Box::new(result)));
+            });
+            self.under_way.insert(conn, (task, wanted));
+        }
+    }
+
     /// Gives up an attempt. False when there is none of that name.
     fn cancel(&mut self, conn: ConnId) -> bool {
         let before = self.len();
@@ -138,19 +154,7 @@ impl Shell {
     }
 
     fn start_dials(&mut self) {
-        let Dials { executor, dialer, waiting, under_way } = &mut self.dials;
-        let Some(dialer) = dialer else { return };
-        while under_way.len() < self.tuning.limits.s2s_dials_max.max(1) as usize {
-            let Some(wanted) = waiting.pop_front() else { return };
-            let (dialer, bell) = (dialer.clone(), self.bell.clone());
-            let (conn, domain, host) = (wanted.conn, wanted.domain.clone(), wanted.host.clone());
-            let task = executor.spawn(async move {
-                let tell = |line| log::debug!("{domain}: {line}");
-                let result = dialer.dial(&domain, &host, &tell).await;
-                bell.report(Report::Dialed(conn, Box::new(result)));
-            });
-            under_way.insert(conn, (task, wanted));
-        }
+        self.dials.start(self.tuning.limits.s2s_dials_max, &self.bell);
     }
 
     /// The engine closes a connection that does not stand yet.
@@ -185,5 +189,39 @@ impl Shell {
             }
             Err(why) => self.engine.handle(now, Input::DialFailed { conn: id, why }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+    use crate::core::slab::Slab;
+    use crate::net::tls::peer_tests::World;
+
+    #[test]
+    fn so_many_are_under_way_and_the_next_begins_when_one_ends() {
+        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let federation = Federation { name_servers: vec![silent.local_addr().unwrap()], ..Federation::default() };
+        let connector = TlsConnector::new(None, World::new().verifier()).unwrap();
+        let mut dials = Dials::new(Rc::new(LocalExecutor::new()));
+        dials.configure(&federation, &Limits::default(), connector, Clock::start());
+        let bell = Arc::default();
+        let mut names = Slab::default();
+        let wanted: Vec<ConnId> = (0..4).map(|_| ConnId(names.insert(()))).collect();
+        for conn in &wanted {
+            let (domain, host) = ("example.org".to_owned(), "localhost".to_owned());
+            dials.waiting.push_back(Wanted { conn: *conn, domain, host });
+            dials.start(2, &bell);
+        }
+        let under_way =
+            |dials: &Dials| wanted.iter().map(|conn| dials.under_way.contains_key(conn)).collect::<Vec<_>>();
+        assert_eq!(under_way(&dials), [true, true, false, false]);
+        assert!(dials.cancel(wanted[2]), "one that waits");
+        assert!(dials.cancel(wanted[0]) && !dials.cancel(wanted[0]));
+        dials.start(2, &bell);
+        assert_eq!(under_way(&dials), [false, true, false, true]);
+        assert_eq!(dials.len(), 2);
     }
 }
