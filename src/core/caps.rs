@@ -9,6 +9,7 @@ use super::flight::{Filters, InFlight};
 use super::session::SessionId;
 use crate::jid::Jid;
 use crate::stanza::{IqType, Kind, Stanza};
+use crate::storage::codec::{from_bytes, to_bytes};
 use crate::xml::{ElementRef, ns};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,9 +31,23 @@ struct Name {
 #[derive(Debug)]
 struct Client {
     name: Name,
-    /// Id of the request that it has not answered.
+    /// Id of the request that it has not answered; empty when it was asked before a restart.
     asked: Option<String>,
     wants: Wants,
+}
+
+crate::record! {
+    /// What is stored of a session that waits to be resumed.
+    struct Stored {
+        hash: String,
+        node: String,
+        ver: String,
+        /// It has answered.
+        is_known: bool,
+        /// Its answer has the hash.
+        is_true: bool,
+        wants: Vec<Box<str>>,
+    }
 }
 
 /// A client of another server, as far as contacts of ours see it.
@@ -102,6 +117,44 @@ impl Capabilities {
         self.cache.push_back(entry);
         Some(wants)
     }
+
+    fn remember(&mut self, name: Name, wants: Wants, max: usize) {
+        self.cache.push_back((name, wants));
+        while self.cache.len() > max {
+            self.cache.pop_front();
+        }
+    }
+
+    /// What a session has said of itself, to outlive a restart; empty for nothing.
+    pub fn stored(&mut self, id: SessionId) -> Vec<u8> {
+        let Some(Client { name, asked, wants }) = self.clients.get(&id).map(|client| &**client) else {
+            return Vec::new();
+        };
+        let is_true = self.cache.iter().any(|(known, meant)| known.is_same(name) && meant == wants);
+        to_bytes(&Stored {
+            hash: name.hash.clone(),
+            node: name.node.clone(),
+            ver: name.ver.clone(),
+            is_known: asked.is_none(),
+            is_true,
+            wants: wants.to_vec(),
+        })
+    }
+
+    /// Takes that over.
+    pub fn restore(&mut self, id: SessionId, stored: &[u8], cache_max: usize) {
+        let Some(Stored { hash, node, ver, is_known, is_true, wants }) = from_bytes(stored) else { return };
+        let name = Name { hash, node, ver };
+        let wants = match self.cached(&name).filter(|_| is_true) {
+            Some(wants) => wants,
+            None => Rc::from(wants),
+        };
+        if is_true && !self.cache.iter().any(|(known, _)| known.is_same(&name)) {
+            self.remember(name.clone(), wants.clone(), cache_max);
+        }
+        let asked = (!is_known).then(String::new);
+        self.clients.insert(id, Box::new(Client { name, asked, wants }));
+    }
 }
 
 impl Client {
@@ -149,11 +202,12 @@ impl Core {
     pub fn caps_presence(&mut self, id: SessionId) -> bool {
         let Some(session) = self.sessions.get(id) else { return false };
         let jid = session.jid.clone();
-        let Some(name) = session.available.as_ref().and_then(|a| Name::of(&a.stanza)) else {
-            // Without capabilities those that were said last stand: a client may leave them out (section 8.4).
-            return false;
-        };
-        if self.caps.clients.get(&id).is_some_and(|c| c.name == name) {
+        let Some(available) = &session.available else { return false };
+        let known = self.caps.clients.get(&id);
+        // Without capabilities those that were said last stand: a client may leave them out (section 8.4).
+        let Some(name) = Name::of(&available.stanza).or_else(|| known.map(|c| c.name.clone())) else { return false };
+        // What was asked before a restart may have been lost with it.
+        if known.is_some_and(|c| c.name == name && c.asked.as_deref() != Some("")) {
             return false;
         }
         if let Some(wants) = self.caps.cached(&name) {
@@ -226,10 +280,7 @@ impl Core {
         let known = vec![(remote.jid.clone(), remote.accounts.clone())];
         let is_true = name.algorithm().is_some_and(|a| verification(query, a).is_some_and(|ver| ver == name.ver));
         if is_true {
-            self.caps.cache.push_back((name, wants));
-            while self.caps.cache.len() > self.settings.limits.caps_cache_max as usize {
-                self.caps.cache.pop_front();
-            }
+            self.caps.remember(name, wants, self.settings.limits.caps_cache_max as usize);
         }
         known
     }
@@ -256,10 +307,7 @@ impl Core {
                     known.push(*other);
                 }
             }
-            self.caps.cache.push_back((name, wants));
-            while self.caps.cache.len() > self.settings.limits.caps_cache_max as usize {
-                self.caps.cache.pop_front();
-            }
+            self.caps.remember(name, wants, self.settings.limits.caps_cache_max as usize);
         }
         known
     }

@@ -12,6 +12,7 @@ use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::setting::section;
 use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError, form};
+use crate::storage::StoreError;
 use crate::xml::{Builder, ns};
 
 section! {
@@ -131,6 +132,20 @@ impl Module for Pep {
             SessionEvent::Reachable => {}
         }
         Ok(())
+    }
+
+    fn session_state(&mut self, core: &mut Core, id: SessionId, _: &[u8], _: &[Jid]) -> Vec<u8> {
+        core.caps.stored(id)
+    }
+
+    fn restore_session(&mut self, core: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StoreError> {
+        core.caps.restore(id, state, core.settings.limits.caps_cache_max as usize);
+        Ok(())
+    }
+
+    fn revived(&mut self, core: &mut Core, id: SessionId, _: &[u8]) -> Result<(), StanzaError> {
+        // Notifications that had not been written may be gone.
+        core.pubsub_catch_up(id)
     }
 }
 

@@ -364,7 +364,7 @@ impl World {
         }
         let sent = &mut self.model.sent[number];
         sent.answers += 1;
-        if sent.answers > 1 {
+        if sent.answers > 1 && !(sent.again && matches!(what, What::Peer)) {
             return broken(Invariant::AnsweredOnce, format!("{jid} got another answer to x{number}"));
         }
         let fate = if failed { Fate::Refused } else { Fate::Acknowledged };

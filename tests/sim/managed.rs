@@ -166,6 +166,10 @@ impl World {
         self.clients[client].state = State::Online;
         for (number, xml) in rest {
             self.count("stanzas sent again");
+            // A question to another client may have been written for that one before a crash: it gets it twice.
+            if let Some(sent) = number.filter(|_| restarted).map(|number| &mut self.model.sent[number]) {
+                sent.again |= matches!(sent.what, What::Peer);
+            }
             // What was granted by it is granted once more.
             if let Some(sent) = number.map(|number| &self.model.sent[number]) {
                 let account = &self.model.sessions[session].account;
