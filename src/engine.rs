@@ -38,7 +38,7 @@ use crate::stream::management;
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
 use managed::Managed;
-use pace::{Pause, Pauses};
+use pace::{Pace, Pause};
 use remote::{PeerId, Remotes};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -74,8 +74,8 @@ struct Conn {
     deadline_ms: Option<u64>,
     /// Nothing more is read; it goes when its queue is empty.
     ends: bool,
-    /// Why nothing is read.
-    pauses: Pauses,
+    /// How fast it may send, and why nothing is read.
+    pace: Pace,
     /// The session that it is to go on with.
     resuming: Option<SessionId>,
 }
@@ -85,6 +85,8 @@ struct Conn {
 enum Timer {
     /// A connection must be done with what it is doing.
     Conn(ConnId),
+    /// It may be read again.
+    Pace(ConnId),
     /// What waits for these is to be on disk.
     Spool(Holder),
     /// This session was not resumed.
@@ -270,7 +272,7 @@ impl Engine {
             waiting_bytes: 0,
             deadline_ms: Some(deadline_ms),
             ends: false,
-            pauses: Pauses::default(),
+            pace: Pace::default(),
             resuming: None,
         };
         let id = ConnId(self.conns.insert(conn));
@@ -468,8 +470,8 @@ impl Engine {
         let fits = self.budget.settle(&mut c.charge, size_of::<Conn>() + held);
         let done = c.ends && c.out.is_empty();
         let pauses = match c.ends {
-            true => c.pauses.clear(),
-            false => c.pauses.set(Pause::Question, c.stream.is_asking()),
+            true => c.pace.clear(),
+            false => c.pace.set(Pause::Question, c.stream.is_asking()),
         };
         self.outputs.extend(pauses.map(|pauses| pace::reading(id, pauses)));
         let slow = c.out.held_bytes() > limits.out_bytes_max as usize && !armed(Fault::QueueUnbounded);
@@ -628,6 +630,7 @@ impl Engine {
             self.timers.pop_first();
             match timer {
                 Timer::Conn(conn) => self.conn_due(conn, at),
+                Timer::Pace(conn) => self.pace_due(conn),
                 Timer::Spool(holder) => self.spool_due(holder),
                 Timer::Peer(peer) => self.peer_due(peer),
                 Timer::Parked(session) => self.parked_due(session),
@@ -641,10 +644,12 @@ impl Engine {
         if self.is_link(conn) {
             return self.link_due(conn, at);
         }
-        let Some(c) = self.conns.get(conn.0).filter(|c| c.deadline_ms == Some(at)) else { return };
+        let Some(c) = self.conns.get_mut(conn.0).filter(|c| c.deadline_ms == Some(at)) else { return };
         if c.ends {
             self.end_conn(conn);
             self.outputs.push_back(Output::Close { conn });
+        } else if c.pace.grace() {
+            self.wait_longer(conn, self.core.settings.limits.auth_timeout_s);
         } else {
             self.fail(conn, StreamError::ConnectionTimeout, Some("Logging in took too long."));
         }

@@ -6,7 +6,7 @@
 
 mod units;
 
-pub use units::{Bytes, Rate, Seconds};
+pub use units::{Burst, Bytes, Rate, Seconds};
 
 use std::fmt::Write as _;
 use zeroize::Zeroizing;

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use couplet::core::admin::{Command, Reply};
 use couplet::core::io::{Role, Transport};
+use couplet::core::rates::Rates;
 use couplet::engine::Settings;
 use couplet::limits::Limits;
 use couplet::net::listen::Keepalive;
@@ -38,6 +39,7 @@ struct Server {
 
 fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -> ServeOptions {
     let tuning = |hosts: &[String], limits: &Limits| Tuning {
+        rates: Rates::default(),
         limits: limits.clone(),
         nodelay: true,
         keepalive: Keepalive::default(),

@@ -114,6 +114,7 @@ pub fn listen_addresses(config: &Config) -> Vec<Wish> {
 fn tuning(config: &Config) -> Tuning {
     Tuning {
         limits: config.limits.clone(),
+        rates: config.engine_settings().core.rates,
         nodelay: config.tcp.nodelay,
         keepalive: Keepalive {
             idle_s: config.tcp.keepalive_idle.0,

@@ -12,6 +12,7 @@ pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
     modules(config, errors);
     components(config, errors);
     servers(config, errors);
+    exempt(config, errors);
 }
 
 fn hosts(config: &mut Config, errors: &mut Vec<ConfigError>) {
@@ -104,6 +105,24 @@ fn servers(config: &mut Config, errors: &mut Vec<ConfigError>) {
             _ => config.s2s.allowed_domains = prepared,
         }
     }
+}
+
+/// Who has no rates: bare addresses and domains.
+fn exempt(config: &mut Config, errors: &mut Vec<ConfigError>) {
+    let mut prepared = Vec::new();
+    for address in &config.rates.exempt {
+        match Jid::parse(address) {
+            Ok(jid) if jid.is_bare() => prepared.push(jid.as_str().to_string()),
+            _ => {
+                let text = format!(
+                    "{} is not an address; write for example \"romeo@example.org\" or \"example.org\"",
+                    quote(address)
+                );
+                errors.push(at(config, "limits.rates", "exempt", text));
+            }
+        }
+    }
+    config.rates.exempt = prepared;
 }
 
 fn listeners(config: &Config, errors: &mut Vec<ConfigError>) {

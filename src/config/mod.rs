@@ -8,6 +8,7 @@ mod address;
 mod check;
 mod federation;
 mod limits;
+mod rates;
 mod read;
 mod sections;
 mod show;
@@ -15,6 +16,7 @@ mod show;
 pub use address::Address;
 pub use federation::{ComponentSecret, Components, Dns, NameServer, S2s};
 pub use limits::shown as shown_limits;
+pub use rates::{C2sRate, ComponentRate, Preset, Rates, S2sRate};
 pub use sections::{
     Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, Output, Promised, Sasl, Server, Storage, Tcp,
     Tls,
@@ -70,6 +72,14 @@ pub struct Config {
     pub memory: Memory,
     /// `[limits]`
     pub limits: Limits,
+    /// `[limits.rates]`. The addresses are prepared.
+    pub rates: Rates,
+    /// `[limits.c2s]`
+    pub c2s_rate: C2sRate,
+    /// `[limits.s2s]`
+    pub s2s_rate: S2sRate,
+    /// `[limits.components]`
+    pub component_rate: ComponentRate,
     /// `[modules]` and the sections below it.
     pub modules: modules::Config,
     /// The file that was read.
@@ -208,6 +218,7 @@ impl Config {
                 blocked: self.s2s.blocked_domains.clone(),
                 allowed: self.s2s.allowed_domains.clone(),
             },
+            rates: self.rates.all(&self.c2s_rate, &self.s2s_rate, &self.component_rate),
             limits: self.limits.clone(),
         };
         Settings { core, modules: self.modules.clone() }
@@ -240,6 +251,10 @@ impl Config {
             &mut self.memory,
             &mut self.tcp,
             &mut self.limits,
+            &mut self.rates,
+            &mut self.c2s_rate,
+            &mut self.s2s_rate,
+            &mut self.component_rate,
         ];
         all.extend(self.modules.sections());
         all

@@ -13,6 +13,7 @@ pub mod out_queue;
 pub mod parked;
 pub mod presence;
 pub mod pubsub;
+pub mod rates;
 pub mod register;
 pub mod roster;
 pub mod route;

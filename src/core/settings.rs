@@ -1,5 +1,6 @@
 //! The part of the configuration that the engine works with.
 
+use super::rates::Rates;
 use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::stream::s2s::{Component, Policy};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub components: Vec<Component>,
     /// With which other servers we speak.
     pub s2s: Policy,
+    /// How fast peers may send.
+    pub rates: Rates,
     /// Every bound.
     pub limits: Limits,
 }
@@ -50,6 +53,7 @@ impl Default for Settings {
             memory_max_bytes: 32_000_000,
             components: Vec::new(),
             s2s: Policy::default(),
+            rates: Rates::default(),
             limits: Limits::default(),
         }
     }

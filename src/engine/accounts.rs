@@ -76,7 +76,8 @@ impl Engine {
             };
         });
         if visit.has_form && !had_form {
-            self.wait_longer(conn);
+            // A form to fill in takes longer than a login.
+            self.wait_longer(conn, self.core.settings.limits.register_timeout_s);
         }
         self.visits.insert(conn, visit);
         match (answer, self.core.ask.take()) {
@@ -94,13 +95,13 @@ impl Engine {
         }
     }
 
-    /// Somebody has a form to fill in: that takes longer than a login.
-    fn wait_longer(&mut self, conn: ConnId) {
+    /// Gives a connection that many seconds from now to log in.
+    pub(super) fn wait_longer(&mut self, conn: ConnId, seconds: u32) {
         let Some(c) = self.conns.get_mut(conn.0) else { return };
         if let Some(at) = c.deadline_ms {
             self.timers.remove(&(at, Timer::Conn(conn)));
         }
-        let at = self.core.now.mono_ms + u64::from(self.core.settings.limits.register_timeout_s) * 1000;
+        let at = self.core.now.mono_ms + u64::from(seconds) * 1000;
         c.deadline_ms = Some(at);
         self.timers.insert((at, Timer::Conn(conn)), ());
     }

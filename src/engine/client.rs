@@ -35,6 +35,7 @@ impl Engine {
             Some(c) if !c.ends => c.stream.feed(data),
             _ => return,
         }
+        self.spend(conn, data.len());
         self.drive(conn);
     }
 
@@ -72,8 +73,7 @@ impl Engine {
             Event::Hash { password, work } => self.need_hash(conn, password, work),
             Event::Admit(admission) => self.admit(conn, *admission),
             Event::Authenticated { user, keys } => {
-                self.core.counters.logins = self.core.counters.logins.wrapping_add(1);
-                self.visits.remove(&conn);
+                self.logged_in(conn);
                 if let Some(c) = self.conns.get(conn.0) {
                     log::info!(target: LOG, "{user}@{} logged in from {}", c.stream.host().unwrap_or_default(), c.peer);
                 }
@@ -99,6 +99,16 @@ impl Engine {
                 }
                 self.begin_end(conn);
             }
+        }
+    }
+
+    /// A client has proved who it is.
+    pub(super) fn logged_in(&mut self, conn: ConnId) {
+        self.core.counters.logins = self.core.counters.logins.wrapping_add(1);
+        self.visits.remove(&conn);
+        let Some(c) = self.conns.get(conn.0) else { return };
+        if self.core.settings.rates.is_exempt(c.stream.user(), c.stream.host().unwrap_or_default()) {
+            self.exempt(conn);
         }
     }
 
@@ -370,6 +380,7 @@ impl Engine {
 
     /// The connection is no more.
     pub(super) fn end_conn(&mut self, conn: ConnId) {
+        self.pace_end(conn);
         if let Some(session) = self.conns.get(conn.0).and_then(|c| c.session) {
             self.end_session(session);
         }

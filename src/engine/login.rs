@@ -102,8 +102,7 @@ impl Engine {
         // It may have gone while it waited.
         let Some(c) = self.conns.get_mut(conn.0) else { return };
         c.stream.admitted(token, &settings.limits);
-        self.core.counters.logins = self.core.counters.logins.wrapping_add(1);
-        self.visits.remove(&conn);
+        self.logged_in(conn);
         self.again.push(conn);
     }
 

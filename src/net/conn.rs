@@ -19,7 +19,7 @@ use crate::net::tls::{Progress, TlsAcceptor, TlsConn, TlsError};
 use crate::stream::TlsFacts;
 
 /// Room for the largest TLS record (RFC 8446 section 5.2) and a little more, so that a full record is one read.
-const READ_BYTES: usize = 18 * 1024;
+pub const READ_BYTES: usize = 18 * 1024;
 
 /// Buffers that all connections use in turn.
 pub struct Scratch {
@@ -115,6 +115,8 @@ pub struct Conn {
     pub queued: bool,
     /// It is in the list of those to be written to at the end of the tick.
     pub dirty: bool,
+    /// What one read may bring.
+    pub read_bytes: usize,
     /// The engine does not want to read from it for now. A TLS handshake, which is no business of its, goes on.
     pub paused: bool,
     /// A read may find something.
@@ -166,6 +168,7 @@ impl Conn {
             deadline_ms: 0,
             queued: false,
             dirty: false,
+            read_bytes: READ_BYTES,
             paused: false,
             readable: true,
             writable: true,
@@ -218,7 +221,8 @@ impl Conn {
         if !self.readable || !self.is_read() {
             return received;
         }
-        let read = match self.socket.get_ref().read(&mut scratch.raw) {
+        let room = scratch.raw.get_mut(..self.read_bytes).unwrap_or_default();
+        let read = match self.socket.get_ref().read(room) {
             Ok(0) => {
                 self.peer_done = true;
                 received.end = Some(End::Closed);
@@ -237,7 +241,7 @@ impl Conn {
             }
         };
         // A short read has emptied the socket; asking again would cost a system call to hear so.
-        self.readable = read == scratch.raw.len();
+        self.readable = read == self.read_bytes;
         if self.stage != Stage::Live {
             return received;
         }

@@ -32,6 +32,7 @@ use smol::channel::Sender;
 use crate::clock::Now;
 use crate::core::admin::{Command, Reply};
 use crate::core::io::{ConnId, DialFailure, Input, Output};
+use crate::core::rates::Rates;
 use crate::engine::{Engine, Settings};
 use crate::limits::Limits;
 use crate::net::bell::{Bell, Clapper, Token};
@@ -83,6 +84,8 @@ pub enum Report {
 pub struct Tuning {
     /// The limits in force.
     pub limits: Limits,
+    /// How fast peers may send.
+    pub rates: Rates,
     /// Whether small writes of new connections leave at once.
     pub nodelay: bool,
     /// For new connections.

@@ -10,9 +10,18 @@ pub struct Seconds(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u32);
 
-/// Bytes a second: `"10 kB/s"` or `10000`.
+/// Bytes a second: `"10 kB/s"` or `10000`; 0, also written `"unlimited"`, is any number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(pub u32);
+
+/// What may come at once: a size, or as much as a rate brings in a time. `"25 kB"`, `"2 s"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Burst {
+    /// Bytes.
+    Bytes(u32),
+    /// Seconds.
+    Seconds(u32),
+}
 
 /// Names of a unit, in lower case, with its size. The first name of each size is the one that is shown.
 type Unit = (&'static [&'static str], u32);
@@ -65,15 +74,44 @@ impl Setting for Bytes {
 
 impl Setting for Rate {
     fn kind() -> String {
-        "a rate such as \"10 kB/s\"".to_string()
+        "a rate such as \"10 kB/s\", or \"unlimited\"".to_string()
     }
 
     fn parse(value: &Value) -> Result<Self, String> {
+        if value.text().is_some_and(|text| text.trim() == "unlimited") {
+            return Ok(Self(0));
+        }
         measured(value, SIZES, "/s", &Self::kind()).map(Self)
     }
 
     fn show(&self) -> String {
-        quote(&format!("{}/s", shown(self.0, SIZES)))
+        match self.0 {
+            0 => quote("unlimited"),
+            rate => quote(&format!("{}/s", shown(rate, SIZES))),
+        }
+    }
+}
+
+impl Setting for Burst {
+    fn kind() -> String {
+        "a size such as \"25 kB\" or a time such as \"2 s\"".to_string()
+    }
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        let kind = Self::kind();
+        // A number alone is bytes to some and seconds to others.
+        if value.text().is_none_or(|text| !text.trim().ends_with(|c: char| c.is_ascii_alphabetic())) {
+            return Err(super::wanted::<Self>(value));
+        }
+        let size = measured(value, SIZES, "", &kind).map(Self::Bytes);
+        size.or_else(|_| measured(value, TIMES, "", &kind).map(Self::Seconds))
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Bytes(size) => Bytes(*size).show(),
+            Self::Seconds(time) => Seconds(*time).show(),
+        }
     }
 }
 
@@ -191,8 +229,32 @@ mod tests {
         for (text, rate) in [("10kb/s", 10_000), ("10 kB/s", 10_000), ("1 MB/s", 1_000_000), ("500", 500)] {
             assert_eq!(read(text), Ok(Rate(rate)), "{text}");
         }
-        assert_eq!(read::<Rate>("10kb"), Err("\"10kb\" is not a rate such as \"10 kB/s\"".to_string()));
+        assert_eq!(
+            read::<Rate>("10kb"),
+            Err("\"10kb\" is not a rate such as \"10 kB/s\", or \"unlimited\"".to_string())
+        );
+        for lifted in ["0", "unlimited", "0 kB/s"] {
+            assert_eq!(read(lifted), Ok(Rate(0)), "{lifted}");
+        }
+        assert_eq!(Rate(0).show(), "\"unlimited\"");
         assert_eq!(Rate(25_000).show(), "\"25 kB/s\"");
+    }
+
+    #[test]
+    fn bursts_are_sizes_or_times() {
+        for (text, burst, shown) in [
+            ("25kb", Burst::Bytes(25_000), "\"25 kB\""),
+            ("25 kB", Burst::Bytes(25_000), "\"25 kB\""),
+            ("2s", Burst::Seconds(2), "\"2 s\""),
+            ("1 min", Burst::Seconds(60), "\"1 min\""),
+            ("2 m", Burst::Bytes(2_000_000), "\"2 MB\""),
+        ] {
+            assert_eq!((read(text), burst.show().as_str()), (Ok(burst), shown), "{text}");
+        }
+        for wrong in ["25", "", "2 parsecs"] {
+            assert!(read::<Burst>(wrong).is_err_and(|e| e.contains("is not a size such as")), "{wrong}");
+        }
+        assert!(Burst::parse(&Value::Int(2)).is_err());
     }
 
     #[test]
@@ -221,6 +283,10 @@ mod tests {
             prop_assert_eq!(read(&inside(Bytes(n).show())), Ok(Bytes(n)));
             prop_assert_eq!(read(&inside(Seconds(n).show())), Ok(Seconds(n)));
             prop_assert_eq!(read(&inside(Rate(n).show())), Ok(Rate(n)));
+            if n > 0 {
+                prop_assert_eq!(read(&inside(Burst::Bytes(n).show())), Ok(Burst::Bytes(n)));
+            }
+            prop_assert_eq!(read(&inside(Burst::Seconds(n).show())), Ok(Burst::Seconds(n)));
         }
 
         #[test]

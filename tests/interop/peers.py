@@ -264,6 +264,10 @@ iterations = 4096
 path = "data"
 [log]
 levels = ["couplet::s2s=debug", "couplet::net=debug"]
+[limits.c2s]
+rate = "unlimited"
+[limits.s2s]
+rate = "unlimited"
 """)
 
     def environment(self):

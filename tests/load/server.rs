@@ -35,6 +35,8 @@ impl Server {
             ("COUPLET_S2S__LISTEN", ""),
             ("COUPLET_S2S__DIRECT_TLS_LISTEN", ""),
             ("COUPLET_SASL__ITERATIONS", "4096"),
+            // As fast as the generator can.
+            ("COUPLET_LIMITS__C2S__RATE", "unlimited"),
             // As much as happens between two kills, at once.
             ("COUPLET_LIMITS__OFFLINE_MESSAGES_MAX", "100000"),
             ("COUPLET_LIMITS__OFFLINE_BYTES_MAX", "100 MB"),

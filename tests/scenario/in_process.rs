@@ -14,7 +14,7 @@ use couplet::core::admin::Command;
 use couplet::core::io::{ConnId, DialFailure, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
 use couplet::jid::Jid;
-use couplet::setting::{Setting, Value};
+use couplet::setting::{self, Setting, Value};
 use couplet::storage::memory::Memory;
 use couplet::storage::{StoreError, View, Writer};
 use couplet::stream::{TlsFacts, sasl};
@@ -27,6 +27,8 @@ use super::{Fate, Heard, Stage, TURNED_AWAY, operator};
 const ITERATIONS: u32 = 1;
 /// 2026-11-21T23:59:00Z: a day that ends soon.
 const START_MS: i64 = 1_795_305_540_000;
+/// What one read of a socket brings.
+const READ_BYTES: usize = 4096;
 /// Rounds without rest after which the engine is said to be in a loop.
 const ROUNDS_MAX: usize = 100_000;
 
@@ -125,6 +127,9 @@ impl InProcess {
         for _ in 0..ROUNDS_MAX {
             self.engine.end_tick(self.now);
             let outputs: Vec<Output> = std::iter::from_fn(|| self.engine.poll_output()).collect();
+            if outputs.is_empty() && self.bring() {
+                continue;
+            }
             if outputs.is_empty() {
                 return if self.engine.budget_is_sound() { Ok(()) } else { Err("the budget is wrong".to_owned()) };
             }
@@ -136,6 +141,17 @@ impl InProcess {
             }
         }
         Err("the engine does not come to rest".to_owned())
+    }
+
+    /// Brings the engine a piece of what a client has sent. False when there is nothing that it reads.
+    fn bring(&mut self) -> bool {
+        let readable = |c: &&mut Connection| !c.paused && !c.unread.is_empty();
+        let Some(c) = self.connections.iter_mut().find(readable) else { return false };
+        let data: Vec<u8> = c.unread.drain(..c.unread.len().min(READ_BYTES)).collect();
+        if let Some(conn) = c.id {
+            self.engine.handle(self.now, Input::Bytes { conn, data: &data });
+        }
+        true
     }
 
     fn obey(&mut self, output: Output) {
@@ -158,12 +174,8 @@ impl InProcess {
                 }
             }
             Output::ResumeRead { conn } => {
-                let unread = self.find(conn).map(|c| {
+                if let Some(c) = self.find(conn) {
                     c.paused = false;
-                    std::mem::take(&mut c.unread)
-                });
-                if let Some(data) = unread.filter(|u| !u.is_empty()) {
-                    self.engine.handle(self.now, Input::Bytes { conn, data: &data });
                 }
             }
             Output::Commit(batch) => {
@@ -293,15 +305,10 @@ impl Stage for InProcess {
         // A socket brings bytes in pieces; the first one may end anywhere.
         let (first, second) = bytes.split_at(bytes.len() / 3);
         for data in [first, second].into_iter().filter(|d| !d.is_empty()) {
-            match self.connections.get_mut(connection) {
-                Some(Connection { paused: true, unread, .. }) => unread.extend(data),
-                Some(Connection { id: Some(id), .. }) => {
-                    let conn = *id;
-                    self.engine.handle(self.now, Input::Bytes { conn, data });
-                    self.settle()?;
-                }
-                // As a socket that the other side has closed.
-                _ => {}
+            // Otherwise as a socket that the other side has closed.
+            if let Some(Connection { id: Some(_), unread, .. }) = self.connections.get_mut(connection) {
+                unread.extend(data);
+                self.settle()?;
             }
         }
         Ok(())
@@ -413,6 +420,25 @@ fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
             "allowed_domains" => s2s.allowed = domains(),
             _ => return Err("no such key".to_owned()),
         }
+        return Ok(());
+    }
+    if let ("limits.c2s" | "limits.s2s" | "limits.components", "rate" | "burst") = (section, key) {
+        let rates = &mut settings.core.rates;
+        let rate = match section {
+            "limits.c2s" => &mut rates.c2s,
+            "limits.s2s" => &mut rates.s2s,
+            _ => &mut rates.component,
+        };
+        let value = Value::Text(value.to_owned());
+        match key {
+            "rate" => rate.per_s = setting::Rate::parse(&value)?.0,
+            _ => rate.burst = setting::Bytes::parse(&value)?.0,
+        }
+        return Ok(());
+    }
+    if (section, key) == ("limits.rates", "exempt") {
+        let jids = value.split_whitespace().map(Jid::parse).collect::<Result<_, _>>();
+        settings.core.rates.exempt = jids.map_err(|e| format!("{e:?}"))?;
         return Ok(());
     }
     if section == "limits" {

@@ -18,6 +18,7 @@ impl Engine {
             Some(link) if !link.ends => link.stream.feed(data),
             _ => return,
         }
+        self.spend(conn, data.len());
         self.drive_link(conn);
     }
 
@@ -84,6 +85,9 @@ impl Engine {
         let Some(link) = self.remotes.links.get(conn.0) else { return };
         let (peer, to) = (link.peer, link.stream.remote().unwrap_or_default());
         log::info!(target: LOG, "{} is connected to {to}", link.stream.local());
+        if self.core.settings.rates.is_exempt(None, to) {
+            self.exempt(conn);
+        }
         self.arm_link(conn);
         let Some(id) = peer else { return };
         match self.remotes.peers.get(id.0).is_some_and(|peer| peer.via.is_none()) {
@@ -97,6 +101,9 @@ impl Engine {
     /// An incoming link has proved a domain.
     fn proved(&mut self, conn: ConnId, pair: &Pair) {
         let max = self.core.settings.limits.s2s_incoming_per_host_max as usize;
+        if self.core.settings.rates.is_exempt(None, &pair.remote) {
+            self.exempt(conn);
+        }
         let Some(link) = self.remotes.links.get(conn.0) else { return };
         if link.stream.is_component() {
             return self.component_proved(conn, &pair.remote);

@@ -5,7 +5,7 @@ use crate::budget::Charge;
 use crate::core::flight::Item;
 use crate::core::io::{ConnId, DialFailure, Output, Role};
 use crate::core::out_queue::OutQueue;
-use crate::engine::pace::{self, Pause, Pauses};
+use crate::engine::pace::{self, Pace, Pause};
 use crate::engine::{Engine, Timer};
 use crate::stream::s2s::{Refusal, S2s, S2sCx};
 use crate::stream::{StreamError, TlsFacts, management};
@@ -50,7 +50,7 @@ impl Engine {
             asked_ms: None,
             deadline_ms: None,
             ends: false,
-            pauses: Pauses::default(),
+            pace: Pace::default(),
             inbound: None,
             peer: None,
         };
@@ -124,8 +124,8 @@ impl Engine {
         link.waiting_bytes += bytes.len();
         self.budget.settle(&mut link.charge, size_of::<Link>() + held);
         let pauses = match link.ends {
-            true => link.pauses.clear(),
-            false => link.pauses.set(Pause::Question, link.stream.is_asking()),
+            true => link.pace.clear(),
+            false => link.pace.set(Pause::Question, link.stream.is_asking()),
         };
         self.outputs.extend(pauses.map(|pauses| pace::reading(conn, pauses)));
         let done = link.ends && link.out.is_empty();
@@ -138,6 +138,18 @@ impl Engine {
         } else if asks {
             self.arm_link(conn);
         }
+    }
+
+    /// A reason not to read from a link begins or ends. An acknowledgement that is owed to us can come from then on.
+    pub(in crate::engine) fn pause_link(&mut self, conn: ConnId, why: Pause, holds: bool) -> Option<bool> {
+        let now_ms = self.core.now.mono_ms;
+        let link = self.remotes.links.get_mut(conn.0)?;
+        let news = link.pace.set(why, holds && !link.ends);
+        if news == Some(false) && link.asked_ms.is_some() {
+            link.asked_ms = Some(now_ms);
+            self.arm_link(conn);
+        }
+        news
     }
 
     /// Sets the deadline of a link that has come through its negotiation.
@@ -155,7 +167,7 @@ impl Engine {
         let limits = &self.core.settings.limits;
         let link = self.remotes.links.get(conn.0)?;
         if !link.is_settled() {
-            return Some(link.since_ms + u64::from(limits.s2s_auth_timeout_s) * 1000);
+            return Some(link.since_ms + u64::from(limits.s2s_auth_timeout_s) * 1000 * link.pace.times());
         }
         if link.stream.is_component() {
             // It may have nothing to say for days.
@@ -176,6 +188,13 @@ impl Engine {
             self.end_link(conn, None);
             self.outputs.push_back(Output::Close { conn });
             return;
+        }
+        // What it has to say is not heard at present.
+        if link.pace.is_paused() && link.asked_ms.is_some() {
+            link.asked_ms = Some(now_ms);
+        }
+        if !link.is_settled() {
+            link.pace.grace();
         }
         let (is_settled, has_more) = (link.is_settled(), link.out.stanzas() > 0 || link.waiting_bytes > 0);
         let asked_ms = link.asked_ms;
@@ -235,6 +254,7 @@ impl Engine {
 
     /// The connection is no more.
     pub(in crate::engine) fn end_link(&mut self, conn: ConnId, refusal: Option<Refusal>) {
+        self.pace_end(conn);
         self.leave_link(conn, refusal);
         let Some(mut link) = self.remotes.links.remove(conn.0) else { return };
         self.budget.settle(&mut link.charge, 0);

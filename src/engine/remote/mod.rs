@@ -12,7 +12,7 @@ mod link;
 mod list;
 mod pool;
 
-use super::pace::Pauses;
+use super::pace::Pace;
 use super::{Engine, Holder, Timer};
 use crate::budget::Charge;
 use crate::core::flight::{Parcel, Receipt};
@@ -73,8 +73,8 @@ struct Link {
     deadline_ms: Option<u64>,
     /// Nothing more is read; it goes when its queue is empty.
     ends: bool,
-    /// Why nothing is read.
-    pauses: Pauses,
+    /// How fast it may send, and why nothing is read.
+    pace: Pace,
     /// Stanzas of the peer are counted (XEP-0198).
     inbound: Option<Box<Inbound>>,
     /// For whom it was opened, of one that we have opened.
@@ -151,9 +151,9 @@ impl Remotes {
         self.links.is_empty()
     }
 
-    /// Why nothing is read from a link, and whether it ends.
-    pub fn link_pauses(&mut self, conn: ConnId) -> Option<(&mut Pauses, bool)> {
-        self.links.get_mut(conn.0).map(|link| (&mut link.pauses, link.ends))
+    /// How fast the other end of a link may send, and whether it is a component.
+    pub fn link_pace(&mut self, conn: ConnId) -> Option<(&mut Pace, bool)> {
+        self.links.get_mut(conn.0).map(|link| (&mut link.pace, link.stream.is_component()))
     }
 
     /// Bytes that are charged to links and peers.

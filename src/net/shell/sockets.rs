@@ -9,7 +9,7 @@ use super::{CERTIFICATES_CHECK_MS, EXHAUSTED_PAUSE_MS, Shell};
 use crate::clock::Now;
 use crate::core::io::{ConnId, DialFailure, Input, Role, Transport};
 use crate::net::bell::{Clapper, Token};
-use crate::net::conn::{Conn, End, Origin, Stage, Written};
+use crate::net::conn::{Conn, End, Origin, READ_BYTES, Stage, Written};
 use crate::net::listen;
 
 impl Shell {
@@ -168,7 +168,8 @@ impl Shell {
         let tuned = listen::tune(&socket, self.tuning.nodelay, self.tuning.keepalive);
         let acceptor = direct.then(|| self.tls.acceptor(role, transport));
         match tuned.and_then(|()| Conn::new(socket, clapper, acceptor, Origin::Accepted(role))) {
-            Ok(conn) => {
+            Ok(mut conn) => {
+                conn.read_bytes = self.tuning.rates.of(role).read_bytes(READ_BYTES);
                 self.conns.insert(id, Box::new(conn));
                 if direct {
                     self.set_deadline(id, self.tls_deadline_ms(now));

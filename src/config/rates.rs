@@ -1,0 +1,163 @@
+//! `[limits.rates]`, `[limits.c2s]`, `[limits.s2s]`, `[limits.components]`: how fast peers may send.
+
+use crate::core::rates;
+use crate::jid::Jid;
+use crate::setting::{Burst, Rate, Setting, section, words};
+
+section! {
+    /// How fast peers may send. What comes faster is left in the sockets until there is room again: nobody is
+    /// disconnected for speed. Bytes are counted when they are decrypted; TLS handshakes are not.
+    pub struct Rates in "limits.rates" {
+        /// The rates where the sections below say nothing. "personal": 1 kB/s and bursts of 5 kB for a client, 5 and
+        /// 10 kB for a server; "community": 10 and 25 kB, 30 and 100 kB; "enterprise": 100 and 1000 kB, 1 and 10 MB.
+        pub preset: Preset = Preset::Community,
+        /// For whom there are no rates: addresses such as "bot@example.org", and domains, of users here or of servers.
+        pub exempt: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// What one connection of a client may send.
+    pub struct C2sRate in "limits.c2s" {
+        /// In the long run: "10 kB/s", or "unlimited". "" is as limits.rates.preset says.
+        pub rate: Option<Rate> = None => |rate| fast_enough(rate.as_ref()),
+        /// At once, after a silence: "25 kB", or as much as the rate brings in "2 s". "" is as the preset says, or 2 s
+        /// of the rate above where there is one.
+        pub burst: Option<Burst> = None => |burst| large_enough(burst.as_ref()),
+    }
+}
+
+section! {
+    /// What one connection with another server may send.
+    pub struct S2sRate in "limits.s2s" {
+        /// As limits.c2s.rate.
+        pub rate: Option<Rate> = None => |rate| fast_enough(rate.as_ref()),
+        /// As limits.c2s.burst.
+        pub burst: Option<Burst> = None => |burst| large_enough(burst.as_ref()),
+    }
+}
+
+section! {
+    /// What an external component may send.
+    pub struct ComponentRate in "limits.components" {
+        /// In the long run.
+        pub rate: Rate = Rate(0) => |rate| fast_enough(Some(rate)),
+        /// As limits.c2s.burst.
+        pub burst: Option<Burst> = None => |burst| large_enough(burst.as_ref()),
+    }
+}
+
+words! {
+    /// Rates for a kind of server.
+    pub enum Preset {
+        /// A family.
+        Personal = "personal",
+        /// A club.
+        Community = "community",
+        /// A company.
+        Enterprise = "enterprise",
+    }
+}
+
+/// Less, and a login takes longer than it may.
+fn fast_enough(rate: Option<&Rate>) -> Result<(), String> {
+    match rate {
+        Some(rate @ Rate(1..100)) => Err(format!("{} is too slow; write \"100 B/s\" or more", rate.show())),
+        _ => Ok(()),
+    }
+}
+
+fn large_enough(burst: Option<&Burst>) -> Result<(), String> {
+    match burst {
+        Some(burst @ Burst::Bytes(0..1000)) => Err(format!("{} is too small; write \"1 kB\" or more", burst.show())),
+        Some(Burst::Seconds(0)) => Err("\"0 s\" is too short; write \"1 s\" or more".to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// Seconds of a rate of its own where no burst is written, as Prosody.
+const BURST_S: u32 = 2;
+
+fn of(rate: Option<Rate>, burst: Option<Burst>, (per_s, bytes): (u32, u32)) -> rates::Rate {
+    let burst = match (rate, burst) {
+        (_, Some(burst)) => burst,
+        (Some(_), None) => Burst::Seconds(BURST_S),
+        (None, None) => Burst::Bytes(bytes),
+    };
+    let per_s = rate.map_or(per_s, |rate| rate.0);
+    let burst = match burst {
+        Burst::Bytes(bytes) => bytes,
+        Burst::Seconds(time) => per_s.saturating_mul(time),
+    };
+    rates::Rate { per_s, burst }
+}
+
+impl Rates {
+    /// All rates together. The addresses are prepared.
+    pub fn all(&self, c2s: &C2sRate, s2s: &S2sRate, component: &ComponentRate) -> rates::Rates {
+        let (of_clients, of_servers) = match self.preset {
+            Preset::Personal => ((1000, 5000), (5000, 10_000)),
+            Preset::Community => ((10_000, 25_000), (30_000, 100_000)),
+            Preset::Enterprise => ((100_000, 1_000_000), (1_000_000, 10_000_000)),
+        };
+        rates::Rates {
+            c2s: of(c2s.rate, c2s.burst, of_clients),
+            s2s: of(s2s.rate, s2s.burst, of_servers),
+            component: of(Some(component.rate), component.burst, (0, 0)),
+            // The check has refused what is no address.
+            exempt: self.exempt.iter().filter_map(|jid| Jid::parse(jid).ok()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setting::{Section, Value};
+
+    fn rates(preset: &str, rate: &str, burst: &str) -> rates::Rate {
+        let (mut rates, mut c2s) = (Rates::default(), C2sRate::default());
+        rates.set("preset", &Value::Str(preset.to_string())).unwrap();
+        c2s.set("rate", &Value::Str(rate.to_string())).unwrap();
+        c2s.set("burst", &Value::Str(burst.to_string())).unwrap();
+        rates.all(&c2s, &S2sRate::default(), &ComponentRate::default()).c2s
+    }
+
+    #[test]
+    fn nothing_written_is_the_default_of_the_engine() {
+        let all = Rates::default().all(&C2sRate::default(), &S2sRate::default(), &ComponentRate::default());
+        assert_eq!(all, rates::Rates::default());
+    }
+
+    #[test]
+    fn presets_and_what_is_written_over_them() {
+        for (preset, rate, burst, per_s, bytes) in [
+            ("personal", "", "", 1000, 5000),
+            ("community", "", "", 10_000, 25_000),
+            ("enterprise", "", "", 100_000, 1_000_000),
+            ("personal", "", "25kb", 1000, 25_000),
+            ("personal", "10kb/s", "", 10_000, 20_000),
+            ("personal", "10kb/s", "25kb", 10_000, 25_000),
+            ("community", "3 kB/s", "2s", 3000, 6000),
+            ("community", "", "4 s", 10_000, 40_000),
+            ("community", "4 GB/s", "1 h", 4_000_000_000, u32::MAX),
+        ] {
+            assert_eq!(rates(preset, rate, burst), rates::Rate { per_s, burst: bytes }, "{preset} {rate} {burst}");
+        }
+        for lifted in ["0", "unlimited"] {
+            assert!(rates("personal", lifted, "").is_unlimited());
+            assert!(rates("personal", lifted, "25 kB").is_unlimited());
+        }
+    }
+
+    #[test]
+    fn rates_that_nobody_could_log_in_with_are_refused() {
+        let mut c2s = C2sRate::default();
+        let mut set = |key: &str, text: &str| c2s.set(key, &Value::Str(text.to_string()));
+        assert_eq!(set("rate", "99 B/s"), Err("\"99 B/s\" is too slow; write \"100 B/s\" or more".to_string()));
+        assert_eq!(set("rate", "100 B/s"), Ok(()));
+        assert_eq!(set("burst", "999 B"), Err("\"999 B\" is too small; write \"1 kB\" or more".to_string()));
+        assert_eq!(set("burst", "1 kB"), Ok(()));
+        assert!(set("burst", "0 s").is_err() && set("burst", "25").is_err() && set("rate", "fast").is_err());
+    }
+}
