@@ -179,6 +179,9 @@ impl<T: Setting> Setting for Option<T> {
     }
 }
 
+/// What is shown in place of a secret.
+pub const MASK: &str = "(secret)";
+
 /// A text that is never shown: a shared secret, a token. Its memory is wiped when it goes.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(pub Zeroizing<String>);
@@ -201,7 +204,7 @@ impl Setting for Secret {
     }
 
     fn show(&self) -> String {
-        if self.0.is_empty() { "\"\"".to_string() } else { "\"(secret)\"".to_string() }
+        if self.0.is_empty() { quote("") } else { quote(MASK) }
     }
 }
 

@@ -62,7 +62,7 @@ fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -
         tuning: tuning(&settings.core.hosts, limits),
         settings,
         reload: Box::new(|| Err("no reload in this test".into())),
-        owns_process: false,
+        process: None,
         on_ready: None,
     }
 }

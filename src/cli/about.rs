@@ -4,6 +4,7 @@ use super::{Exit, say};
 use crate::config::shown_limits;
 use crate::limits::Limits;
 use crate::modules::{KNOWN, LIST};
+use crate::net::sandbox;
 use argh::FromArgs;
 use std::fmt::Write as _;
 
@@ -65,6 +66,8 @@ fn about() -> String {
     for (name, what) in THREADS {
         line(format_args!("  {name:<14} {what}"));
     }
+    let sandbox = if sandbox::is_available() { "Landlock" } else { "none: this kernel has no Landlock" };
+    line(format_args!("\nsandbox of the server: {sandbox}"));
     line(format_args!("\nlimits (defaults; [limits] of the configuration changes them):"));
     for (row, value) in shown_limits(&Limits::default()) {
         line(format_args!("  {:<30} {:>10}  {}", row.name, value.trim_matches('"'), row.reason));

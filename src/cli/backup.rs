@@ -237,7 +237,7 @@ impl Restore {
         };
         // Nothing is touched for a backup that is not whole.
         verified(&self.file)?;
-        super::offline::make_folder(&config.data_folder())?;
+        super::offline::make_folder(config)?;
         let restored = store.restore(&mut opened(&self.file)?, self.replace);
         give_to_owner(config);
         let (found, aside) = restored.map_err(|error| match error {

@@ -7,8 +7,12 @@ use crate::net::admin::{CallError, call};
 use crate::net::authorities::Authorities;
 use crate::net::certs::CertStore;
 use crate::net::listen::key_of;
+use crate::net::modes::{self, Exposure};
+use crate::net::process::{Account, fit_connections, raise_open_files};
+use crate::net::sandbox;
 use argh::FromArgs;
 use rustix::fs::Access;
+use rustix::process::geteuid;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -56,6 +60,7 @@ impl Check {
         };
         configuration(&config, &mut report);
         let is_running = server(&config, &mut report);
+        process(&config, &mut report);
         certificates(&config, &mut report);
         authorities(&config, &mut report);
         if !is_running {
@@ -148,6 +153,32 @@ fn certificates(config: &Config, report: &mut Report) {
             }
         }
         Err(error) => report.fail("certificate", &error.to_string()),
+    }
+}
+
+/// Who the server will be, what it can reach, and who can reach its files.
+fn process(config: &Config, report: &mut Report) {
+    match Account::find(&config.process.user, &config.process.group) {
+        Ok(Some(account)) => report.ok("process", &format!("becomes user {account} when root starts it")),
+        Ok(None) if geteuid().is_root() => {
+            report.warn("process", "runs as root when root starts it; make a user, and set process.user");
+        }
+        Ok(None) => report.ok("process", "runs as the user who starts it"),
+        Err(error) => report.fail("process", &error),
+    }
+    match (config.process.sandbox, sandbox::is_available()) {
+        (true, true) => report.ok("process", "a sandbox (Landlock) keeps it to its own files"),
+        (true, false) => report.ok("process", "no sandbox: this kernel has no Landlock"),
+        (false, _) => report.ok("process", "no sandbox: process.sandbox is off"),
+    }
+    if let Some(warning) = fit_connections(&mut config.limits.clone(), raise_open_files()) {
+        report.warn("process", &warning);
+    }
+    for exposed in modes::look(&config.data_folder(), &config.backup_folder(), &config.secret_files()) {
+        match exposed.what {
+            Exposure::FolderWritable => report.fail("files", &exposed.to_string()),
+            _ => report.warn("files", &exposed.to_string()),
+        }
     }
 }
 

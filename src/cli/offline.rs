@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::core::admin::{Command, Reply};
 use crate::engine::{Engine, Input, Output};
 use crate::net::clock::{Clock, SystemEntropy};
+use crate::net::process::Account;
 use crate::storage::{Writer, memory};
 use crate::stream::sasl::keys;
 use std::fs;
@@ -19,7 +20,7 @@ pub fn offline(config: &Config, command: Command) -> Result<Reply, String> {
     let store = config.store();
     let is_there = store.has_other_form() || store.file().is_some_and(Path::exists);
     let (reader, mut writer) = if is_there || matches!(command, Command::UserAdd { .. } | Command::InviteCreate(_)) {
-        make_folder(&config.data_folder())?;
+        make_folder(config)?;
         let opened = store.open().map_err(|e| e.to_string())?;
         give_to_owner(config);
         opened
@@ -70,12 +71,22 @@ fn answer(engine: &mut Engine, writer: &mut dyn Writer, clock: &Clock, command: 
     answer.unwrap_or_else(|| Reply::failed("the server's part of this command gave no answer; please report this"))
 }
 
-/// Makes the data folder, closed to other users.
+/// Makes the data folder, closed to other users. One that root makes belongs to whom the server will run as.
 ///
 /// # Errors
 /// One line with what to do.
-pub fn make_folder(folder: &Path) -> Result<(), String> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+pub fn make_folder(config: &Config) -> Result<(), String> {
+    let folder = config.data_folder();
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let account = Account::find(&config.process.user, &config.process.group)?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    let made = made.and_then(|()| match account.filter(|_| rustix::process::geteuid().is_root()) {
+        Some(account) => std::os::unix::fs::chown(&folder, Some(account.uid), Some(account.gid)),
+        None => Ok(()),
+    });
+    made.map_err(|error| {
         let remedy = "make it writable for the user that runs couplet, or set storage.path";
         format!("cannot make the data folder {}: {error}; {remedy}", folder.display())
     })

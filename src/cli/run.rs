@@ -1,17 +1,21 @@
 //! `couplet run`.
 
 use super::invite::shown;
-use super::{Exit, complain, load, offline::make_folder, say};
+use super::offline::{give_to_owner, make_folder};
+use super::{Exit, complain, load, say};
 use crate::config::{Backend, Config, Format, Level, Output};
 use crate::core::admin::Command;
 use crate::core::io::{Role, Transport};
 use crate::engine::Settings;
 use crate::net::listen::{Keepalive, Wish};
 use crate::net::log::{LogFormat, LogOptions, LogTarget};
+use crate::net::process::{self, Account, Process};
+use crate::net::sandbox::Places;
 use crate::net::shell::{Federation, Reload, Report, Tuning};
 use crate::net::{Handle, ServeError, ServeOptions, serve};
 use argh::FromArgs;
 use log::LevelFilter;
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,26 +36,35 @@ impl Run {
             Err(exit) => return exit,
         };
         let is_new = !config.store().file().is_some_and(Path::exists);
-        if let Err(error) = make_folder(&config.data_folder()) {
+        if let Err(error) = make_folder(&config) {
             return complain(Exit::Failed, &error);
         }
-        match serve(options(config, self.config, is_new)) {
+        give_to_owner(&config);
+        let options = match options(config, self.config, is_new) {
+            Ok(options) => options,
+            Err(error) => return complain(Exit::BadConfig, &error),
+        };
+        match serve(options) {
             Ok(()) => Exit::Ok,
-            Err(error @ (ServeError::Listen(_) | ServeError::Certificates(_) | ServeError::Log(_))) => {
-                complain(Exit::Failed, &format!("{error}\n`couplet check` looks at everything else, too."))
-            }
+            Err(
+                error @ (ServeError::Listen(_)
+                | ServeError::Certificates(_)
+                | ServeError::Log(_)
+                | ServeError::Process(_)),
+            ) => complain(Exit::Failed, &format!("{error}\n`couplet check` looks at everything else, too.")),
             Err(error) => complain(Exit::Failed, &error.to_string()),
         }
     }
 }
 
-fn options(config: Config, path: Option<PathBuf>, is_new: bool) -> ServeOptions {
+fn options(mut config: Config, path: Option<PathBuf>, is_new: bool) -> Result<ServeOptions, String> {
+    let process = process(&mut config)?;
     let listen = listen_addresses(&config);
     let store = config.store();
     let described = store.clone();
     // Who has neither written a configuration nor added a user yet is trying it out.
     let greets = config.file.is_none() || is_new;
-    ServeOptions {
+    Ok(ServeOptions {
         listen,
         certificates: config.certificates_folder(),
         plan: store.plan,
@@ -61,7 +74,7 @@ fn options(config: Config, path: Option<PathBuf>, is_new: bool) -> ServeOptions 
         tuning: tuning(&config),
         settings: config.engine_settings(),
         reload: reload(config.clone(), path),
-        owns_process: true,
+        process: Some(process),
         on_ready: Some(Box::new(move |serving| {
             if greets {
                 say(&greeting(&config, &serving.addresses));
@@ -72,7 +85,38 @@ fn options(config: Config, path: Option<PathBuf>, is_new: bool) -> ServeOptions 
                 invite_the_first(serving.handle.clone());
             }
         })),
-    }
+    })
+}
+
+/// What the process gives up; the limits of connections become what it has files for.
+fn process(config: &mut Config) -> Result<Process, String> {
+    let account = Account::find(&config.process.user, &config.process.group)?;
+    let notices = process::fit_connections(&mut config.limits, process::raise_open_files());
+    let places = config.process.sandbox.then(|| Places {
+        data: config.data_folder(),
+        certificates: config.certificates_folder(),
+        files: config.file.iter().cloned().chain(value_files()).collect(),
+        authorities: config.authorities_file(),
+        log: (config.log.output == Output::File).then(|| config.log_file()),
+        socket: Some(config.admin_socket()),
+    });
+    Ok(Process {
+        account,
+        sandbox: places,
+        data: config.data_folder(),
+        backups: config.backup_folder(),
+        secrets: config.secret_files(),
+        notices: notices.into_iter().collect(),
+    })
+}
+
+/// Files that variables of the environment name in place of a value.
+fn value_files() -> impl Iterator<Item = PathBuf> {
+    let named = |(name, value): (OsString, OsString)| {
+        let name = name.to_str().filter(|name| name.starts_with("COUPLET_") && name.ends_with("_FILE"));
+        name.map(|_| PathBuf::from(value))
+    };
+    std::env::vars_os().filter_map(named)
 }
 
 /// Shows the invitation for the first account, if there is none yet. It has a thread until the answer is there: that
@@ -166,13 +210,16 @@ fn filter(level: Level) -> LevelFilter {
 /// Reads the configuration again. What only a start can change is told and stays as it was.
 fn reload(mut before: Config, path: Option<PathBuf>) -> Reload {
     Box::new(move || -> Result<(Box<Settings>, Tuning), String> {
-        let config = Config::load(path.as_deref(), std::env::vars_os())
+        let mut config = Config::load(path.as_deref(), std::env::vars_os())
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
         for key in needs_restart(&before, &config) {
             log::warn!("{key} has changed: restart couplet for that; until then the old value stays in force");
+        }
+        if let Some(warning) = process::fit_connections(&mut config.limits, process::raise_open_files()) {
+            log::warn!("{warning}");
         }
         let parts = (Box::new(config.engine_settings()), tuning(&config));
         before = config;
@@ -203,6 +250,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("storage.durability or what belongs to it", old_store.plan.mode == new_store.plan.mode);
     compare("storage.compact_free or storage.compact_idle", old_store.plan.compact == new_store.plan.compact);
     compare("admin.socket", old.admin.socket == new.admin.socket);
+    compare("process.user, process.group or process.sandbox", old.process == new.process);
     keys
 }
 

@@ -7,7 +7,7 @@ use super::address::Address;
 use crate::dns::service::{Route, Target};
 use crate::dns::{name, system};
 use crate::jid::{Jid, idna};
-use crate::setting::{Setting, Value, quote, section, wanted};
+use crate::setting::{MASK, Setting, Value, quote, section, wanted};
 use crate::stream::s2s::Component;
 use zeroize::Zeroizing;
 
@@ -80,7 +80,7 @@ impl Setting for ComponentSecret {
     }
 
     fn show(&self) -> String {
-        quote(&format!("{}=********", self.0.domain))
+        quote(&format!("{}={MASK}", self.0.domain))
     }
 }
 

@@ -18,8 +18,8 @@ pub use federation::{ComponentSecret, Components, Dns, NameServer, S2s};
 pub use limits::shown as shown_limits;
 pub use rates::{C2sRate, ComponentRate, Preset, Rates, S2sRate};
 pub use sections::{
-    Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, Output, Promised, Sasl, Server, Storage, Tcp,
-    Tls,
+    Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, Output, Process, Promised, Sasl, Server,
+    Storage, Tcp, Tls,
 };
 
 use crate::core::settings;
@@ -27,7 +27,7 @@ use crate::engine::Settings;
 use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::modules;
-use crate::setting::{Seconds, Section};
+use crate::setting::{MASK, Seconds, Section};
 use crate::storage::redb::RedbOptions;
 use crate::storage::{Kept, Mode, Plan, Promises, StoreOptions, WhenIdle};
 use crate::stream::s2s::Policy;
@@ -68,6 +68,8 @@ pub struct Config {
     pub log: Log,
     /// `[admin]`
     pub admin: Admin,
+    /// `[process]`
+    pub process: Process,
     /// `[memory]`
     pub memory: Memory,
     /// `[limits]`
@@ -234,6 +236,18 @@ impl Config {
         show::example()
     }
 
+    /// The files that values come from which nobody but the server should know.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        let mut copy = self.clone();
+        let holds_secret = copy.sections().iter().any(|section| {
+            section.fields().iter().any(|field| {
+                let is_masked = section.show(field.key).is_some_and(|shown| shown.contains(MASK));
+                is_masked && matches!(self.origin(section.name(), field.key), Origin::File { .. })
+            })
+        });
+        self.file.iter().filter(|_| holds_secret).cloned().collect()
+    }
+
     /// All sections in the order of the example.
     fn sections(&mut self) -> Vec<&mut dyn Section> {
         let mut all: Vec<&mut dyn Section> = vec![
@@ -248,6 +262,7 @@ impl Config {
             &mut self.backup,
             &mut self.log,
             &mut self.admin,
+            &mut self.process,
             &mut self.memory,
             &mut self.tcp,
             &mut self.limits,

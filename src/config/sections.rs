@@ -211,6 +211,21 @@ words! {
 }
 
 section! {
+    /// What the server's process gives up before it serves anybody. Only a restart changes it.
+    pub struct Process in "process" {
+        /// Whom root becomes when it starts the server, behind opening the ports: a user of /etc/passwd, or a number.
+        /// The data folder must belong to it. "" stays who it is; "root" does so without a warning.
+        pub user: String = String::new(),
+        /// The group, of /etc/group, or a number; "" is the user's own. It is in no other.
+        pub group: String = String::new(),
+        /// Reach no files but its own, where the kernel can see to that (Landlock, Linux 5.13 and later). Folders that
+        /// the configuration names are its own, as they and links in them are when the server starts: what leads to
+        /// another place later needs a restart.
+        pub sandbox: bool = true,
+    }
+}
+
+section! {
     /// Commands such as `couplet user add` reach the running server through this socket.
     pub struct Admin in "admin" {
         /// Its path, relative to the data folder.

@@ -45,6 +45,20 @@ pub struct AdminSocket {
     path: PathBuf,
 }
 
+/// Refuses when a server listens at `path`.
+///
+/// # Errors
+/// Then; and when no socket can have that path.
+pub fn refuse_second(path: &Path) -> Result<(), AdminError> {
+    if path.as_os_str().len() > PATH_BYTES_MAX {
+        return Err(AdminError::TooLong(path.to_path_buf()));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(AdminError::Taken(path.to_path_buf())),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Why the socket cannot be made, and what to do.
 #[derive(Debug)]
 pub enum AdminError {
@@ -89,17 +103,12 @@ impl AdminSocket {
     /// # Errors
     /// When a server listens there, or the system refuses.
     pub fn bind(path: &Path) -> Result<Self, AdminError> {
-        if path.as_os_str().len() > PATH_BYTES_MAX {
-            return Err(AdminError::TooLong(path.to_path_buf()));
-        }
+        refuse_second(path)?;
         let failed = |error| AdminError::Io(path.to_path_buf(), error);
-        match UnixStream::connect(path) {
-            Ok(_) => return Err(AdminError::Taken(path.to_path_buf())),
-            // A file that is no socket refuses, too, and is not ours to remove.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
-                fs::remove_file(path).map_err(failed)?;
-            }
-            Err(_) => {}
+        // A file that is no socket refuses, too, and is not ours to remove.
+        let refused = UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        if refused && is_socket(path) {
+            fs::remove_file(path).map_err(failed)?;
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         // From here on the file is ours to remove.

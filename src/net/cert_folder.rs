@@ -276,7 +276,10 @@ pub(super) fn error(path: &Path, problem: &str, advice: &str) -> CertError {
 
 fn io_error(path: &Path, what: &str, reason: &io::Error) -> CertError {
     let advice = match reason.kind() {
-        io::ErrorKind::PermissionDenied => "let the user that runs the server do so (chown, chmod)",
+        io::ErrorKind::PermissionDenied => {
+            "let the user that runs the server do so (chown, chmod); a running one must be restarted for a place that \
+             it has not seen when it started (process.sandbox)"
+        }
         io::ErrorKind::NotFound => "put the file there, or correct the folder in the configuration",
         io::ErrorKind::StorageFull => "make room on the disk",
         io::ErrorKind::ReadOnlyFilesystem => "put a certificate and its key there yourself, or choose another folder",

@@ -26,6 +26,9 @@ use crate::net::clock::Clock;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 
+/// What is read of the system.
+pub const FILES: [&str; 2] = [RESOLV_CONF, HOSTS];
+
 /// Of both files, more is not read.
 const FILE_BYTES_MAX: u64 = 1 << 18;
 

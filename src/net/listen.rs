@@ -1,4 +1,5 @@
-//! Listening sockets: opened all together before anything else starts, so that a taken port is found at once.
+//! Listening sockets: bound all together before anything else starts, so that a taken port is found at once and while
+//! the process may be root; opened when somebody is there to serve who connects.
 
 use std::fmt;
 use std::io;
@@ -31,6 +32,15 @@ impl Default for Keepalive {
     fn default() -> Self {
         Self { idle_s: 450, interval_s: 60, count: 3 }
     }
+}
+
+/// A socket that has its port and is still shut.
+#[derive(Debug)]
+pub struct Bound {
+    socket: TcpListener,
+    address: SocketAddr,
+    role: Role,
+    transport: Transport,
 }
 
 /// One listening socket.
@@ -96,32 +106,44 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// Opens one listener for each address, in that order. `[::]` takes IPv4 too, and becomes `0.0.0.0` on a machine
-/// without IPv6.
+/// Binds one socket to each address, in that order. `[::]` takes IPv4 too, and becomes `0.0.0.0` on a machine without
+/// IPv6.
 ///
 /// # Errors
-/// For the first address that does not work; those opened before are closed again.
-pub fn bind(wishes: &[Wish]) -> Result<Vec<Listener>, ListenError> {
+/// For the first address that does not work; those bound before are closed again.
+pub fn bind(wishes: &[Wish]) -> Result<Vec<Bound>, ListenError> {
     wishes.iter().map(|&(address, role, transport)| bind_one(address, role, transport)).collect()
 }
 
-fn bind_one(address: SocketAddr, role: Role, transport: Transport) -> Result<Listener, ListenError> {
+fn bind_one(address: SocketAddr, role: Role, transport: Transport) -> Result<Bound, ListenError> {
     let failed = |error| ListenError { address, role, transport, error };
-    let opened = match open(address) {
+    let bound = match reserve(address) {
         Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) if address.is_ipv6() && address.ip().is_unspecified() => {
-            let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            log::info!("this machine has no IPv6: listening on {fallback} in place of {address}");
-            open(fallback)
+            reserve(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
         }
-        opened => opened,
+        bound => bound,
     };
-    let socket = opened.map_err(|errno| failed(errno.into()))?;
+    let socket = bound.map_err(|errno| failed(errno.into()))?;
     let address = socket.local_addr().map_err(failed)?;
-    let socket = Async::new(socket).map_err(failed)?;
-    Ok(Listener { socket, address, role, transport })
+    Ok(Bound { socket, address, role, transport })
 }
 
-fn open(address: SocketAddr) -> rustix::io::Result<TcpListener> {
+/// Opens what was bound.
+///
+/// # Errors
+/// For the first that does not work: another server was faster.
+pub fn open(bound: Vec<Bound>) -> Result<Vec<Listener>, ListenError> {
+    let open_one = |Bound { socket, address, role, transport }: Bound| {
+        let opened = net::listen(&socket, BACKLOG).map_err(io::Error::from).and_then(|()| Async::new(socket));
+        match opened {
+            Ok(socket) => Ok(Listener { socket, address, role, transport }),
+            Err(error) => Err(ListenError { address, role, transport, error }),
+        }
+    };
+    bound.into_iter().map(open_one).collect()
+}
+
+fn reserve(address: SocketAddr) -> rustix::io::Result<TcpListener> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let socket: OwnedFd = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // Lets a restart bind while connections of the predecessor are still in TIME_WAIT.
@@ -131,7 +153,6 @@ fn open(address: SocketAddr) -> rustix::io::Result<TcpListener> {
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
     net::bind(&socket, &address)?;
-    net::listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))
 }
 
@@ -167,7 +188,7 @@ mod tests {
     #[test]
     fn a_taken_port_is_named_with_its_remedy() {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let first = bind(&[(any, Role::Client, Transport::StartTls)]).unwrap();
+        let first = open(bind(&[(any, Role::Client, Transport::StartTls)]).unwrap()).unwrap();
         let address = first[0].address;
         let error = bind(&[(any, Role::Client, Transport::DirectTls), (address, Role::Client, Transport::StartTls)])
             .unwrap_err()
@@ -194,7 +215,7 @@ mod tests {
     #[test]
     fn the_unspecified_v6_address_takes_v4_as_well() {
         let any = "[::]:0".parse().unwrap();
-        let listeners = bind(&[(any, Role::Client, Transport::StartTls)]).unwrap();
+        let listeners = open(bind(&[(any, Role::Client, Transport::StartTls)]).unwrap()).unwrap();
         let port = listeners[0].address.port();
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         tune(&client, true, Keepalive::default()).unwrap();

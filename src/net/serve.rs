@@ -14,12 +14,13 @@ use smol::LocalExecutor;
 use crate::core::admin::{Command, Reply};
 use crate::core::io::{Role, Transport};
 use crate::engine::{Engine, Settings};
-use crate::net::admin::{AdminError, AdminSocket};
+use crate::net::admin::{self, AdminError, AdminSocket};
 use crate::net::bell::Bell;
 use crate::net::certs::{CertError, CertStore};
 use crate::net::clock::{Clock, SystemEntropy};
 use crate::net::listen::{self, ListenError, Wish};
 use crate::net::log::{self as log_back_end, LogError};
+use crate::net::process::Process;
 use crate::net::shell::{self, Failure, Reload, Report, Shell, Tls, Tuning};
 use crate::net::signals;
 use crate::net::threads::{Backups, Threads};
@@ -53,8 +54,9 @@ pub struct ServeOptions {
     pub settings: Settings,
     /// Reads both again.
     pub reload: Reload,
-    /// The process is the server's: it takes over signals and panics. Tests that run servers in threads say no.
-    pub owns_process: bool,
+    /// The process is the server's: what it gives up; it takes over signals and panics, too. None in tests, which run
+    /// servers in threads.
+    pub process: Option<Process>,
     /// Called when everything listens, before the first connection is served.
     pub on_ready: Option<OnReady>,
 }
@@ -96,6 +98,8 @@ impl Handle {
 pub enum ServeError {
     /// The log cannot be opened.
     Log(LogError),
+    /// The process cannot become who it is to be.
+    Process(String),
     /// An address cannot be listened on.
     Listen(ListenError),
     /// The admin socket cannot be made.
@@ -118,6 +122,7 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Log(error) => error.fmt(f),
+            Self::Process(error) => f.write_str(error),
             Self::Listen(error) => error.fmt(f),
             Self::Admin(error) => error.fmt(f),
             Self::Certificates(error) => error.fmt(f),
@@ -151,19 +156,28 @@ impl std::error::Error for ServeError {}
 ///
 /// # Errors
 /// What is wrong and what to do, before anything was served; or that a bug or the disk ended it.
-pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
+pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     let clock = Clock::start();
+    // What can be refused for the operator's mistakes comes first, and first of that the commonest: a server that runs
+    // already, whose store must be left alone.
+    options.admin_socket.as_deref().map_or(Ok(()), admin::refuse_second).map_err(ServeError::Admin)?;
+    let bound = listen::bind(&options.listen).map_err(ServeError::Listen)?;
+    // No thread has been started, and nothing but the configuration has been read.
+    let in_force = options.process.as_mut().map(Process::confine).transpose().map_err(ServeError::Process)?;
     if let Some(log) = &options.tuning.log {
         log_back_end::apply(log).map_err(ServeError::Log)?;
     }
-    if options.owns_process {
+    if let Some(process) = &options.process {
         log_panics();
+        process.notices.iter().for_each(|notice| log::warn!("{notice}"));
     }
-    // What can be refused for the operator's mistakes comes first, and the socket for commands first of that: the
-    // commonest mistake is a server that runs already, whose store must be left alone. From then on commands find this
-    // server, and wait for it; before the first port is open, as whoever sees that may send one.
+    if let Some(in_force) = &in_force {
+        log::info!("{in_force}");
+    }
+    // From now on commands find this server, and wait for it; before the first port is open, as whoever sees that may
+    // send one.
     let admin = options.admin_socket.as_deref().map(AdminSocket::bind).transpose().map_err(ServeError::Admin)?;
-    let listeners = listen::bind(&options.listen).map_err(ServeError::Listen)?;
+    let listeners = listen::open(bound).map_err(ServeError::Listen)?;
     let (certificates, notices) =
         CertStore::load(&options.certificates, &options.tuning.hosts).map_err(ServeError::Certificates)?;
     shell::tell(&notices);
@@ -176,14 +190,16 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let bell = Arc::new(Bell::new());
     let threads = Threads::start(writer, options.plan, &bell).map_err(|error| ServeError::System("threads", error))?;
     let executor = Rc::new(LocalExecutor::new());
-    if options.owns_process {
+    if options.process.is_some() {
         let signals = signals::open().map_err(|error| ServeError::System("signals", error))?;
         executor.spawn(signals::pass_on(signals, bell.clone())).detach();
     }
     if let Some(admin) = admin {
-        let (admin, store_status) = (Rc::new(admin), Rc::new(options.store_status));
+        let (admin, store_status) = (Rc::new(admin), options.store_status);
+        let status = move || [store_status()].into_iter().chain(in_force.clone()).collect::<Vec<_>>().join("\n");
+        let status: Rc<Box<dyn Fn() -> String>> = Rc::new(Box::new(status));
         for _ in 0..ADMIN_TASKS {
-            let serving = operators(admin.clone(), bell.clone(), backups.clone(), store_status.clone());
+            let serving = operators(admin.clone(), bell.clone(), backups.clone(), status.clone());
             executor.spawn(serving).detach();
         }
     }
@@ -217,15 +233,15 @@ async fn operators(
     admin: Rc<AdminSocket>,
     bell: Arc<Bell<Report>>,
     backups: Rc<Backups>,
-    store_status: Rc<Box<dyn Fn() -> String>>,
+    status: Rc<Box<dyn Fn() -> String>>,
 ) {
     let ask = |command: Command| {
         let (reply, answer) = smol::channel::bounded(1);
-        let store_status = (command == Command::Status).then(|| store_status());
+        let status = (command == Command::Status).then(|| status());
         bell.report(Report::Admin(command, reply));
         async move {
             let Reply { code, text } = answer.recv().await.ok()?;
-            Some(Reply { code, text: [text].into_iter().chain(store_status).collect::<Vec<_>>().join("\n") })
+            Some(Reply { code, text: [text].into_iter().chain(status).collect::<Vec<_>>().join("\n") })
         }
     };
     admin.serve(ask, || backups.one()).await;
