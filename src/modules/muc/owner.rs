@@ -218,11 +218,15 @@ pub fn submit(
     for (account, affiliation) in &changes {
         presence::affiliation_changed(core, room, account, *affiliation, Show::default())?;
     }
-    if !old.locked {
-        let mut codes = vec!["104"];
-        if old.whois != room.record.whois {
-            codes.push(if room.record.whois == Whois::Anyone { "172" } else { "173" });
-        }
+    // Section 10.2.1: 104 is for any other change.
+    let mut codes = Vec::new();
+    if !changes.is_empty() || (RoomRecord { whois: old.whois, ..room.record.clone() }) != old {
+        codes.push("104");
+    }
+    if old.whois != room.record.whois {
+        codes.push(if room.record.whois == Whois::Anyone { "172" } else { "173" });
+    }
+    if !old.locked && !codes.is_empty() {
         room.notify(core, |_, _| true, |b| codes.iter().for_each(|code| status(b, code)));
     }
     apply(core, room, &old);
