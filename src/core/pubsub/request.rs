@@ -239,10 +239,7 @@ impl Service<'_> {
             for id in ids {
                 found.extend(self.item(name, id)?);
             }
-            // Section 6.5.9.12.
-            if found.is_empty() {
-                return Err(Condition::ItemNotFound.into());
-            }
+            // Section 6.5.9.12: that there is none is an answer.
             found
         };
         let max_bytes = self.core.settings.limits.pubsub_answer_bytes_max as usize;
