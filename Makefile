@@ -40,12 +40,12 @@ smoke:
 	$(CARGO) build --quiet --bin couplet
 	tests/interop/run --binary target/debug/couplet
 
-#: make interop  the clients again and more of them, also in tmux, and federation with Prosody and ejabberd
-interop:
+#: make interop  the clients again and more of them, also in tmux, federation with Prosody and ejabberd, and `make plays`
+interop: plays
 	$(CARGO) build --quiet --bin couplet
 	tests/interop/run --binary target/debug/couplet --strict --clients --federation
 
-#: make plays    the plays against Debian's Prosody: which of them it performs in the same way; SCENARIO=20 some of them
+#: make plays    the plays against Debian's Prosody: alike, or different as a play explains; SCENARIO=20 some of them
 plays:
 	@tests/interop/plays.py
 

@@ -3,8 +3,9 @@
 //!
 //! * `SCENARIO=0102` performs only the plays whose file name starts like that.
 //! * `COUPLET_SCENARIO_PEER=127.0.0.1:5223` performs them against the server there, which must take direct TLS and know
-//!   the accounts of the plays. `COUPLET_SCENARIO_ACCOUNTS` then names a program that is run before each play, with
-//!   `jid password` pairs as arguments, to make that server's accounts anew.
+//!   the accounts of the plays; with several addresses, separated by commas, as many plays at a time.
+//!   `COUPLET_SCENARIO_ACCOUNTS` then names a program that is run before each play, with the address and `jid password`
+//!   pairs as arguments, to make that server's accounts anew.
 
 mod scenario;
 mod trust;
@@ -70,19 +71,39 @@ fn every_play_is_performed_over_tls() {
     });
 }
 
+/// Prosody, that is: what a play says of how it differs must be true.
 #[test]
 fn every_play_is_performed_against_another_server_when_one_is_named() {
-    let Ok(peer) = std::env::var("COUPLET_SCENARIO_PEER") else {
+    let Ok(peers) = std::env::var("COUPLET_SCENARIO_PEER") else {
         return;
     };
-    let peer: SocketAddr = peer.parse().expect("COUPLET_SCENARIO_PEER is address:port");
-    // One after the other: the accounts are the same.
-    each("against another server", 1, plays(std::env::var("SCENARIO").ok().as_deref()), |play| {
-        if play.ours_only || play.in_process_only {
-            return None;
-        }
-        Some(make_accounts(play).and_then(|()| perform(play, &mut Tcp::foreign(peer)?)))
-    });
+    let parse = |peer: &str| peer.parse().expect("COUPLET_SCENARIO_PEER is address:port[,address:port...]");
+    let peers: Vec<SocketAddr> = peers.split(',').map(parse).collect();
+    // A server is for one play at a time: the accounts are the same.
+    let (workers, idle, differ) = (peers.len(), Mutex::new(peers), AtomicUsize::new(0));
+    let (played, skipped) =
+        each("against another server", workers, plays(std::env::var("SCENARIO").ok().as_deref()), |play| {
+            if play.ours_only || play.in_process_only {
+                return None;
+            }
+            let peer = idle.lock().expect("no play panics while it holds it").pop().expect("a server for each worker");
+            let outcome = make_accounts(peer, play).and_then(|()| Tcp::foreign(peer)).and_then(|mut stage| {
+                match (perform(play, &mut stage), play.differs) {
+                    (Ok(()), true) => Err(format!("{}:1: is said to differ and does not", play.file)),
+                    (Err(how), true) => {
+                        println!("as said: {}", how.lines().next().unwrap_or_default());
+                        differ.fetch_add(1, Ordering::Relaxed);
+                        Ok(())
+                    }
+                    (outcome, false) => outcome,
+                }
+            });
+            idle.lock().expect("no play panics while it holds it").push(peer);
+            Some(outcome)
+        });
+    let differ = differ.into_inner();
+    let alike = played - differ;
+    println!("against another server: {alike} performed alike, {differ} said to differ, {skipped} cannot run there");
 }
 
 #[test]
@@ -114,7 +135,13 @@ fn each_play(place: &str, stage: impl Fn(&Play) -> Option<Result<(), String>> + 
     each(place, WORKERS, plays(std::env::var("SCENARIO").ok().as_deref()), stage);
 }
 
-fn each(place: &str, workers: usize, plays: Vec<Play>, stage: impl Fn(&Play) -> Option<Result<(), String>> + Sync) {
+/// Gives how many were played and how many are not for this stage.
+fn each(
+    place: &str,
+    workers: usize,
+    plays: Vec<Play>,
+    stage: impl Fn(&Play) -> Option<Result<(), String>> + Sync,
+) -> (usize, usize) {
     // Over TLS a play mostly waits for silence. The first makes the certificates that all share.
     let (next, outcomes) = (AtomicUsize::new(1), Mutex::new(vec![stage(&plays[0])]));
     std::thread::scope(|scope| {
@@ -138,6 +165,7 @@ fn each(place: &str, workers: usize, plays: Vec<Play>, stage: impl Fn(&Play) -> 
     failures.sort();
     println!("{place}: {played} plays performed, {skipped} are not for this stage, {} failed", failures.len());
     assert!(failures.is_empty(), "{place}: {} plays failed\n\n{}", failures.len(), failures.join("\n"));
+    (played, skipped)
 }
 
 fn plays(only: Option<&str>) -> Vec<Play> {
@@ -171,11 +199,12 @@ fn has_modules(play: &Play) -> bool {
     play.requires.iter().all(|name| modules::LIST.iter().any(|m| m.name == name))
 }
 
-fn make_accounts(play: &Play) -> Result<(), String> {
+fn make_accounts(peer: SocketAddr, play: &Play) -> Result<(), String> {
     let Ok(program) = std::env::var("COUPLET_SCENARIO_ACCOUNTS") else {
         return Ok(());
     };
     let pairs = play.accounts().into_iter().flat_map(|(jid, password)| [jid, password]);
-    let status = std::process::Command::new(&program).args(pairs).status().map_err(|e| format!("{program}: {e}"))?;
+    let command = std::process::Command::new(&program).arg(peer.to_string()).args(pairs).status();
+    let status = command.map_err(|e| format!("{program}: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("{program} failed")) }
 }

@@ -81,7 +81,8 @@
 //! * `# requires: offline carbons`: only with these modules;
 //! * `# in-process only: reason`;
 //! * `# setting: limits.offline_messages_max = 2`: a line of configuration; not against another server;
-//! * `# differs from Prosody: how`: what is expected here is not what Prosody does; not against another server.
+//! * `# differs from Prosody: how`: what is expected here is not what Prosody does, and why both may be; against it the
+//!   play must go wrong.
 
 use couplet::xml::Element;
 
@@ -103,6 +104,8 @@ pub struct Play {
     pub in_process_only: bool,
     /// Not against another server.
     pub ours_only: bool,
+    /// Goes wrong against Prosody, as a comment explains.
+    pub differs: bool,
     /// Who is in it.
     pub clients: Vec<Role>,
     /// What happens.
@@ -188,6 +191,7 @@ pub fn parse(file: &str, text: &str) -> Result<Play, String> {
         settings: Vec::new(),
         in_process_only: false,
         ours_only: false,
+        differs: false,
         clients: Vec::new(),
         lines: Vec::new(),
     };
@@ -356,7 +360,8 @@ impl Play {
                 self.ours_only = true;
             }
             "setting" => return Err("expected `# setting: key = value`".to_owned()),
-            "differs from Prosody" => self.ours_only = true,
+            "differs from Prosody" if value.is_empty() => return Err("expected how it differs, and why".to_owned()),
+            "differs from Prosody" => self.differs = true,
             _ if self.title.is_empty() => comment.clone_into(&mut self.title),
             _ => {}
         }

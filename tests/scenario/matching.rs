@@ -1,7 +1,8 @@
 //! Whether what was received is what a play expects.
 //!
 //! The rules are Scansion's. The stanza itself is matched loosely: what the play writes must be there, more may be.
-//! What is inside is matched strictly: the same attributes, the same text, the same children in the same order.
+//! What is inside is matched strictly: the same attributes, the same text, the same children, those of one name in the
+//! same order (which is not Scansion's: it fixes the order of all).
 //! `scansion:strict='false'` makes the one element that carries it loose, `scansion:strict='true'` strict: that is how
 //! a play says that something must *not* be in a stanza. `scansion:empty='true'`, which is ours, says that there is
 //! nothing inside, and leaves the attributes alone. A loose element without text takes any text. `{scansion:any}` as a
@@ -73,12 +74,13 @@ fn children_in_order(
     received: ElementRef<'_>,
     captures: &mut Captures,
 ) -> Result<(), String> {
-    let mut there = received.children();
+    let mut there: Vec<ElementRef<'_>> = received.children().collect();
     for wanted in expected.children() {
-        let is = there.next().ok_or_else(|| format!("<{}/> has no <{}/>", expected.name(), wanted.name()))?;
-        element(wanted, is, true, captures)?;
+        let is = there.iter().position(|is| is.is(wanted.ns(), wanted.name()));
+        let is = is.ok_or_else(|| format!("<{}/> has no <{}/>", expected.name(), wanted.name()))?;
+        element(wanted, there.remove(is), true, captures)?;
     }
-    match there.next() {
+    match there.first() {
         Some(more) => Err(format!("<{}/> has a <{}/> that it should not have", expected.name(), more.name())),
         None => Ok(()),
     }
@@ -147,7 +149,10 @@ mod tests {
         assert!(!matches("<iq><q xmlns='a'/></iq>", "<iq><q xmlns='a' b='c'/></iq>"));
         assert!(!matches("<iq><q xmlns='a'/></iq>", "<iq><q xmlns='b'/></iq>"));
         assert!(!matches("<iq><q xmlns='a'/></iq>", "<iq><q xmlns='a'><x/></q></iq>"));
-        assert!(!matches("<iq><q xmlns='a'><x/><y/></q></iq>", "<iq><q xmlns='a'><y/><x/></q></iq>"));
+        assert!(matches("<iq><q xmlns='a'><x/><y/></q></iq>", "<iq><q xmlns='a'><y/><x/></q></iq>"));
+        assert!(!matches("<iq><q xmlns='a'><x/><y/></q></iq>", "<iq><q xmlns='a'><y/></q></iq>"));
+        let two = "<iq><q xmlns='a'><x>1</x><x>2</x></q></iq>";
+        assert!(!matches(two, "<iq><q xmlns='a'><x>2</x><x>1</x></q></iq>"));
         assert!(!matches("<iq><q xmlns='a'/></iq>", "<iq><q xmlns='a'>text</q></iq>"));
         assert!(matches("<iq><q xmlns='a'>\n text </q></iq>", "<iq><q xmlns='a'>text</q></iq>"));
     }
