@@ -46,6 +46,7 @@ use std::rc::Rc;
 
 use zeroize::Zeroizing;
 
+use super::framing::Framer;
 use super::negotiation::{Negotiation, NewStream, Stop};
 use super::sasl::keys::{HashWork, StoredKeys};
 use super::sasl::{Failure, Ht, ScramKeys, Slot, Tokens};
@@ -54,7 +55,7 @@ use crate::clock::Entropy;
 use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::stanza::{Condition, Stanza, StanzaError};
-use crate::xml::{Element, FrameKind, Reader, ScanLimits, Scanner, Template, ns};
+use crate::xml::{Element, FrameKind, Reader, ScanLimits, Template, ns};
 
 /// What a stream offers. Fixed when it begins.
 #[derive(Clone, Copy, Debug)]
@@ -180,10 +181,7 @@ pub struct Admission {
 
 /// One client stream.
 pub struct C2s {
-    scanner: Scanner,
-    /// Bytes that came in; those before `at` are done with. Without capacity when there are none.
-    input: Vec<u8>,
-    at: usize,
+    framer: Framer,
     output: Vec<u8>,
     phase: Phase,
     /// Namespaces of the client's header.
@@ -207,9 +205,7 @@ impl C2s {
     /// A stream on a connection that has just been accepted.
     pub fn new(options: Options, limits: &Limits) -> Self {
         Self {
-            scanner: Scanner::new(ScanLimits::stranger(limits)),
-            input: Vec::new(),
-            at: 0,
+            framer: Framer::new(ScanLimits::stranger(limits)),
             output: Vec::new(),
             phase: Phase::Negotiating(Box::new(Negotiation::new(options))),
             template: None,
@@ -220,7 +216,7 @@ impl C2s {
     /// Takes bytes from the client. Nothing happens to them before [`C2s::next`].
     pub fn feed(&mut self, data: &[u8]) {
         if !matches!(self.phase, Phase::Ended(_) | Phase::Closed) {
-            self.input.extend_from_slice(data);
+            self.framer.feed(data);
         }
     }
 
@@ -228,7 +224,7 @@ impl C2s {
     /// and again after bytes have been fed, a question has been answered, or [`C2s::close`].
     pub fn next(&mut self, cx: &mut StreamCx<'_>) -> Option<Event> {
         loop {
-            let waiting = self.input.len() - self.at;
+            let waiting = self.framer.waiting_bytes();
             let handled = match &mut self.phase {
                 Phase::Closed => return None,
                 Phase::Ended(error) => {
@@ -247,7 +243,7 @@ impl C2s {
                 Ok(Some(event)) => return Some(event),
                 Ok(None) => {}
                 Err(Stop::Incomplete) => {
-                    self.compact();
+                    self.framer.compact();
                     return None;
                 }
                 Err(Stop::Over) => self.finish(),
@@ -293,7 +289,7 @@ impl C2s {
         if let Phase::Negotiating(n) = &mut self.phase
             && let Some(NewStream) = n.facts(facts)
         {
-            self.scanner.reset();
+            self.framer.reset();
         }
     }
 
@@ -317,7 +313,7 @@ impl C2s {
         if let Phase::Negotiating(n) = &mut self.phase
             && n.admitted(token, &mut self.output)
         {
-            self.scanner.set_limits(ScanLimits::authenticated(limits));
+            self.framer.set_limits(ScanLimits::authenticated(limits));
         }
     }
 
@@ -433,19 +429,13 @@ impl C2s {
             Phase::Negotiating(n) => size_of::<Negotiation>() + n.heap_bytes(),
             _ => 0,
         };
-        self.input.capacity() + self.output.capacity() + self.lang.as_ref().map_or(0, |l| l.len()) + negotiation
+        self.framer.heap_bytes() + self.output.capacity() + self.lang.as_ref().map_or(0, |l| l.len()) + negotiation
     }
 
     /// Handles one frame.
     fn frame(&mut self, cx: &mut StreamCx<'_>) -> Result<Option<Event>, Stop> {
-        let rest = self.input.get(self.at..).unwrap_or_default();
-        if rest.is_empty() {
-            return Err(Stop::Incomplete);
-        }
-        let frame = self.scanner.scan(rest)?.ok_or(Stop::Incomplete)?;
-        let bytes = rest.get(..frame.len).unwrap_or(rest);
-        self.at += frame.len;
-        let more = rest.len() > frame.len;
+        let frame = self.framer.next()?.ok_or(Stop::Incomplete)?;
+        let (bytes, more) = (self.framer.bytes(frame), self.framer.waiting_bytes() > 0);
         let new_stream = match (frame.kind, &mut self.phase) {
             (FrameKind::Whitespace, Phase::Negotiating(n)) if n.is_between_messages() => {
                 return Err(Stop::Error(StreamError::PolicyViolation, Some("white space in the middle of a login")));
@@ -496,9 +486,9 @@ impl C2s {
     fn start_anew(&mut self, new_stream: Option<NewStream>, limits: &Limits) {
         if let Some(NewStream) = new_stream {
             if self.is_authenticated() {
-                self.scanner.set_limits(ScanLimits::authenticated(limits));
+                self.framer.set_limits(ScanLimits::authenticated(limits));
             }
-            self.scanner.reset();
+            self.framer.reset();
         }
     }
 
@@ -532,24 +522,9 @@ impl C2s {
 
     fn shut(&mut self) {
         self.phase = Phase::Closed;
-        self.input = Vec::new();
-        self.at = 0;
-    }
-
-    /// Forgets the bytes that are done with, and the room they took.
-    fn compact(&mut self) {
-        self.input.drain(..self.at);
-        self.at = 0;
-        if self.input.is_empty() {
-            self.input = Vec::new();
-        } else if self.input.capacity() > 2 * self.input.len() + SPARE_BYTES {
-            self.input.shrink_to_fit();
-        }
+        self.framer.clear();
     }
 }
-
-/// Room that an incomplete frame may keep beyond twice its size.
-const SPARE_BYTES: usize = 512;
 
 impl fmt::Debug for C2s {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

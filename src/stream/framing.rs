@@ -1,6 +1,6 @@
 //! Bytes of one stream that have come in, cut into frames.
 
-use crate::xml::{FrameKind, ScanError, ScanLimits, Scanner};
+use crate::xml::{Frame, ScanError, ScanLimits, Scanner};
 
 /// A scanner with the bytes that it has not come to the end of. Idle, it holds no buffer.
 pub(super) struct Framer {
@@ -8,8 +8,6 @@ pub(super) struct Framer {
     /// Those before `at` are done with. Without capacity when there are none.
     input: Vec<u8>,
     at: usize,
-    /// Bytes of the frame at hand, which lie before `at`.
-    frame_bytes: usize,
 }
 
 /// Room that an incomplete frame may keep beyond twice its size.
@@ -17,27 +15,27 @@ const SPARE_BYTES: usize = 512;
 
 impl Framer {
     pub fn new(limits: ScanLimits) -> Self {
-        Self { scanner: Scanner::new(limits), input: Vec::new(), at: 0, frame_bytes: 0 }
+        Self { scanner: Scanner::new(limits), input: Vec::new(), at: 0 }
     }
 
     pub fn feed(&mut self, data: &[u8]) {
         self.input.extend_from_slice(data);
     }
 
-    /// The kind of the next frame, when it is complete; its bytes are in [`Framer::frame`] until the next call.
-    pub fn next(&mut self) -> Result<Option<FrameKind>, ScanError> {
+    /// The next frame, when it is complete.
+    pub fn next(&mut self) -> Result<Option<Frame>, ScanError> {
         let rest = self.input.get(self.at..).unwrap_or_default();
         if rest.is_empty() {
             return Ok(None);
         }
-        let Some(frame) = self.scanner.scan(rest)? else { return Ok(None) };
-        self.at += frame.len;
-        self.frame_bytes = frame.len;
-        Ok(Some(frame.kind))
+        let frame = self.scanner.scan(rest)?;
+        self.at += frame.map_or(0, |frame| frame.len);
+        Ok(frame)
     }
 
-    pub fn frame(&self) -> &[u8] {
-        self.input.get(self.at - self.frame_bytes..self.at).unwrap_or_default()
+    /// The bytes of a frame, until the next one is asked for.
+    pub fn bytes(&self, frame: Frame) -> &[u8] {
+        self.input.get(self.at.saturating_sub(frame.len)..self.at).unwrap_or_default()
     }
 
     /// Bytes behind the frame at hand.
@@ -57,7 +55,7 @@ impl Framer {
     /// Forgets the bytes that are done with, and the room they took.
     pub fn compact(&mut self) {
         self.input.drain(..self.at);
-        (self.at, self.frame_bytes) = (0, 0);
+        self.at = 0;
         if self.input.is_empty() {
             self.input = Vec::new();
         } else if self.input.capacity() > 2 * self.input.len() + SPARE_BYTES {
@@ -68,7 +66,7 @@ impl Framer {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.input = Vec::new();
-        (self.at, self.frame_bytes) = (0, 0);
+        self.at = 0;
     }
 
     pub fn heap_bytes(&self) -> usize {

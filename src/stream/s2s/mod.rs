@@ -454,19 +454,19 @@ impl S2s {
                 _ => Err(Stop::Error(StreamError::PolicyViolation, Some("bytes between STARTTLS and TLS"))),
             };
         }
-        let kind = self.framer.next()?.ok_or(Stop::Incomplete)?;
-        match kind {
+        let frame = self.framer.next()?.ok_or(Stop::Incomplete)?;
+        match frame.kind {
             FrameKind::Whitespace | FrameKind::Declaration => Ok(()),
             FrameKind::StreamClose => Err(Stop::Over),
             FrameKind::StreamOpen => {
-                let header = cx.reader.stream_header(self.framer.frame())?;
+                let header = cx.reader.stream_header(self.framer.bytes(frame))?;
                 self.lang = header.lang.as_deref().and_then(incoming::language);
                 self.template = Some(header.template.clone());
                 self.opened(&header, cx)
             }
             FrameKind::Element => {
                 let template = self.template.as_ref().ok_or(StreamError::BadFormat)?;
-                let element = cx.reader.element(template, self.framer.frame())?;
+                let element = cx.reader.element(template, self.framer.bytes(frame))?;
                 if element.root().is(ns::STREAM, "error") {
                     let name = element.root().children().find(|c| c.ns() == ns::STREAM_ERROR);
                     return Err(Stop::Told(name.map_or("", |c| c.name()).to_owned()));
