@@ -66,12 +66,15 @@ limits! {
     s2s_stanza_bytes_max = 524288 Bytes "one stanza of another server, as Prosody's s2s_stanza_size_limit";
     s2s_connections_max = 2000 Count "connections to and from other servers";
     s2s_incoming_per_host_max = 4 Count "connections that one other domain has with one of ours, by its own opening; \
-        another closes the oldest";
+        another closes the oldest; we open one at most, which keeps stanzas in order";
     s2s_peers_max = 4000 Count "pairs of a domain of ours and another for which something waits or goes on";
     s2s_pairs_max = 50 Count "pairs of domains that another server may prove, or try to, on one stream";
     s2s_auth_timeout_s = 60 Seconds "from connecting to another server, or being connected to, until it is proved who \
         it is";
     s2s_idle_timeout_s = 600 Seconds "how long a stream with another server may carry nothing before it is closed";
+    s2s_keepalive_s = 300 Seconds "how long nothing may be sent on a stream with another server before white space is, or \
+        a request for an acknowledgement (XEP-0198), so that networks do not forget the connection, and its loss \
+        shows; 0s: never";
     s2s_ack_timeout_s = 60 Seconds "how long another server may owe an acknowledgement (XEP-0198) or take nothing of \
         what waits for it, before its connection counts as lost";
     s2s_queue_max = 1000 Count "stanzas that wait for one other domain while no connection takes them; more are \

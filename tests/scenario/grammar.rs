@@ -59,6 +59,7 @@
 //! | `Capulet cannot be dialed: not found` | ... or `timeout`, `unreachable`, `tls`: our attempt ends so |
 //! | `Capulet is not dialed` | no connection of ours to its domain is under way |
 //! | `Romeo sends raw:` + text | these characters, well-formed or not |
+//! | `Capulet receives white space` | nothing but that, between elements |
 //! | `Romeo receives stream error: condition` | the next thing is that error, and then the end of the stream |
 //! | `Romeo is disconnected` | the server has closed the stream without an error |
 //! | `Romeo's connection drops` | the connection is gone without a word |
@@ -166,6 +167,7 @@ pub enum Action {
     Receive(usize, Vec<Element>, bool),
     MayReceive(usize, Element),
     ReceiveNothing(usize),
+    ReceiveBlanks(usize),
     ReceiveStreamError(usize, String),
     Disconnected(usize),
     /// A command line without the program.
@@ -421,6 +423,7 @@ impl Play {
             " logs in" => return alone(Action::LogIn(client)),
             " opens a connection" => return alone(Action::Open(client)),
             " is disconnected" => return alone(Action::Disconnected(client)),
+            " receives white space" => return alone(Action::ReceiveBlanks(client)),
             " receives nothing" => return alone(Action::ReceiveNothing(client)),
             "'s connection drops" => return alone(Action::Drop(client)),
             " sends" => {

@@ -195,6 +195,13 @@ impl Troupe<'_> {
                 self.may_receive(*who, &stanza)
             }
             Action::ReceiveNothing(who) => self.receive_nothing(*who),
+            Action::ReceiveBlanks(who) => {
+                self.receive_nothing(*who)?;
+                match self.clients[*who].splitter.take_blanks() {
+                    true => Ok(()),
+                    false => Err("no white space comes".to_owned()),
+                }
+            }
             Action::ReceiveStreamError(who, condition) => self.receive_stream_error(*who, condition),
             Action::Disconnected(who) => match self.hear(*who)? {
                 None if self.clients[*who].closed => Ok(()),

@@ -178,6 +178,15 @@ impl Splitter {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Takes white space between elements, if nothing else has come. False when there is none.
+    pub fn take_blanks(&mut self) -> bool {
+        let is_there = !self.bytes.is_empty() && self.bytes.iter().all(u8::is_ascii_whitespace);
+        if is_there {
+            self.bytes.clear();
+        }
+        is_there
+    }
+
     /// The next thing said, when it is there whole.
     ///
     /// # Errors

@@ -47,6 +47,7 @@ impl Engine {
             waiting_bytes: 0,
             since_ms: now_ms,
             touched_ms: now_ms,
+            sent_ms: now_ms,
             asked_ms: None,
             deadline_ms: None,
             ends: false,
@@ -130,6 +131,7 @@ impl Engine {
         self.outputs.extend(pauses.map(|pauses| pace::reading(conn, pauses)));
         let done = link.ends && link.out.is_empty();
         if !bytes.is_empty() {
+            link.sent_ms = now_ms;
             self.outputs.push_back(Output::Write { conn, bytes });
         }
         if done {
@@ -157,26 +159,33 @@ impl Engine {
         if self.remotes.links.get(conn.0).is_some_and(|link| link.ends || link.stream.is_closing()) {
             return;
         }
-        if let Some(at_ms) = self.link_next_ms(conn) {
+        if let Some((at_ms, _)) = self.link_next(conn) {
             self.set_link_deadline(conn, at_ms);
         }
     }
 
-    /// When something must be looked at next.
-    fn link_next_ms(&self, conn: ConnId) -> Option<u64> {
+    /// When something must be done next, and what.
+    fn link_next(&self, conn: ConnId) -> Option<(u64, Due)> {
         let limits = &self.core.settings.limits;
         let link = self.remotes.links.get(conn.0)?;
+        let after = |since_ms: u64, seconds: u32| since_ms + u64::from(seconds) * 1000;
         if !link.is_settled() {
-            return Some(link.since_ms + u64::from(limits.s2s_auth_timeout_s) * 1000 * link.pace.times());
+            let at_ms = link.since_ms + u64::from(limits.s2s_auth_timeout_s) * 1000 * link.pace.times();
+            return Some((at_ms, Due::Proof));
         }
         if link.stream.is_component() {
             // It may have nothing to say for days.
             return None;
         }
         let theirs_s = link.stream.peer_limits().idle_s.unwrap_or(u32::MAX).max(1);
-        let idle_ms = link.touched_ms + u64::from(limits.s2s_idle_timeout_s.min(theirs_s)) * 1000;
-        let ack_ms = link.asked_ms.map(|at| at + u64::from(limits.s2s_ack_timeout_s) * 1000);
-        Some(ack_ms.map_or(idle_ms, |ack_ms| ack_ms.min(idle_ms)))
+        let idle_ms = after(link.touched_ms, limits.s2s_idle_timeout_s.min(theirs_s));
+        let other = match link.asked_ms {
+            Some(asked_ms) => Some((after(asked_ms, limits.s2s_ack_timeout_s), Due::Ack)),
+            None if limits.s2s_keepalive_s == 0 => None,
+            None => Some((after(link.sent_ms, limits.s2s_keepalive_s), Due::Keepalive)),
+        };
+        let idle = (idle_ms, Due::Idle);
+        Some(other.filter(|(at_ms, _)| *at_ms < idle_ms).unwrap_or(idle))
     }
 
     /// A deadline of a link has passed, if it is still the one that holds.
@@ -196,18 +205,41 @@ impl Engine {
         if !link.is_settled() {
             link.pace.grace();
         }
-        let (is_settled, has_more) = (link.is_settled(), link.out.stanzas() > 0 || link.waiting_bytes > 0);
-        let asked_ms = link.asked_ms;
-        let Some(next_ms) = self.link_next_ms(conn) else { return };
-        if next_ms > now_ms {
-            self.set_link_deadline(conn, next_ms);
-        } else if !is_settled {
-            self.fail_link(conn, StreamError::ConnectionTimeout, Some("Saying who you are took too long."));
-        } else if has_more || asked_ms.is_some() {
-            self.fail_link(conn, StreamError::ConnectionTimeout, Some("Nothing is taken here any more."));
-        } else {
-            self.close_link(conn);
+        let has_more = link.out.stanzas() > 0 || link.waiting_bytes > 0 || link.asked_ms.is_some();
+        match self.link_next(conn) {
+            None => {}
+            Some((next_ms, _)) if next_ms > now_ms => self.set_link_deadline(conn, next_ms),
+            Some((_, Due::Keepalive)) => self.keep_alive(conn),
+            Some((_, Due::Proof)) => {
+                self.fail_link(conn, StreamError::ConnectionTimeout, Some("Saying who you are took too long."));
+            }
+            Some((_, Due::Idle)) if !has_more => self.close_link(conn),
+            Some((_, Due::Ack | Due::Idle)) => {
+                self.fail_link(conn, StreamError::ConnectionTimeout, Some("Nothing is taken here any more."));
+            }
         }
+    }
+
+    /// Nothing has been sent for a while: something is, so that the networks between do not forget the connection. Who
+    /// acknowledges is asked to, so that we learn when it is lost.
+    fn keep_alive(&mut self, conn: ConnId) {
+        let now_ms = self.core.now.mono_ms;
+        let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
+        link.sent_ms = now_ms;
+        // The shell still has something for it.
+        if link.waiting_bytes == 0 {
+            let mut out = Vec::new();
+            match link.inbound {
+                Some(_) => {
+                    management::write_ask(&mut out);
+                    link.asked_ms = Some(now_ms);
+                }
+                None => out.push(b' '),
+            }
+            link.out.push(Item::Raw(out));
+            self.dirty.insert(conn);
+        }
+        self.arm_link(conn);
     }
 
     /// Closes our side of a stream without an error. What comes from the peer before it closes its own still counts.
@@ -279,6 +311,19 @@ impl Engine {
             }
         }
     }
+}
+
+/// What is due on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// Somebody ought to have proved something.
+    Proof,
+    /// An acknowledgement ought to have come.
+    Ack,
+    /// There is nothing to be said any more.
+    Idle,
+    /// Nothing has been said for long.
+    Keepalive,
 }
 
 impl Link {

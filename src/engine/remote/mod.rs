@@ -67,6 +67,8 @@ struct Link {
     since_ms: u64,
     /// When it last carried a stanza.
     touched_ms: u64,
+    /// When anything was last sent on it.
+    sent_ms: u64,
     /// Since when an acknowledgement is owed to us.
     asked_ms: Option<u64>,
     /// When something must be looked at.
