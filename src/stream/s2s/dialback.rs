@@ -7,6 +7,9 @@ use crate::jid;
 use crate::stanza::{Condition, StanzaError};
 use crate::xml::{Builder, ElementRef, escape_text, ns, write_attribute};
 
+/// Bytes of a key. Those of XEP-0185 have 64, and nobody is known to make longer ones than twice that.
+pub(super) const KEY_BYTES_MAX: usize = 512;
+
 /// What is known of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -56,7 +59,7 @@ pub(super) fn read(element: ElementRef<'_>) -> Option<Said> {
     };
     let domain = |key| element.attr(key).and_then(|d| jid::prepare_domain(d).ok());
     let what = match element.attr("type") {
-        None => What::Key(element.text()),
+        None => What::Key(Some(element.text()).filter(|key| key.len() <= KEY_BYTES_MAX)?),
         Some("valid") => What::Verdict(Verdict::Valid),
         Some("invalid") => What::Verdict(Verdict::Invalid),
         Some("error") => What::Verdict(Verdict::Error(condition(element))),
@@ -165,6 +168,16 @@ mod tests {
         for bad in ["result from='a'", "verify from='a' to='b'", "other from='a' to='b'"] {
             assert_eq!(read(&format!("<{bad} xmlns='jabber:server:dialback'/>")), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_is_bounded() {
+        let read = |n: usize| {
+            let key = "k".repeat(n);
+            let text = format!("<result xmlns='jabber:server:dialback' from='a.example' to='b.example'>{key}</result>");
+            super::read(crate::xml::parse(&text).unwrap().root()).is_some()
+        };
+        assert_eq!([read(KEY_BYTES_MAX), read(KEY_BYTES_MAX + 1)], [true, false]);
     }
 
     #[test]

@@ -404,11 +404,14 @@ impl S2s {
         self.lang.as_ref()
     }
 
-    /// Bytes held on the heap for this peer, but for what it shares with others.
+    /// Bytes held on the heap for this peer, but for what it shares with others; with those of keys that it has sent
+    /// and that wait elsewhere.
     pub fn heap_bytes(&self) -> usize {
-        let pairs = (self.pairs.capacity() + self.claims.capacity()) * size_of::<Pair>();
-        let asked = self.asked.capacity() * size_of::<(Pair, String)>();
-        self.framer.heap_bytes() + self.output.capacity() + pairs + asked + self.cert.as_ref().map_or(0, |_| 512)
+        let pair = |pair: &Pair| size_of::<Pair>() + pair.local.len() + pair.remote.len();
+        let claims = self.claims.iter().map(|claim| pair(claim) + dialback::KEY_BYTES_MAX);
+        let asked = self.asked.iter().map(|(asked, id)| pair(asked) + size_of::<String>() + id.len());
+        let pairs: usize = self.pairs.iter().map(pair).chain(claims).chain(asked).sum();
+        self.framer.heap_bytes() + self.output.capacity() + pairs + self.cert.as_ref().map_or(0, |_| 512)
     }
 
     /// Says what has become of a key: answers [`Event::Verify`].
