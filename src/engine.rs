@@ -227,13 +227,15 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Takes over new settings at a reload. Connections that are open keep theirs until they are opened again.
+    /// Takes over new settings at a reload. Connections that are open keep theirs until they are opened again; those
+    /// with servers that are not to be spoken with end.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.modules.reconfigure(&settings.modules);
         self.core.disco = collect_disco(&self.modules, &settings.core);
         self.reader.set_limits(&settings.core.limits);
         self.budget.set_max_bytes(settings.core.memory_max_bytes);
         self.core.settings = Rc::new(settings.core);
+        self.enforce_s2s_policy();
     }
 
     /// Somebody has connected. None when one of the limits forbids it: the shell closes the socket.

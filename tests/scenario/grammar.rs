@@ -64,6 +64,7 @@
 //! | `Romeo is disconnected` | the server has closed the stream without an error |
 //! | `Romeo's connection drops` | the connection is gone without a word |
 //! | `the operator runs: invite --user juliet` | that command, one of those in `operator.rs`, with lines that it prints |
+//! | `the operator sets: limits.x = 2` | the same as `# setting:`, from now on; in process only |
 //! | `time passes 5 minutes` | (`ms`, `seconds`, `minutes`, `hours`, `days`) in process only |
 //! | `the disk fails`, `the disk works again` | what is committed in between is not stored; in process only |
 //! | `the disk is gone` | the same, and nothing more can be read of it, until it works again |
@@ -172,6 +173,7 @@ pub enum Action {
     Disconnected(usize),
     /// A command line without the program.
     OperatorRuns(String, Vec<String>),
+    OperatorSets(String),
     /// Milliseconds.
     TimePasses(u64),
     DiskFails,
@@ -401,6 +403,10 @@ impl Play {
             self.ours_only = true;
             let answer = dedented(block).lines().map(str::to_owned).collect();
             return Ok(Action::OperatorRuns(command.trim().to_owned(), answer));
+        }
+        if let Some(setting) = line.strip_prefix("the operator sets: ") {
+            self.in_process_only = true;
+            return alone(Action::OperatorSets(setting.trim().to_owned()));
         }
         if let Some(duration) = line.strip_prefix("time passes ") {
             self.in_process_only = true;

@@ -342,6 +342,12 @@ impl Stage for InProcess {
         }
     }
 
+    fn reconfigure(&mut self, setting: &str) -> Result<(), String> {
+        set(&mut self.settings, setting)?;
+        self.engine.reconfigure(self.settings.clone());
+        self.settle()
+    }
+
     fn fate(&mut self, fate: Fate) -> Result<(), String> {
         match fate {
             Fate::TimePasses(ms) => self.pass(ms),

@@ -87,6 +87,10 @@ pub trait Stage {
     fn exporter(&mut self, connection: usize) -> Option<[u8; 32]>;
     /// Runs a command of the operator, its words without the program, and returns what it prints.
     fn operate(&mut self, words: &[&str]) -> Result<String, String>;
+    /// Changes a setting, as a reload does.
+    fn reconfigure(&mut self, _setting: &str) -> Result<(), String> {
+        Err("this stage cannot change settings".to_owned())
+    }
     /// Lets something happen.
     fn fate(&mut self, fate: Fate) -> Result<(), String>;
     /// True when [`Heard::Silence`] means that the server has nothing more to do; false when it only means that nothing
@@ -219,6 +223,7 @@ impl Troupe<'_> {
                     None => Ok(()),
                 }
             }
+            Action::OperatorSets(setting) => self.stage.reconfigure(setting),
             Action::TimePasses(ms) => self.stage.fate(Fate::TimePasses(*ms)),
             Action::DiskFails => self.stage.fate(Fate::DiskFails),
             Action::DiskIsGone => self.stage.fate(Fate::DiskIsGone),

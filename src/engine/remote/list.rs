@@ -1,9 +1,11 @@
 //! What operators see of other servers, and do with them.
 
-use super::{Link, Peer};
+use super::{Link, Peer, PeerId};
 use crate::core::io::ConnId;
 use crate::engine::Engine;
 use crate::jid;
+use crate::stream::StreamError;
+use crate::stream::s2s::{Pair, S2s};
 use std::fmt::Write as _;
 
 impl Engine {
@@ -37,25 +39,43 @@ impl Engine {
         };
         let conns: Vec<ConnId> =
             self.remotes.links.iter().filter(|(_, link)| is_with(link)).map(|(key, _)| ConnId(key)).collect();
-        for key in self.remotes.peers.keys() {
-            if let Some(peer) = self.remotes.peers.get_mut(key).filter(|peer| *peer.pair.remote == *domain) {
-                (peer.retry_ms, peer.failures, peer.condemned) = (0, 0, None);
-            }
-        }
         for conn in &conns {
             self.close_link(*conn);
         }
-        for key in self.remotes.peers.keys() {
-            if self.remotes.peers.get(key).is_some_and(|peer| *peer.pair.remote == *domain) {
-                self.connect(super::PeerId(key));
-                self.arm_peer(super::PeerId(key));
-            }
-        }
+        self.try_anew(|pair| *pair.remote == *domain);
         Ok(match conns.len() {
             0 => format!("no streams with {domain}"),
             1 => format!("1 stream with {domain} is closed"),
             n => format!("{n} streams with {domain} are closed"),
         })
+    }
+
+    /// After a reload: streams that the new settings do not allow end, and what waits for such servers goes back.
+    pub(in crate::engine) fn enforce_s2s_policy(&mut self) {
+        let settings = self.core.settings.clone();
+        let is_allowed = |stream: &S2s| match (stream.is_component(), stream.remote()) {
+            (true, Some(domain)) => settings.components.iter().any(|component| component.domain == domain),
+            (true, None) => true,
+            (false, _) => stream.is_allowed(&settings.s2s),
+        };
+        let links = self.remotes.links.iter().filter(|(_, link)| !link.ends && !is_allowed(&link.stream));
+        let links: Vec<ConnId> = links.map(|(key, _)| ConnId(key)).collect();
+        for conn in links {
+            self.fail_link(conn, StreamError::PolicyViolation, Some("This server does not speak with yours any more."));
+        }
+        // Names may lead elsewhere now, and authorities be believed that were not.
+        self.try_anew(|_| true);
+    }
+
+    /// Lets attempts to reach servers be made at once, whatever has become of earlier ones.
+    fn try_anew(&mut self, which: impl Fn(&Pair) -> bool) {
+        for key in self.remotes.peers.keys() {
+            if let Some(peer) = self.remotes.peers.get_mut(key).filter(|peer| which(&peer.pair)) {
+                (peer.retry_ms, peer.failures, peer.condemned) = (0, 0, None);
+                self.connect(PeerId(key));
+                self.arm_peer(PeerId(key));
+            }
+        }
     }
 
     /// Connections with other servers: out, in, and stanzas that wait for a connection.

@@ -122,6 +122,8 @@ const LATE: Refusal =
 const NOT_FOUND: Refusal = Refusal { condition: Condition::RemoteServerNotFound, text: "There is no such server." };
 const NO_TLS: Refusal =
     Refusal { condition: Condition::RemoteServerNotFound, text: "Encryption with the other server fails." };
+const SHUNNED: Refusal =
+    Refusal { condition: Condition::RemoteServerNotFound, text: "This server does not speak with the other one." };
 const TOO_LONG: Refusal =
     Refusal { condition: Condition::PolicyViolation, text: "The other server takes no stanza of that size." };
 

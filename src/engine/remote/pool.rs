@@ -1,6 +1,6 @@
 //! Peers: what waits for them, when they are tried, what goes back.
 
-use super::{ABSENT, FULL, LATE, LOG, PeerId, Refusal, TOO_LONG, receipt_of, s2s_cx};
+use super::{ABSENT, FULL, LATE, LOG, PeerId, Refusal, SHUNNED, TOO_LONG, receipt_of, s2s_cx};
 use crate::budget::Charge;
 use crate::core::flight::{InFlight, Item, Keep, Parcel};
 use crate::core::io::{ConnId, Output};
@@ -122,6 +122,9 @@ impl Engine {
         if self.core.is_component(&pair.remote) {
             // It connects itself; what it has left unread waits for that.
             return;
+        }
+        if !settings.s2s.admits(&pair.remote) {
+            return self.give_up(id, SHUNNED, &|_| true);
         }
         let Some(peer) = self.remotes.peers.get(id.0) else { return };
         if let Some(conn) = peer.link {

@@ -347,6 +347,17 @@ impl S2s {
         &self.pairs
     }
 
+    /// True when a policy lets the stream be: all its domains are spoken with, and proved as they must be.
+    pub fn is_allowed(&self, policy: &Policy) -> bool {
+        let by_cert = |domain: &str| self.cert.as_ref().is_some_and(|cert| cert.proves(domain));
+        let is_proved = |domain: &str| by_cert(domain) || !policy.needs_certificate(domain);
+        let mut pairs = self.pairs.iter().map(|pair| &*pair.remote);
+        self.remote
+            .as_deref()
+            .is_none_or(|remote| policy.admits(remote) && (is_proved(remote) || !self.is_outgoing() || !self.secured))
+            && pairs.all(|remote| policy.admits(remote) && is_proved(remote))
+    }
+
     /// True when stanzas go both ways (XEP-0288).
     pub fn is_bidi(&self) -> bool {
         self.bidi
