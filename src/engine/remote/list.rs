@@ -115,7 +115,7 @@ impl Link {
             }
         }
         if self.out.stanzas() > 0 {
-            let _ = write!(text, ", {} stanzas on their way", self.out.stanzas());
+            let _ = write!(text, ", {} on the way", stanzas(self.out.stanzas()));
         }
         let _ = write!(text, ", idle for {} s", now_ms.saturating_sub(self.touched_ms) / 1000);
         text.extend(self.ip.map(|ip| format!(", from {ip}")));
@@ -125,7 +125,7 @@ impl Link {
 
 impl Peer {
     fn describe(&self, now_ms: u64) -> String {
-        let mut text = format!("wait {} -> {}  {} stanzas", self.pair.local, self.pair.remote, self.out.stanzas());
+        let mut text = format!("wait {} -> {}  {}", self.pair.local, self.pair.remote, stanzas(self.out.stanzas()));
         if self.failures > 0 {
             let next_s = self.retry_ms.saturating_sub(now_ms).div_ceil(1000);
             let _ = write!(text, ", attempt {} in {next_s} s", self.failures + 1);
@@ -133,4 +133,8 @@ impl Peer {
         text.extend(self.condemned.map(|refusal| format!(": {}", refusal.text)));
         text
     }
+}
+
+fn stanzas(count: usize) -> String {
+    if count == 1 { "1 stanza".to_owned() } else { format!("{count} stanzas") }
 }
