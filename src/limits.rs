@@ -72,9 +72,9 @@ limits! {
     s2s_auth_timeout_s = 60 Seconds "from connecting to another server, or being connected to, until it is proved who \
         it is";
     s2s_idle_timeout_s = 600 Seconds "how long a stream with another server may carry nothing before it is closed";
-    s2s_keepalive_s = 300 Seconds "how long nothing may be sent on a stream with another server before white space is, or \
-        a request for an acknowledgement (XEP-0198), so that networks do not forget the connection, and its loss \
-        shows; 0s: never";
+    s2s_keepalive_s = 300 Seconds "how long nothing may be sent on a stream with another server before white space \
+        is, or a request for an acknowledgement (XEP-0198), so that networks do not forget the connection, and its \
+        loss shows; 0s: never";
     s2s_ack_timeout_s = 60 Seconds "how long another server may owe an acknowledgement (XEP-0198) or take nothing of \
         what waits for it, before its connection counts as lost";
     s2s_queue_max = 1000 Count "stanzas that wait for one other domain while no connection takes them; more are \

@@ -139,8 +139,8 @@ fn verdict(policy: &Policy, domain: &str, found: &Found) -> (Exit, String) {
     let (word, text) = match (believed, external, dialback && policy.dialback) {
         (false, _, _) => (
             "FAIL",
-            "its certificate does not prove who it is, so it is not spoken with; s2s.insecure_domains can name it as an \
-             exception",
+            "its certificate does not prove who it is, so it is not spoken with; s2s.insecure_domains can name \
+             exceptions",
         ),
         (true, true, _) if proved => ("ok", "both sides can prove who they are"),
         (true, true, _) => ("warn", "its certificate does not prove who it is, and the configuration lets that pass"),
