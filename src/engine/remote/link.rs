@@ -287,6 +287,10 @@ impl Engine {
     /// The connection is no more.
     pub(in crate::engine) fn end_link(&mut self, conn: ConnId, refusal: Option<Refusal>) {
         self.pace_end(conn);
+        if let Some(link) = self.remotes.links.get_mut(conn.0) {
+            // What comes back from it must not go to it again.
+            link.ends = true;
+        }
         self.leave_link(conn, refusal);
         let Some(mut link) = self.remotes.links.remove(conn.0) else { return };
         self.budget.settle(&mut link.charge, 0);
