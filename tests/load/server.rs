@@ -15,8 +15,10 @@ pub fn binary() -> PathBuf {
 
 /// Killed, and removed with its folder, when it is dropped.
 pub struct Server {
-    /// Where it takes direct TLS now.
+    /// Where it takes direct TLS now; the first of its ports, when it has more.
     pub port: u16,
+    /// What it listens for, in its words, and where.
+    ports: Vec<(String, u16)>,
     folder: PathBuf,
     environment: Vec<(String, String)>,
     child: Option<Child>,
@@ -46,7 +48,7 @@ impl Server {
         all.extend(environment);
         let environment = all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let said = Arc::new(Mutex::new(String::new()));
-        Ok(Self { port: 0, folder, environment, child: None, said, saying: None })
+        Ok(Self { port: 0, ports: Vec::new(), folder, environment, child: None, said, saying: None })
     }
 
     /// Starts it and waits until it serves.
@@ -61,9 +63,9 @@ impl Server {
                 None => return Err(io::Error::other(format!("the server does not start: {log}"))),
             }
         }
-        let address = log.split("listening on ").nth(1).and_then(|rest| rest.split(' ').next());
-        let port = address.and_then(|address| address.rsplit(':').next()).and_then(|port| port.parse().ok());
-        self.port = port.ok_or_else(|| io::Error::other(format!("no port in the log: {log}")))?;
+        self.ports = log.lines().filter_map(listening).collect();
+        let first = self.ports.first().map(|(_, port)| *port);
+        self.port = first.ok_or_else(|| io::Error::other(format!("no port in the log: {log}")))?;
         // It must not wait for somebody to read its log. What is more than news shows when the test fails.
         let said = self.said.clone();
         let worse = |line: &String| !line.contains(" INFO ");
@@ -74,6 +76,16 @@ impl Server {
             }
         }));
         Ok(())
+    }
+
+    /// Where it listens for that, in its words: `STARTTLS`, `direct TLS`.
+    pub fn port_of(&self, kind: &str) -> Option<u16> {
+        self.ports.iter().find(|(known, _)| known == kind).map(|(_, port)| *port)
+    }
+
+    /// Of its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     pub fn kill(&mut self) -> io::Result<()> {
@@ -144,6 +156,12 @@ impl Server {
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.registrar().command(arguments)
     }
+}
+
+/// What a line of the log says of a port: `listening on 127.0.0.1:5222 (STARTTLS)`.
+fn listening(line: &str) -> Option<(String, u16)> {
+    let (address, kind) = line.split_once("listening on ")?.1.split_once(" (")?;
+    Some((kind.strip_suffix(')')?.to_owned(), address.rsplit(':').next()?.parse().ok()?))
 }
 
 /// Runs commands beside a server, in its folder.

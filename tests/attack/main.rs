@@ -1,0 +1,92 @@
+//! What strangers, users, other servers and components may try, against the real binary over real sockets: each input
+//! has the answer that its specification fixes, what must not be allowed is refused and its allowed twin is not, and
+//! a client that does nothing wrong is served all the while.
+//!
+//! `COUPLET_ATTACK=carbons` runs what has that word in its name, `COUPLET_BINARY` attacks another build.
+
+#[path = "../load/client.rs"]
+#[allow(dead_code, reason = "tests of power cuts and kills need more of it")]
+mod client;
+mod gate;
+mod pairs;
+mod script;
+mod seen;
+#[path = "../load/server.rs"]
+#[allow(dead_code, reason = "tests of power cuts and kills need more of it")]
+mod server;
+mod stages;
+mod table;
+mod target;
+#[path = "../trust/mod.rs"]
+mod trust;
+mod wire;
+mod witness;
+
+use pairs::{Cast, PAIRS};
+use seen::observe;
+use table::{Input, STAGES};
+use target::Target;
+use witness::Witness;
+
+/// Whether somebody wants to see that.
+fn wanted(name: &str) -> bool {
+    std::env::var("COUPLET_ATTACK").map_or(true, |word| name.contains(&word))
+}
+
+/// Everything that is wrong with an input, in one line.
+fn judge(target: &Target, input: &Input, others: &[Input]) -> Result<(), String> {
+    let Input { stage, outcome, reference, name, script } = input;
+    let name = format!("{name} ({reference})");
+    let seen = observe(target, *stage, script, outcome).map_err(|error| format!("{name}: {error}"))?;
+    if !seen.is(outcome) {
+        return Err(format!("{name}: {outcome:?} does not come: {seen:?}"));
+    }
+    // What fits everything shows nothing.
+    match others.iter().find(|other| outcome.excludes(&other.outcome) && seen.is(&other.outcome)) {
+        Some(other) => Err(format!("{name}: it is {:?} as well: {seen:?}", other.outcome)),
+        None => Ok(()),
+    }
+}
+
+/// Nothing that the server says is about itself.
+fn said_no_bug(target: &Target) {
+    let said = target.server.said();
+    assert!(!said.contains(" ERROR ") && !said.contains("panic"), "{said}");
+}
+
+#[test]
+fn every_hostile_input_has_its_answer() {
+    let target = Target::start("inputs", &[]).unwrap();
+    let witness = Witness::start(&target).unwrap();
+    let (mut wrong, mut all) = (Vec::new(), 0);
+    for (stage, table) in STAGES {
+        let inputs = table::read(table).unwrap();
+        for input in inputs.iter().filter(|input| wanted(&format!("{stage}: {}", input.name))) {
+            wrong.extend(judge(&target, input, &inputs).err().map(|text| format!("{stage}: {text}")));
+        }
+        println!("{stage}: {} inputs", inputs.len());
+        all += inputs.len();
+    }
+    println!("{all} inputs");
+    wrong.extend(witness.stop().err().map(|error| format!("the witness: {error}")));
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    said_no_bug(&target);
+}
+
+#[test]
+fn what_must_not_be_allowed_is_refused_and_its_twin_is_not() {
+    let target = Target::start("pairs", &[]).unwrap();
+    let witness = Witness::start(&target).unwrap();
+    let lines = pairs::read(PAIRS).unwrap();
+    let mut cast = Cast::new(&target);
+    let mut wrong = Vec::new();
+    for line in &lines {
+        let twin = lines.iter().find(|other| other.pair == line.pair && other.kind == '+');
+        let twin = twin.filter(|_| line.kind == '-');
+        wrong.extend(cast.perform(line, twin).err());
+    }
+    println!("{} pairs", lines.iter().filter(|line| line.kind == '+').count());
+    wrong.extend(witness.stop().err().map(|error| format!("the witness: {error}")));
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    said_no_bug(&target);
+}
