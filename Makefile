@@ -35,6 +35,7 @@ lint:
 unit:
 	$(CARGO) test
 	$(CARGO) test --features planted-faults --test sim every_planted_fault_is_noticed -- --nocapture
+	$(CARGO) test --features planted-faults --test shell bugs
 
 smoke:
 	$(CARGO) build --quiet --bin couplet

@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 #[macro_use]
 mod client;
+mod guard;
 mod invites;
 mod login;
 mod managed;
@@ -28,7 +29,7 @@ use crate::core::session::{SessionId, Sessions};
 use crate::core::settings;
 use crate::core::slab::Slab;
 use crate::core::spool::Spool;
-use crate::fault::{Fault, armed};
+use crate::fault::{Fault, armed, trip};
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery, Target};
@@ -37,6 +38,7 @@ use crate::storage::{Reader, StoreError, Ticket, View};
 use crate::stream::management;
 use crate::stream::{C2s, Options, StreamError};
 use crate::xml;
+use guard::Met;
 use managed::Managed;
 use pace::{Pace, Pause};
 use remote::{PeerId, Remotes};
@@ -283,9 +285,7 @@ impl Engine {
         Some(id)
     }
 
-    /// Takes one input. What it causes is ready after the tick is closed by [`Engine::end_tick`].
-    pub fn handle(&mut self, now: Now, input: Input<'_>) {
-        self.core.now = now;
+    fn take(&mut self, input: Input<'_>) {
         match input {
             Input::Bytes { conn, data } if self.is_link(conn) => self.link_bytes(conn, data),
             Input::Bytes { conn, data } => self.bytes(conn, data),
@@ -324,9 +324,7 @@ impl Engine {
         self.drive_again();
     }
 
-    /// Closes the tick: its writes become one batch, and every connection that has something to say says it.
-    pub fn end_tick(&mut self, now: Now) {
-        self.core.now = now;
+    fn close_tick(&mut self) {
         while let Some(session) = self.overfull.pop() {
             // One that was resumed in this tick is its connection's to bound.
             if self.managed.get(&session).is_none_or(|managed| managed.lot.is_none()) {
@@ -340,7 +338,7 @@ impl Engine {
             self.outputs.push_back(Output::Commit(batch));
         }
         while let Some(conn) = self.dirty.pop_first() {
-            self.flush(conn);
+            self.guard("what leaves", Met::Conn(conn), &mut |engine| engine.flush(conn));
         }
         // What connections leave that are closed by that.
         if let Some(batch) = self.core.view.close_batch() {
@@ -355,11 +353,10 @@ impl Engine {
     fn drive_again(&mut self) {
         self.bring_all_back();
         while let Some(conn) = self.again.pop() {
-            if self.is_link(conn) {
-                self.drive_link(conn);
-            } else {
-                self.drive(conn);
-            }
+            self.guard("an answer", Met::Conn(conn), &mut |engine| match engine.is_link(conn) {
+                true => engine.drive_link(conn),
+                false => engine.drive(conn),
+            });
             self.bring_all_back();
         }
     }
@@ -421,21 +418,6 @@ impl Engine {
         Some(ticket)
     }
 
-    /// Counts a caught bug. Too many in a minute and the process ends, for its supervisor to start it afresh.
-    fn caught(&mut self, what: &str) {
-        let now_ms = self.core.now.mono_ms;
-        self.core.counters.panics = self.core.counters.panics.wrapping_add(1);
-        self.panics.push_back(now_ms);
-        while self.panics.front().is_some_and(|at| at + 60_000 < now_ms) {
-            self.panics.pop_front();
-        }
-        log::error!(target: LOG, "a bug of ours in {what} was caught; please report it with the lines above");
-        if self.panics.len() > self.core.settings.limits.panics_per_minute_max as usize {
-            log::error!(target: LOG, "too many of them in a minute: ending");
-            self.exit();
-        }
-    }
-
     fn exit(&mut self) {
         if !self.exited {
             self.exited = true;
@@ -448,6 +430,7 @@ impl Engine {
         if self.is_link(id) {
             return self.flush_link(id);
         }
+        trip(Fault::PanicFlush);
         let durable = self.core.view.durable();
         let limits = self.core.settings.limits.clone();
         let Some(c) = self.conns.get_mut(id.0) else { return };
@@ -497,6 +480,7 @@ impl Engine {
     }
 
     fn committed(&mut self, upto: Ticket) {
+        trip(Fault::PanicCommit);
         if let Err(error) = self.core.view.committed(upto) {
             // What is stored is stored: the view shows it from memory, and reads try again.
             log::error!(target: LOG, "{error}");
@@ -631,8 +615,8 @@ impl Engine {
             }
             self.timers.pop_first();
             match timer {
-                Timer::Conn(conn) => self.conn_due(conn, at),
-                Timer::Pace(conn) => self.pace_due(conn),
+                Timer::Conn(conn) => self.guard("a deadline", Met::Conn(conn), &mut |engine| engine.conn_due(conn, at)),
+                Timer::Pace(conn) => self.guard("a pause", Met::Conn(conn), &mut |engine| engine.pace_due(conn)),
                 Timer::Spool(holder) => self.spool_due(holder),
                 Timer::Peer(peer) => self.peer_due(peer),
                 Timer::Parked(session) => self.parked_due(session),
@@ -647,6 +631,7 @@ impl Engine {
             return self.link_due(conn, at);
         }
         let Some(c) = self.conns.get_mut(conn.0).filter(|c| c.deadline_ms == Some(at)) else { return };
+        trip(Fault::PanicTimer);
         if c.ends {
             self.end_conn(conn);
             self.outputs.push_back(Output::Close { conn });

@@ -54,6 +54,22 @@ pub enum Fault {
     AccessIgnored,
     /// Subscribers are not told of what is published.
     EventForgotten,
+    /// What a client has sent meets a bug.
+    PanicBytes,
+    /// A TLS handshake that is done meets one.
+    PanicTls,
+    /// A deadline of a connection meets one.
+    PanicTimer,
+    /// A command of an operator meets one.
+    PanicCommand,
+    /// What is to leave meets one.
+    PanicFlush,
+    /// The shell meets one when it reads.
+    PanicRead,
+    /// The shell meets one when it looks for another server.
+    PanicDial,
+    /// What the store says meets one.
+    PanicCommit,
 }
 
 #[cfg(feature = "planted-faults")]
@@ -70,6 +86,16 @@ fn from_environment() -> Option<Fault> {
 #[cfg(feature = "planted-faults")]
 pub fn arm(fault: Option<Fault>) {
     ARMED.set(fault);
+}
+
+/// A bug, once, where it is armed.
+#[inline(always)]
+pub fn trip(fault: Fault) {
+    if armed(fault) {
+        #[cfg(feature = "planted-faults")]
+        arm(None);
+        std::panic::resume_unwind(Box::new(fault));
+    }
 }
 
 /// True when this line is to be wrong.

@@ -21,6 +21,9 @@ use couplet::storage::{Mode, Plan, StoreError};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+#[cfg(feature = "planted-faults")]
+#[path = "shell/bugs.rs"]
+mod bugs;
 mod trust;
 
 const OPEN: &str = "<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' \

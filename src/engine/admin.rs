@@ -6,6 +6,7 @@ use crate::clock::Entropy;
 use crate::core::admin::{Command, FAILED, OK, Reply};
 use crate::core::io::Output;
 use crate::core::register::{NewPassword, Purpose};
+use crate::fault::{Fault, trip};
 use crate::jid::Jid;
 use crate::storage::{StoreError, Table, Ticket, View};
 use crate::stream::StreamError;
@@ -44,6 +45,7 @@ pub(super) fn server_secret(view: &mut View, entropy: &mut dyn Entropy) -> Resul
 
 impl Engine {
     pub(super) fn admin(&mut self, id: u32, command: Command) {
+        trip(Fault::PanicCommand);
         let done = match command {
             Command::UserAdd { jid, password } => self.set_password(id, &jid, &password, Purpose::Register),
             Command::UserPasswd { jid, password } => self.set_password(id, &jid, &password, Purpose::Change),

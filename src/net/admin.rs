@@ -19,6 +19,7 @@ use smol::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::core::admin::{COMMAND_BYTES_MAX, Command, LENGTH_BYTES, REPLY_BYTES_MAX, Reply};
+use crate::net::shell::guard::guarded;
 
 /// Bytes of the longest path that the system takes for a socket.
 const PATH_BYTES_MAX: usize = 107;
@@ -128,7 +129,7 @@ impl AdminSocket {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    if let Err(error) = answer(stream, &mut ask, &mut back_up).await {
+                    if let Some(Err(error)) = guarded(answer(stream, &mut ask, &mut back_up)).await {
                         log::info!("admin socket: {error}");
                     }
                 }

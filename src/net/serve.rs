@@ -143,8 +143,8 @@ impl fmt::Display for ServeError {
                  nothing that was acknowledged is lost"
             ),
             Self::Ended(Failure::Bugs) => f.write_str(
-                "too many bugs in a minute, whose places are in the log: start couplet again, and report them; \
-                 nothing that was acknowledged is lost",
+                "too many bugs in a minute, or one too bad to go on, whose places are in the log: start couplet again, \
+                 and report them; nothing that was acknowledged is lost",
             ),
         }
     }

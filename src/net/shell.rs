@@ -15,6 +15,7 @@
 //! have a queue of their own, of which a tick serves a few: strangers wait behind clients, never the other way round.
 
 mod federation;
+pub(super) mod guard;
 mod sockets;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -253,23 +254,24 @@ impl Shell {
         self.sort_rung();
         let mut reports = mem::take(&mut self.reports);
         for report in reports.drain(..) {
-            self.take_report(report, now);
+            let mut report = Some(report);
+            self.guard(None, now, &mut |shell| report.take().into_iter().for_each(|r| shell.take_report(r, now)));
         }
         self.reports = reports;
         for _ in 0..self.established.len().min(self.tuning.limits.tick_inputs_max.max(1) as usize) {
             let Some(id) = self.established.pop_front() else { break };
             match self.conns.get(&id) {
                 Some(conn) if conn.is_handshaking() => self.handshakes.push_back(id),
-                Some(_) => self.attend(id, now),
+                Some(_) => self.turn(id, now),
                 None => {}
             }
         }
         for _ in 0..self.handshakes.len().min(self.steps_max()) {
             let Some(id) = self.handshakes.pop_front() else { break };
-            self.attend(id, now);
+            self.turn(id, now);
         }
-        self.accept(now);
-        self.pass_deadlines(now);
+        self.guard(None, now, &mut |shell| shell.accept(now));
+        self.guard(None, now, &mut |shell| shell.pass_deadlines(now));
         self.settle(now);
     }
 
@@ -496,14 +498,16 @@ impl Shell {
         loop {
             self.engine.end_tick(now);
             while let Some(output) = self.engine.poll_output() {
-                self.obey(output, now);
+                let conn = conn_of(&output);
+                let mut output = Some(output);
+                self.guard(conn, now, &mut |shell| output.take().into_iter().for_each(|o| shell.obey(o, now)));
             }
             if self.dirty.is_empty() {
                 return;
             }
             let mut dirty = mem::take(&mut self.dirty);
             for id in dirty.drain(..) {
-                self.write(id, now);
+                self.guard(Some(id), now, &mut |shell| shell.write(id, now));
             }
             // What writing made dirty again is in a list of its own by now.
             if self.dirty.is_empty() {
@@ -554,6 +558,14 @@ impl Shell {
             }
             Output::Exit => self.done = true,
         }
+    }
+}
+
+/// Whose output it is.
+fn conn_of(output: &Output) -> Option<ConnId> {
+    match output {
+        Output::Write { conn, .. } | Output::StartTls { conn } | Output::Dial { conn, .. } => Some(*conn),
+        _ => None,
     }
 }
 

@@ -52,6 +52,7 @@ use super::sasl::keys::{HashWork, StoredKeys};
 use super::sasl::{Failure, Ht, ScramKeys, Slot, Tokens};
 use super::{IssuedToken, StreamError, TlsFacts, UserAgent, header};
 use crate::clock::Entropy;
+use crate::fault::{Fault, trip};
 use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::stanza::{Condition, Stanza, StanzaError};
@@ -286,6 +287,7 @@ impl C2s {
 
     /// Says that TLS stands: answers [`Event::StartTls`], or comes before all bytes with direct TLS.
     pub fn facts(&mut self, facts: &TlsFacts) {
+        trip(Fault::PanicTls);
         if let Phase::Negotiating(n) = &mut self.phase
             && let Some(NewStream) = n.facts(facts)
         {
@@ -435,6 +437,7 @@ impl C2s {
     /// Handles one frame.
     fn frame(&mut self, cx: &mut StreamCx<'_>) -> Result<Option<Event>, Stop> {
         let frame = self.framer.next()?.ok_or(Stop::Incomplete)?;
+        trip(Fault::PanicBytes);
         let (bytes, more) = (self.framer.bytes(frame), self.framer.waiting_bytes() > 0);
         let new_stream = match (frame.kind, &mut self.phase) {
             (FrameKind::Whitespace, Phase::Negotiating(n)) if n.is_between_messages() => {

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use smol::{LocalExecutor, Task};
 
+use super::guard::guarded;
 use super::{Report, Shell};
 use crate::clock::Now;
 use crate::core::io::{ConnId, DialFailure, Input, Role, Transport};
 use crate::dns::service::Route;
+use crate::fault::{Fault, trip};
 use crate::limits::Limits;
 use crate::net::authorities::Authorities;
 use crate::net::bell::{Bell, Clapper, Token};
@@ -130,7 +132,12 @@ impl Dials {
             let (conn, domain, host) = (wanted.conn, wanted.domain.clone(), wanted.host.clone());
             let task = self.executor.spawn(async move {
                 let tell = |line| log::debug!("{domain}: {line}");
-                let result = dialer.dial(&domain, &host, &tell).await;
+                let result = guarded(async {
+                    trip(Fault::PanicDial);
+                    dialer.dial(&domain, &host, &tell).await
+                });
+                let bug = || Err(DialFailure::Unreachable("a bug of ours; the log has it".to_owned()));
+                let result = result.await.unwrap_or_else(bug);
                 bell.report(Report::Dialed(conn, Box::new(result)));
             });
             self.under_way.insert(conn, (task, wanted));
