@@ -24,6 +24,8 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 #[cfg(feature = "planted-faults")]
 #[path = "shell/bugs.rs"]
 mod bugs;
+#[path = "shell/secrets.rs"]
+mod secrets;
 mod trust;
 
 const OPEN: &str = "<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' \

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::Path;
 use toml_span::ErrorKind;
 use toml_span::value::{Table, ValueInner};
+use zeroize::Zeroizing;
 
 /// Bytes of the largest file that is read, of configuration and of `_FILE` variables.
 const FILE_BYTES_MAX: u64 = 1 << 18;
@@ -283,15 +284,15 @@ fn plain(value: &ValueInner<'_>) -> Result<Value, String> {
     }
 }
 
-/// The text of a small file.
-fn read_text(path: &Path) -> Result<String, String> {
+/// The text of a small file. It may hold secrets.
+fn read_text(path: &Path) -> Result<Zeroizing<String>, String> {
     let cannot = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_string(),
         std::io::ErrorKind::PermissionDenied => "not allowed to read this file".to_string(),
         std::io::ErrorKind::InvalidData => "this file is not UTF-8".to_string(),
         _ => format!("cannot read this file: {e}"),
     };
-    let mut text = String::new();
+    let mut text = Zeroizing::new(String::new());
     let file = std::fs::File::open(path).map_err(cannot)?;
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
     if text.len() as u64 > FILE_BYTES_MAX {

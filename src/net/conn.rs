@@ -25,6 +25,8 @@ pub const READ_BYTES: usize = 18 * 1024;
 pub struct Scratch {
     /// What a socket gave.
     raw: Vec<u8>,
+    /// Bytes of it that were read last.
+    read: usize,
     /// What TLS made of it.
     plain: Vec<u8>,
 }
@@ -32,7 +34,16 @@ pub struct Scratch {
 impl Default for Scratch {
     /// The only read buffers of the process.
     fn default() -> Self {
-        Self { raw: vec![0; READ_BYTES], plain: Vec::new() }
+        Self { raw: vec![0; READ_BYTES], read: 0, plain: Vec::new() }
+    }
+}
+
+impl Scratch {
+    /// Overwrites what was read: the next may be long in coming, and this may have been a password.
+    pub fn wipe(&mut self) {
+        self.raw.iter_mut().take(mem::take(&mut self.read)).for_each(|byte| *byte = 0);
+        self.plain.fill(0);
+        self.plain.clear();
     }
 }
 
@@ -240,6 +251,7 @@ impl Conn {
                 return received;
             }
         };
+        scratch.read = read;
         // A short read has emptied the socket; asking again would cost a system call to hear so.
         self.readable = read == self.read_bytes;
         if self.stage != Stage::Live {

@@ -244,6 +244,10 @@ impl C2s {
                 Ok(Some(event)) => return Some(event),
                 Ok(None) => {}
                 Err(Stop::Incomplete) => {
+                    // What is said before the end of a login may be a password.
+                    if matches!(self.phase, Phase::Negotiating(_)) {
+                        self.framer.wipe();
+                    }
                     self.framer.compact();
                     return None;
                 }

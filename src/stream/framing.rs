@@ -1,6 +1,7 @@
 //! Bytes of one stream that have come in, cut into frames.
 
 use crate::xml::{Frame, ScanError, ScanLimits, Scanner};
+use zeroize::Zeroize;
 
 /// A scanner with the bytes that it has not come to the end of. Idle, it holds no buffer.
 pub(super) struct Framer {
@@ -63,8 +64,14 @@ impl Framer {
         }
     }
 
+    /// Overwrites the bytes that are done with.
+    pub fn wipe(&mut self) {
+        self.input.get_mut(..self.at).unwrap_or_default().zeroize();
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
+        self.input.zeroize();
         self.input = Vec::new();
         self.at = 0;
     }

@@ -194,19 +194,15 @@ impl Negotiation {
                 self.event = Some(Event::Ask(element));
                 Ok(None)
             }
-            (State::Strange | State::Response(_), ns::SASL) if self.login.is_none() => match profile::read(root) {
-                Some(request) => self.request(request, output, cx),
-                None => Err(StreamError::UnsupportedStanzaType.into()),
-            },
-            (State::Strange, ns::SASL2) if self.offers_sasl2() => match sasl2::read(root, cx.limits) {
-                Some(request) => self.sasl2(request, output, cx),
-                None => Err(StreamError::UnsupportedStanzaType.into()),
-            },
-            (State::Response(_) | State::Task(_), ns::SASL2) if self.login.is_some() => {
-                match sasl2::read(root, cx.limits) {
-                    Some(request) => self.sasl2(request, output, cx),
-                    None => Err(StreamError::UnsupportedStanzaType.into()),
-                }
+            (State::Strange | State::Response(_), ns::SASL) if self.login.is_none() => {
+                let done = profile::read(root).map(|request| self.request(request, output, cx));
+                element.wipe();
+                done.unwrap_or(Err(StreamError::UnsupportedStanzaType.into()))
+            }
+            (State::Strange | State::Response(_) | State::Task(_), ns::SASL2) if self.expects_sasl2() => {
+                let done = sasl2::read(root, cx.limits).map(|request| self.sasl2(request, output, cx));
+                element.wipe();
+                done.unwrap_or(Err(StreamError::UnsupportedStanzaType.into()))
             }
             (State::Unbound, ns::CLIENT) if root.name() == "iq" && root.has_child(ns::BIND, "bind") => {
                 self.bind(root, output);
@@ -220,6 +216,11 @@ impl Negotiation {
             _ if is_stanza => Err(StreamError::NotAuthorized.into()),
             _ => Err(StreamError::UnsupportedStanzaType.into()),
         }
+    }
+
+    /// At the begin of a login with SASL2, and in the middle of one.
+    fn expects_sasl2(&self) -> bool {
+        if matches!(self.state, State::Strange) { self.offers_sasl2() } else { self.login.is_some() }
     }
 
     fn may_start_tls(&self) -> bool {

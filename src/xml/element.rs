@@ -7,6 +7,7 @@
 
 use super::ns;
 use super::write::{escape_attribute, escape_text};
+use zeroize::Zeroize;
 
 /// Offset and length of a piece of the text buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,11 @@ impl Element {
         self.nodes.shrink_to_fit();
         self.text.shrink_to_fit();
         self
+    }
+
+    /// Ends it, and overwrites its texts: one of them may have been a password.
+    pub fn wipe(mut self) {
+        self.text.zeroize();
     }
 
     /// An element without attributes or children.

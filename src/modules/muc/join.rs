@@ -10,6 +10,7 @@ use crate::core::Core;
 use crate::core::flight::InFlight;
 use crate::jid::Jid;
 use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError};
+use crate::stream::sasl::keys::equal;
 use crate::xml::ns;
 use std::rc::Rc;
 
@@ -151,7 +152,8 @@ fn may_enter(
         return Err(Condition::RegistrationRequired.because("Only members may enter."));
     }
     let password = stanza.child(ns::MUC, "x").and_then(|x| x.child(ns::MUC, "password")).map(|p| p.text());
-    if !record.password.is_empty() && password.as_deref() != Some(record.password.as_str()) {
+    let said = password.unwrap_or_default();
+    if !record.password.is_empty() && !equal(said.as_bytes(), record.password.as_bytes()) {
         return Err(Condition::NotAuthorized.because("The password is missing or wrong."));
     }
     let hard_max = core.settings.limits.muc_occupants_max as usize;

@@ -24,6 +24,7 @@ impl Shell {
         self.guard(Some(id), now, &mut |shell| {
             trip(Fault::PanicRead);
             shell.attend(id, now);
+            shell.scratch.wipe();
         });
     }
 }

@@ -5,6 +5,7 @@ use ring::hmac;
 
 use crate::jid;
 use crate::stanza::{Condition, StanzaError};
+use crate::stream::sasl::keys::equal;
 use crate::xml::{Builder, ElementRef, escape_text, ns, write_attribute};
 
 /// Bytes of a key. Those of XEP-0185 have 64, and nobody is known to make longer ones than twice that.
@@ -133,8 +134,7 @@ pub(super) fn key(secret: &[u8], to: &str, from: &str, id: &str) -> String {
 
 /// Whether it is, in constant time.
 pub(super) fn is_key(secret: &[u8], to: &str, from: &str, id: &str, key: &str) -> bool {
-    let right = self::key(secret, to, from, id);
-    right.len() == key.len() && right.bytes().zip(key.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    equal(key.as_bytes(), self::key(secret, to, from, id).as_bytes())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -241,7 +241,7 @@ impl ScramHash {
 
 /// Compares a guess with a secret in a time that does not depend on where they differ: ring compares MACs that way,
 /// so each side is replaced by its MAC under the secret.
-pub(super) fn equal(guess: &[u8], secret: &[u8]) -> bool {
+pub fn equal(guess: &[u8], secret: &[u8]) -> bool {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     hmac::verify(&key, guess, hmac::sign(&key, secret).as_ref()).is_ok()
 }
