@@ -8,7 +8,7 @@ TARGET ?= x86_64-unknown-linux-musl
 
 SHIPPED = target/cross/$(TARGET)/$(TARGET)/ship/couplet
 
-.PHONY: help run test lint unit smoke interop plays nightly ship size measure bench dist
+.PHONY: help run test lint deny unit smoke interop plays nightly ship size measure bench dist
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -19,7 +19,7 @@ run:
 	@exec target/debug/couplet run
 
 #: make test     all tests: lints, cargo test, and other people's clients against the real binary
-test: lint unit smoke
+test: lint deny unit smoke
 
 lint:
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
@@ -29,6 +29,19 @@ lint:
 	    done; \
 	else \
 	    echo "clippy: skipped: not installed; try \`rustup component add clippy\`"; \
+	fi
+
+# Licences, sources and duplicates are kept by `cargo test`, too: tests/supply.rs.
+deny:
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
+	    echo "cargo-deny: skipped, and with it known holes: not installed; try \`cargo install --locked cargo-deny\`"; \
+	else \
+	    set -e; $(CARGO) deny check licenses sources bans; \
+	    if $(CARGO) deny fetch db; then \
+	        $(CARGO) deny check advisories; \
+	    else \
+	        echo "cargo-deny: known holes: skipped: their database cannot be had; it is on github.com"; \
+	    fi; \
 	fi
 
 # The second run shows that the simulation sees each fault that is planted in the server.
