@@ -55,7 +55,7 @@ class Traveller(Peer):
 
     async def resume(self):
         self.resumed.clear()
-        self.connect(self.args.host, self.args.tls if self.direct else self.args.starttls)
+        self.connect(*self.server_address())
         await asyncio.wait_for(self.resumed.wait(), WAIT_S)
 
     async def pushed(self, node, since=0):

@@ -19,8 +19,9 @@ from slixmpp.exceptions import IqError
 from slixmpp.util.sasl.mechanisms import SCRAM
 from slixmpp.xmlstream import ET
 
+from watcher import WAIT_S, Watcher
+
 DOMAIN = "localhost"
-WAIT_S = 15
 CHATS = 50
 
 
@@ -28,16 +29,14 @@ class Refused(Exception):
     """The login was refused; the argument is the SASL condition."""
 
 
-class Peer(slixmpp.ClientXMPP):
-    """A client that remembers every stanza it received and decides nothing by itself."""
+class Peer(Watcher):
+    """A user of the server, who logs in as the check wants it."""
 
     def __init__(self, args, user, password, resource, *, direct=False, mechanism=None, tls=None, binding=None):
         super().__init__(f"{user}@{DOMAIN}/{resource}", password)
         self.args, self.direct, self.binding = args, direct, binding
-        self.seen, self.news = [], asyncio.Event()
-        self.started, self.last_refusal = asyncio.get_running_loop().create_future(), None
-        self.auto_authorize, self.auto_subscribe = None, False
-        self.enable_plaintext, self.enable_direct_tls, self.enable_starttls = False, direct, not direct
+        self.last_refusal = None
+        self.enable_direct_tls, self.enable_starttls = direct, not direct
         self.ssl_context = ssl.create_default_context(cafile=args.ca)
         if direct:
             self.ssl_context.set_alpn_protocols(["xmpp-client"])
@@ -49,27 +48,12 @@ class Peer(slixmpp.ClientXMPP):
             self.plugin["feature_mechanisms"].use_mech = mechanism
         if binding:
             self.plugin["feature_mechanisms"].sasl_callback = self.credentials_with_binding
-        self.add_filter("in", self.remember)
-        self.add_event_handler("session_start", lambda _: self.settle(True))
         self.add_event_handler("failed_auth", self.refused)
         self.add_event_handler("failed_all_auth", lambda _: self.settle(Refused(self.last_refusal)))
         self.add_event_handler("connection_failed", lambda why: self.settle(OSError(f"connection failed: {why}")))
-        self.add_event_handler("disconnected", lambda why: self.settle(OSError(f"disconnected: {why}")))
-
-    def remember(self, stanza):
-        self.seen.append(stanza)
-        self.news.set()
-        return stanza
 
     def refused(self, failure):
         self.last_refusal = failure["condition"]
-
-    def settle(self, outcome):
-        if not self.started.done():
-            if isinstance(outcome, Exception):
-                self.started.set_exception(outcome)
-            else:
-                self.started.set_result(outcome)
 
     def credentials_with_binding(self, required, optional):
         """Python's ssl module cannot export keying material, but tls-server-end-point needs only the certificate."""
@@ -78,37 +62,8 @@ class Peer(slixmpp.ClientXMPP):
             found["channel_binding"] = hashlib.sha256(self.socket.getpeercert(True)).digest()
         return found
 
-    async def login(self):
-        self.connect(self.args.host, self.args.tls if self.direct else self.args.starttls)
-        await asyncio.wait_for(self.started, WAIT_S)
-        return self
-
-    async def arrive(self):
-        """Logs in, loads the roster and sends initial presence."""
-        await self.login()
-        await self.get_roster()
-        self.send_presence()
-        await self.until(lambda s: s.name == "presence" and s["from"] == self.boundjid, "own presence")
-        return self
-
-    async def leave(self):
-        await asyncio.wait_for(self.disconnect(), WAIT_S)
-
-    async def until(self, test, what, since=0):
-        """The first stanza since position `since` for which `test` holds."""
-        async def look():
-            at = since
-            while True:
-                while at < len(self.seen):
-                    if test(self.seen[at]):
-                        return self.seen[at]
-                    at += 1
-                self.news.clear()
-                await self.news.wait()
-        try:
-            return await asyncio.wait_for(look(), WAIT_S)
-        except asyncio.TimeoutError:
-            raise AssertionError(f"{self.boundjid} waited in vain for {what}") from None
+    def server_address(self):
+        return self.args.host, self.args.tls if self.direct else self.args.starttls
 
     async def fence(self):
         """Returns when the server has handled all that this client sent before."""
@@ -124,10 +79,6 @@ class Peer(slixmpp.ClientXMPP):
         return await self.until(
             lambda s: s.name == "presence" and s["type"] == kind and s["from"].bare == sender,
             f"presence {kind} from {sender}", since)
-
-    async def message(self, body, since=0):
-        return await self.until(
-            lambda s: s.name == "message" and s["body"] == body, f"a message that says {body!r}", since)
 
 
 class BoundScram:

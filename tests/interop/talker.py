@@ -3,44 +3,31 @@
 import asyncio
 import ssl
 
-import slixmpp
 from slixmpp.exceptions import IqError, IqTimeout
 
 import peers
+from watcher import WAIT_S, Watcher
 
-WAIT_S = 20
 PASSWORD = "p=encil, cup"
 
 
-class Client(slixmpp.ClientXMPP):
-    """A client that remembers every stanza it received and decides nothing by itself."""
+class Client(Watcher):
+    """A user of one of the servers."""
 
     def __init__(self, server, user, domain=None, resource="r"):
         self.domain_name = domain or server.domain
         super().__init__(f"{user}@{self.domain_name}/{resource}", PASSWORD)
-        self.home, self.seen, self.news = server, [], asyncio.Event()
-        self.started = asyncio.get_running_loop().create_future()
-        self.auto_authorize, self.auto_subscribe = None, False
-        self.enable_direct_tls, self.enable_plaintext = False, False
+        self.home, self.enable_direct_tls = server, False
         # Whom the client believes is no concern of these checks.
         self.ssl_context = ssl.create_default_context()
         self.ssl_context.check_hostname, self.ssl_context.verify_mode = False, ssl.CERT_NONE
         for plugin in ("xep_0030", "xep_0054", "xep_0077", "xep_0115", "xep_0199"):
             self.register_plugin(plugin)
         self.plugin["xep_0077"].create_account = False
-        self.add_filter("in", self.remember)
-        self.add_event_handler("session_start", lambda _: self.settle(True))
         self.add_event_handler("failed_all_auth", lambda _: self.settle(OSError("login refused")))
-        self.add_event_handler("disconnected", lambda why: self.settle(OSError(f"disconnected: {why}")))
 
-    def remember(self, stanza):
-        self.seen.append(stanza)
-        self.news.set()
-        return stanza
-
-    def settle(self, outcome):
-        if not self.started.done():
-            (self.started.set_exception if isinstance(outcome, Exception) else self.started.set_result)(outcome)
+    def server_address(self):
+        return "127.0.0.1", self.home.c2s
 
     async def register_first(self):
         """Makes the account by in-band registration."""
@@ -58,39 +45,12 @@ class Client(slixmpp.ClientXMPP):
             self.disconnect()
 
         self.add_event_handler("register", register)
-        self.connect("127.0.0.1", self.home.c2s)
+        self.connect(*self.server_address())
         await asyncio.wait_for(done, WAIT_S)
-
-    async def arrive(self):
-        self.connect("127.0.0.1", self.home.c2s)
-        await asyncio.wait_for(self.started, WAIT_S)
-        await self.get_roster()
-        self.send_presence()
-        await self.until(lambda s: s.name == "presence" and s["from"] == self.boundjid, "own presence")
-        return self
-
-    async def leave(self):
-        await asyncio.wait_for(self.disconnect(), WAIT_S)
 
     @property
     def bare(self):
         return self.boundjid.bare
-
-    async def until(self, test, what, since=0):
-        """The first stanza since position `since` for which `test` holds."""
-        async def look():
-            at = since
-            while True:
-                while at < len(self.seen):
-                    if test(self.seen[at]):
-                        return self.seen[at]
-                    at += 1
-                self.news.clear()
-                await self.news.wait()
-        try:
-            return await asyncio.wait_for(look(), WAIT_S)
-        except asyncio.TimeoutError:
-            raise AssertionError(f"{self.boundjid} waited in vain for {what}") from None
 
     async def presence(self, kind, sender, since=0):
         # slixmpp's type is that of `show`, if there is one.
@@ -98,9 +58,6 @@ class Client(slixmpp.ClientXMPP):
         return await self.until(
             lambda s: s.name == "presence" and s.xml.get("type", "") == wanted and s["from"].bare == sender,
             f"presence {kind} from {sender}", since)
-
-    async def message(self, body, since=0):
-        return await self.until(lambda s: s.name == "message" and s["body"] == body, f"message {body!r}", since)
 
     async def error_of(self, to, since=0, kind="message"):
         """The error that comes back from an address."""
