@@ -52,6 +52,7 @@
 //! | `Capulet is turned away` | it connects, and there is no room for one more; in process only |
 //! | `Romeo logs in` | as `connects`, but binds no resource: for what may be done instead |
 //! | `Romeo opens a connection` | TLS, but no stream yet: for plays about the stream itself |
+//! | `Capulet opens a connection with TLS` | a server does not begin with TLS, unless it is said so |
 //! | `Capulet connects` | of a server: opens a stream to the first host, starts TLS, proves who it is by its certificate |
 //! | `Capulet accepts` | a connection of ours to its domain is under way: it answers, and lets us prove who we are |
 //! | `Capulet is dialed` | the same, but it says nothing yet; `is dialed with TLS` is direct TLS |
@@ -160,6 +161,7 @@ pub enum Action {
     TurnedAway(usize),
     LogIn(usize),
     Open(usize),
+    OpenTls(usize),
     Disconnect(usize),
     Drop(usize),
     Send(usize, Element),
@@ -427,6 +429,7 @@ impl Play {
                 return alone(Action::TurnedAway(client));
             }
             " logs in" => return alone(Action::LogIn(client)),
+            " opens a connection with TLS" => return alone(Action::OpenTls(client)),
             " opens a connection" => return alone(Action::Open(client)),
             " is disconnected" => return alone(Action::Disconnected(client)),
             " receives white space" => return alone(Action::ReceiveBlanks(client)),

@@ -167,6 +167,10 @@ impl Troupe<'_> {
                 Err(why) if why == TURNED_AWAY => Ok(()),
                 other => Err(format!("is not turned away: {other:?}")),
             },
+            Action::OpenTls(who) => {
+                self.clients[*who].open_as(&play.clients[*who], self.stage)?;
+                self.clients[*who].secure(&play.clients[*who], self.stage)
+            }
             Action::Disconnect(who) => self.clients[*who].disconnect(self.stage),
             Action::Drop(who) => self.clients[*who].hang_up(self.stage),
             Action::Send(who, stanza) => {
@@ -180,8 +184,9 @@ impl Troupe<'_> {
                 for (name, value) in &self.captures {
                     text = text.replace(&format!("{{scansion:capture:{name}}}"), value);
                 }
-                // With whatever prefix.
-                if text.contains(":stream to=") || text.contains(":stream xmlns") {
+                // With whatever prefix; or we are to open one, on a connection of ours.
+                let opens = [":stream to=", ":stream xmlns", "<success"].iter().any(|start| text.contains(start));
+                if opens {
                     self.clients[*who].splitter.new_stream();
                 }
                 self.say(*who, text.as_bytes())
