@@ -80,6 +80,9 @@ limits! {
     s2s_queue_max = 1000 Count "stanzas that wait for one other domain while no connection takes them; more are \
         returned with resource-constraint";
     s2s_queue_bytes_max = 1048576 Bytes "all stanzas that wait for one other domain, or that it has not acknowledged";
+    s2s_pause_max_s = 5 Seconds "how long a client is not read that has filled an eighth of what may wait for another \
+        server (s2s_queue_bytes_max), while half of that is full and the server takes it; then what is too much is \
+        returned";
     s2s_queue_timeout_s = 300 Seconds "how long a stanza waits for a server that cannot be reached before it is \
         returned with remote-server-timeout";
     s2s_retry_min_s = 2 Seconds "time after a failed attempt to reach another server before the next; each time it \

@@ -17,7 +17,6 @@ pub(super) enum Pause {
     /// It has sent faster than it may.
     Pace = 2,
     /// What it sends has no room where it goes.
-    #[allow(dead_code, reason = "of streams with other servers")]
     Room = 4,
 }
 
@@ -57,7 +56,8 @@ impl Pace {
         self.flags & REASONS != 0
     }
 
-    fn has(&self, why: Pause) -> bool {
+    /// True while this one holds.
+    pub fn has(&self, why: Pause) -> bool {
         self.flags & why as u8 != 0
     }
 

@@ -54,6 +54,7 @@ impl Engine {
             pace: Pace::default(),
             inbound: None,
             peer: None,
+            room: None,
         };
         let conn = ConnId(self.remotes.links.insert(link));
         self.set_link_deadline(conn, now_ms + u64::from(self.core.settings.limits.s2s_auth_timeout_s) * 1000);
@@ -140,6 +141,7 @@ impl Engine {
         } else if asks {
             self.arm_link(conn);
         }
+        self.room_in(conn);
     }
 
     /// A reason not to read from a link begins or ends. An acknowledgement that is owed to us can come from then on.
@@ -173,9 +175,10 @@ impl Engine {
             let at_ms = link.since_ms + u64::from(limits.s2s_auth_timeout_s) * 1000 * link.pace.times();
             return Some((at_ms, Due::Proof));
         }
+        let room = link.room.as_ref().and_then(|room| Some((room.until_ms()?, Due::Room)));
         if link.stream.is_component() {
             // It may have nothing to say for days.
-            return None;
+            return room;
         }
         let theirs_s = link.stream.peer_limits().idle_s.unwrap_or(u32::MAX).max(1);
         let idle_ms = after(link.touched_ms, limits.s2s_idle_timeout_s.min(theirs_s));
@@ -184,8 +187,7 @@ impl Engine {
             None if limits.s2s_keepalive_s == 0 => None,
             None => Some((after(link.sent_ms, limits.s2s_keepalive_s), Due::Keepalive)),
         };
-        let idle = (idle_ms, Due::Idle);
-        Some(other.filter(|(at_ms, _)| *at_ms < idle_ms).unwrap_or(idle))
+        [Some((idle_ms, Due::Idle)), other, room].into_iter().flatten().min_by_key(|(at_ms, _)| *at_ms)
     }
 
     /// A deadline of a link has passed, if it is still the one that holds.
@@ -210,6 +212,7 @@ impl Engine {
             None => {}
             Some((next_ms, _)) if next_ms > now_ms => self.set_link_deadline(conn, next_ms),
             Some((_, Due::Keepalive)) => self.keep_alive(conn),
+            Some((_, Due::Room)) => self.end_wait(conn),
             Some((_, Due::Proof)) => {
                 self.fail_link(conn, StreamError::ConnectionTimeout, Some("Saying who you are took too long."));
             }
@@ -328,6 +331,8 @@ enum Due {
     Idle,
     /// Nothing has been said for long.
     Keepalive,
+    /// Clients have waited long enough for room.
+    Room,
 }
 
 impl Link {

@@ -11,6 +11,7 @@ mod events;
 mod link;
 mod list;
 mod pool;
+mod room;
 
 use super::pace::Pace;
 use super::{Engine, Holder, Timer};
@@ -81,6 +82,8 @@ struct Link {
     inbound: Option<Box<Inbound>>,
     /// For whom it was opened, of one that we have opened.
     peer: Option<PeerId>,
+    /// Clients that wait for room in its queue.
+    room: Option<Box<room::Room>>,
 }
 
 /// A pair of domains for which something waits or goes on.

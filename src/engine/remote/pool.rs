@@ -72,9 +72,13 @@ impl Engine {
         if is_full || bytes > settings.limits.s2s_queue_bytes_max as usize {
             return self.bring_back(parcel, FULL);
         }
+        let crowds = (bytes > settings.limits.s2s_queue_bytes_max as usize / 2).then(|| parcel.from.clone()).flatten();
         out.push(Item::Stanza(Box::new(parcel)));
         match via {
-            Some(conn) => self.touch(conn),
+            Some(conn) => {
+                self.touch(conn);
+                crowds.into_iter().for_each(|from| self.wait_for_room(conn, &from));
+            }
             None => {
                 self.settle_peer(id);
                 self.connect(id);
@@ -191,6 +195,7 @@ impl Engine {
     pub(super) fn forsake_link(&mut self, conn: ConnId) -> Vec<PeerId> {
         let Some(link) = self.remotes.links.get_mut(conn.0) else { return Vec::new() };
         let parcels = link.out.take_stanzas().into_parcels();
+        self.room_in(conn);
         let mut peers = Vec::new();
         for key in self.remotes.peers.keys() {
             if let Some(peer) = self.remotes.peers.get_mut(key).filter(|peer| peer.via == Some(conn)) {
