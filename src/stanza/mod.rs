@@ -5,6 +5,7 @@ pub mod delay;
 pub mod error;
 pub mod forged;
 pub mod form;
+pub mod rsm;
 
 use crate::jid::Jid;
 use crate::xml::{Attribute, Builder, Element, ElementRef, ns, write_attribute};

@@ -142,6 +142,8 @@ pub const CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
 /// XEP-0157: FORM_TYPE of contact addresses.
 pub const SERVER_INFO: &str = "http://jabber.org/network/serverinfo";
+/// XEP-0059.
+pub const RSM: &str = "http://jabber.org/protocol/rsm";
 /// XEP-0060: requests of everybody.
 pub const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 /// XEP-0060 section 8: requests of owners.

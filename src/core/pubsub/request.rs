@@ -3,7 +3,7 @@
 use super::{Affiliations, Config, Service, Subscribed, Subscriptions, config::SendLast, refusal, sub, unsupported};
 use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
-use crate::stanza::{Condition, StanzaError, form};
+use crate::stanza::{Condition, StanzaError, form, rsm};
 use crate::xml::{Builder, ElementRef, ns};
 
 const NS: &str = ns::PUBSUB;
@@ -31,7 +31,7 @@ impl Core {
             ("subscribe", true) if beside("options").is_some() => Err(unsupported("subscription-options")),
             ("subscribe", true) => service.on_subscribe(what, &who),
             ("unsubscribe", true) => service.on_unsubscribe(what, &who),
-            ("items", false) => service.on_items(what, &who),
+            ("items", false) => service.on_items(what, rsm::Wish::read(request.child)?, &who),
             ("subscriptions", false) => service.on_subscriptions(what, &who),
             ("affiliations", false) => service.on_affiliations(what, &who),
             ("options", _) => Err(unsupported("subscription-options")),
@@ -218,8 +218,9 @@ impl Service<'_> {
         Ok(Answer::Empty)
     }
 
-    /// Section 6.5. When not all fit into an answer, the newest do.
-    fn on_items(&mut self, items: ElementRef<'_>, who: &Jid) -> Result<Answer, StanzaError> {
+    /// Section 6.5. When not all fit into an answer, it says how many there are (section 6.5.4); without a wish for a page
+    /// the newest are in it.
+    fn on_items(&mut self, items: ElementRef<'_>, wish: Option<rsm::Wish>, who: &Jid) -> Result<Answer, StanzaError> {
         let name = node_name(items)?;
         let node = self.node(name)?.ok_or(Condition::ItemNotFound)?;
         self.may_read(name, &node, who)?;
@@ -242,17 +243,33 @@ impl Service<'_> {
             // Section 6.5.9.12: that there is none is an answer.
             found
         };
+        let wanted = match &wish {
+            Some(wish) => wish.page(found.len(), found.len(), |id| found.iter().position(|item| item.id == id))?,
+            None => 0..found.len(),
+        };
         let max_bytes = self.core.settings.limits.pubsub_answer_bytes_max as usize;
         let mut total = 0;
-        let fits = |item: &&super::Item| {
+        let mut fits = |item: &super::Item| {
             total += super::bytes(item) as usize;
             total <= max_bytes
         };
-        let first = found.len() - found.iter().rev().take_while(fits).count();
+        let page = if wish.as_ref().is_none_or(rsm::Wish::is_backwards) {
+            let fit = found[wanted.clone()].iter().rev().take_while(|item| fits(item)).count();
+            wanted.end - fit..wanted.end
+        } else {
+            let fit = found[wanted.clone()].iter().take_while(|item| fits(item)).count();
+            wanted.start..wanted.start + fit
+        };
         let mut b = Builder::new(NS, "pubsub");
         b.open(NS, "items").attr("node", name);
-        for item in found.iter().skip(first) {
+        let (start, page) = (page.start, &found[page]);
+        for item in page {
             item.build(&mut b, NS, &node.config, item.read().as_ref());
+        }
+        b.close();
+        if !found.is_empty() && (wish.is_some() || page.len() < found.len()) {
+            let ends = page.first().zip(page.last()).map(|(first, last)| (start, first.id.as_str(), last.id.as_str()));
+            rsm::build(&mut b, ends, found.len());
         }
         Ok(Answer::Result(b.finish()))
     }

@@ -8,11 +8,8 @@ use super::room::{Affiliation, Room, Whois};
 use super::store::{self, Directory};
 use crate::core::{Answer, Core};
 use crate::jid::Jid;
-use crate::stanza::{Condition, StanzaError};
+use crate::stanza::{Condition, StanzaError, rsm};
 use crate::xml::{Builder, Element, ElementRef, ns};
-
-/// XEP-0059.
-const RSM: &str = "http://jabber.org/protocol/rsm";
 
 /// Section 7.4: what is said keeps the id that its sender has given it.
 const STABLE_ID: &str = "http://jabber.org/protocol/muc#stable_id";
@@ -37,7 +34,7 @@ pub fn service_info() -> Element {
         ns::DISCO_ITEMS,
         ns::PING,
         ns::VCARD,
-        RSM,
+        ns::RSM,
     ];
     for feature in features {
         b.open(ns::DISCO_INFO, "feature").attr("var", feature).close();
@@ -54,25 +51,14 @@ pub fn service_items(core: &mut Core, service: &Jid, query: ElementRef<'_>) -> R
     let public = rows.into_iter().filter(|(_, room)| room.public);
     let rooms: Vec<(String, String)> =
         public.filter_map(|(sub, room)| Some((String::from_utf8(sub).ok()?, room.name))).collect();
-    let set = query.child(RSM, "set");
-    let text = |name| set.and_then(|s| s.child(RSM, name)).map(|c| c.text());
-    let max = match text("max") {
-        Some(max) => max.trim().parse().map_err(|_| StanzaError::from(Condition::BadRequest))?,
-        None => PAGE,
+    let wish = rsm::Wish::read(query)?;
+    let place = |jid: &str| rooms.iter().position(|(room, _)| room == jid);
+    let range = match &wish {
+        Some(wish) => wish.page(rooms.len(), PAGE, place)?,
+        None => 0..PAGE.min(rooms.len()),
     };
-    let place = |jid: &str| rooms.iter().position(|(room, _)| room == jid).ok_or(Condition::ItemNotFound);
-    let (start, end) = match (text("after"), text("before")) {
-        (Some(after), _) => {
-            let start = place(&after)? + 1;
-            (start, start.saturating_add(max).min(rooms.len()))
-        }
-        (None, Some(before)) => {
-            let end = if before.is_empty() { rooms.len() } else { place(&before)? };
-            (end.saturating_sub(max), end)
-        }
-        (None, None) => (0, max.min(rooms.len())),
-    };
-    let page = rooms.get(start..end).unwrap_or_default();
+    let start = range.start;
+    let page = rooms.get(range).unwrap_or_default();
     let mut b = Builder::new(ns::DISCO_ITEMS, "query");
     for (room, name) in page {
         b.open(ns::DISCO_ITEMS, "item").attr("jid", room);
@@ -81,14 +67,9 @@ pub fn service_items(core: &mut Core, service: &Jid, query: ElementRef<'_>) -> R
         }
         b.close();
     }
-    if set.is_some() || page.len() < rooms.len() {
-        b.open(RSM, "set");
-        if let (Some(first), Some(last)) = (page.first(), page.last()) {
-            b.open(RSM, "first").attr("index", &start.to_string());
-            b.text(&first.0);
-            b.close().leaf(RSM, "last", &last.0);
-        }
-        b.leaf(RSM, "count", &rooms.len().to_string()).close();
+    if wish.is_some() || page.len() < rooms.len() {
+        let ends = page.first().zip(page.last()).map(|(first, last)| (start, first.0.as_str(), last.0.as_str()));
+        rsm::build(&mut b, ends, rooms.len());
     }
     Ok(Answer::Result(b.finish()))
 }
