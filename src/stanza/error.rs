@@ -3,7 +3,7 @@
 use crate::xml::{Builder, Element, ns};
 
 macro_rules! conditions {
-    ($( $variant:ident $text:literal $kind:literal, )*) => {
+    ($( $variant:ident $text:literal $kind:literal $code:literal, )*) => {
         /// Defined conditions (RFC 6120 section 8.3.3).
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Condition { $( #[doc = concat!("`", $text, "`, type `", $kind, "`.")] $variant, )* }
@@ -18,33 +18,38 @@ macro_rules! conditions {
             pub fn error_type(self) -> &'static str {
                 match self { $( Self::$variant => $kind, )* }
             }
+
+            /// The number that stood for it before there were conditions (XEP-0086 section 3).
+            fn code(self) -> &'static str {
+                match self { $( Self::$variant => $code, )* }
+            }
         }
     };
 }
 
 conditions! {
-    BadRequest "bad-request" "modify",
-    Conflict "conflict" "cancel",
-    FeatureNotImplemented "feature-not-implemented" "cancel",
-    Forbidden "forbidden" "auth",
-    Gone "gone" "cancel",
-    InternalServerError "internal-server-error" "cancel",
-    ItemNotFound "item-not-found" "cancel",
-    JidMalformed "jid-malformed" "modify",
-    NotAcceptable "not-acceptable" "modify",
-    NotAllowed "not-allowed" "cancel",
-    NotAuthorized "not-authorized" "auth",
-    PolicyViolation "policy-violation" "modify",
-    RecipientUnavailable "recipient-unavailable" "wait",
-    Redirect "redirect" "modify",
-    RegistrationRequired "registration-required" "auth",
-    RemoteServerNotFound "remote-server-not-found" "cancel",
-    RemoteServerTimeout "remote-server-timeout" "wait",
-    ResourceConstraint "resource-constraint" "wait",
-    ServiceUnavailable "service-unavailable" "cancel",
-    SubscriptionRequired "subscription-required" "auth",
-    UndefinedCondition "undefined-condition" "cancel",
-    UnexpectedRequest "unexpected-request" "wait",
+    BadRequest "bad-request" "modify" "400",
+    Conflict "conflict" "cancel" "409",
+    FeatureNotImplemented "feature-not-implemented" "cancel" "501",
+    Forbidden "forbidden" "auth" "403",
+    Gone "gone" "cancel" "302",
+    InternalServerError "internal-server-error" "cancel" "500",
+    ItemNotFound "item-not-found" "cancel" "404",
+    JidMalformed "jid-malformed" "modify" "400",
+    NotAcceptable "not-acceptable" "modify" "406",
+    NotAllowed "not-allowed" "cancel" "405",
+    NotAuthorized "not-authorized" "auth" "401",
+    PolicyViolation "policy-violation" "modify" "406",
+    RecipientUnavailable "recipient-unavailable" "wait" "404",
+    Redirect "redirect" "modify" "302",
+    RegistrationRequired "registration-required" "auth" "407",
+    RemoteServerNotFound "remote-server-not-found" "cancel" "404",
+    RemoteServerTimeout "remote-server-timeout" "wait" "504",
+    ResourceConstraint "resource-constraint" "wait" "500",
+    ServiceUnavailable "service-unavailable" "cancel" "503",
+    SubscriptionRequired "subscription-required" "auth" "407",
+    UndefinedCondition "undefined-condition" "cancel" "500",
+    UnexpectedRequest "unexpected-request" "wait" "400",
 }
 
 /// A condition with what may stand beside it.
@@ -83,7 +88,15 @@ impl StanzaError {
 
     /// Adds the `<error/>` child to a stanza.
     pub fn build(&self, b: &mut Builder) {
+        self.build_coded(b, false);
+    }
+
+    /// As [`StanzaError::build`]; `coded` adds the number that old clients read.
+    pub fn build_coded(&self, b: &mut Builder, coded: bool) {
         b.open(ns::CLIENT, "error").attr("type", self.error_type.unwrap_or_else(|| self.condition.error_type()));
+        if coded {
+            b.attr("code", self.condition.code());
+        }
         b.open(ns::STANZA_ERROR, self.condition.as_str()).close();
         if let Some(text) = self.text {
             b.open(ns::STANZA_ERROR, "text").attr_ns(ns::XML, "lang", "en");

@@ -212,7 +212,10 @@ impl Stanza {
             Kind::Presence(_) => Kind::Presence(PresenceType::Error),
             Kind::Iq(_) => Kind::Iq(IqType::Error),
         };
-        let mut reply = Self::build(kind, |b| error.build(b)).addressed(self.to.clone(), self.from.clone());
+        // XEP-0077 section 9 asks for both kinds of errors.
+        let coded = self.request().is_some_and(|child| child.ns() == ns::REGISTER);
+        let mut reply =
+            Self::build(kind, |b| error.build_coded(b, coded)).addressed(self.to.clone(), self.from.clone());
         reply.id.clone_from(&self.id);
         Some(reply)
     }
