@@ -107,7 +107,12 @@ impl ServiceDiscovery {
                 for (name, node) in service.nodes()? {
                     if service.reads(&name, &node, who)? {
                         let jid = request.owner.bare_str();
-                        b.open(ns::DISCO_ITEMS, "item").attr("jid", jid).attr("node", &name).close();
+                        b.open(ns::DISCO_ITEMS, "item").attr("jid", jid).attr("node", &name);
+                        // XEP-0060 section 5.2.
+                        if !node.config.title.is_empty() {
+                            b.attr("name", &node.config.title);
+                        }
+                        b.close();
                     }
                 }
             }
