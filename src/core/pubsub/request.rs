@@ -218,8 +218,8 @@ impl Service<'_> {
         Ok(Answer::Empty)
     }
 
-    /// Section 6.5. When not all fit into an answer, it says how many there are (section 6.5.4); without a wish for a page
-    /// the newest are in it.
+    /// Section 6.5. When not all fit into an answer, it says how many there are (section 6.5.4); where no page is
+    /// wished for, the newest are in it.
     fn on_items(&mut self, items: ElementRef<'_>, wish: Option<rsm::Wish>, who: &Jid) -> Result<Answer, StanzaError> {
         let name = node_name(items)?;
         let node = self.node(name)?.ok_or(Condition::ItemNotFound)?;
