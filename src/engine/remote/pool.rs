@@ -195,7 +195,7 @@ impl Engine {
     pub(super) fn forsake_link(&mut self, conn: ConnId) -> Vec<PeerId> {
         let Some(link) = self.remotes.links.get_mut(conn.0) else { return Vec::new() };
         let parcels = link.out.take_stanzas().into_parcels();
-        self.room_in(conn);
+        self.forget_room(conn);
         let mut peers = Vec::new();
         for key in self.remotes.peers.keys() {
             if let Some(peer) = self.remotes.peers.get_mut(key).filter(|peer| peer.via == Some(conn)) {

@@ -56,10 +56,14 @@ impl Engine {
     /// Those who wait for room are read again, if there is some.
     pub(super) fn room_in(&mut self, conn: ConnId) {
         let max_bytes = self.core.settings.limits.s2s_queue_bytes_max as usize;
-        if let Some(link) = self.remotes.links.get_mut(conn.0).filter(|link| link.room.is_some())
-            && link.out.held_bytes() <= max_bytes / 4
-            && let Some(room) = link.room.take()
-        {
+        if self.remotes.links.get(conn.0).is_some_and(|link| link.out.held_bytes() <= max_bytes / 4) {
+            self.forget_room(conn);
+        }
+    }
+
+    /// Nobody waits for a link any more: there is room, or no link.
+    pub(super) fn forget_room(&mut self, conn: ConnId) {
+        if let Some(room) = self.remotes.links.get_mut(conn.0).and_then(|link| link.room.take()) {
             self.read_again(room.clients);
         }
     }
