@@ -23,6 +23,7 @@ mod self_signed;
 mod serve;
 pub mod shell;
 pub mod signals;
+pub mod supervisor;
 pub mod threads;
 pub mod tls;
 pub mod x509;

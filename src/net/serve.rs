@@ -23,6 +23,7 @@ use crate::net::log::{self as log_back_end, LogError};
 use crate::net::process::Process;
 use crate::net::shell::{self, Failure, Reload, Report, Shell, Tls, Tuning};
 use crate::net::signals;
+use crate::net::supervisor::Supervisor;
 use crate::net::threads::{Backups, Threads};
 use crate::net::tls::TlsError;
 use crate::storage::{Plan, Store, StoreError};
@@ -209,7 +210,18 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     let addresses = listeners.iter().map(|listener| listener.address).collect();
     let serving = Serving { addresses, handle: Handle { bell: bell.clone() } };
     let spawner = executor.clone();
-    let shell = Shell::new(engine, clock, bell, threads, listeners, tls, options.tuning, options.reload, spawner);
+    let supervisor = match Supervisor::find(|name| std::env::var_os(name).filter(|_| options.process.is_some())) {
+        Ok(supervisor) => supervisor,
+        Err(error) => {
+            log::warn!("the supervisor that NOTIFY_SOCKET names cannot be told anything: {error}");
+            None
+        }
+    };
+    if let Some(supervisor) = &supervisor {
+        supervisor.ready();
+    }
+    let (tuning, reload) = (options.tuning, options.reload);
+    let shell = Shell::new(engine, clock, bell, threads, listeners, tls, tuning, reload, supervisor, spawner);
     log::info!("ready in {} ms", clock.now().mono_ms);
     if let Some(on_ready) = options.on_ready {
         on_ready(&serving);

@@ -43,6 +43,7 @@ use crate::net::conn::{Conn, Scratch, Stage};
 use crate::net::dial::Dialed;
 use crate::net::listen::{Keepalive, Listener};
 use crate::net::log::{self as log_back_end, LogOptions};
+use crate::net::supervisor::Supervisor;
 use crate::net::threads::Threads;
 use crate::storage::{Job, Stats, StoreError, Ticket};
 use crate::stream::sasl::keys::HashResult;
@@ -124,6 +125,7 @@ pub struct Shell {
     dials: Dials,
     tuning: Tuning,
     reload: Reload,
+    supervisor: Option<Supervisor>,
     /// By the engine's names, which are never used twice; those that it has forgotten stay until they are written out.
     conns: HashMap<ConnId, Box<Conn>>,
     scratch: Scratch,
@@ -177,6 +179,7 @@ impl Shell {
         tls: Tls,
         tuning: Tuning,
         reload: Reload,
+        supervisor: Option<Supervisor>,
         executor: Rc<LocalExecutor<'static>>,
     ) -> Self {
         let door = |(index, listener)| {
@@ -197,6 +200,7 @@ impl Shell {
             dials,
             tuning,
             reload,
+            supervisor,
             conns: HashMap::new(),
             scratch: Scratch::default(),
             rung: Vec::new(),
@@ -273,6 +277,9 @@ impl Shell {
         self.guard(None, now, &mut |shell| shell.accept(now));
         self.guard(None, now, &mut |shell| shell.pass_deadlines(now));
         self.settle(now);
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.alive(now.mono_ms);
+        }
     }
 
     /// Handshakes and new connections in one tick.
@@ -306,7 +313,7 @@ impl Shell {
         for set in [&self.handshakes_end, &self.closing_end] {
             next = set.first().map_or(next, |&(at, _)| next.min(at));
         }
-        if let Some(at) = self.shutdown_ms {
+        for at in [self.shutdown_ms, self.supervisor.as_ref().and_then(Supervisor::due_ms)].into_iter().flatten() {
             next = next.min(at);
         }
         self.listeners
@@ -373,6 +380,9 @@ impl Shell {
             Report::Shutdown if self.shutdown_ms.is_some() => self.shutdown_ms = Some(0),
             Report::Shutdown => {
                 log::info!("shutting down");
+                if let Some(supervisor) = &self.supervisor {
+                    supervisor.stopping();
+                }
                 self.listeners.clear();
                 let seconds = self.tuning.limits.close_timeout_s.max(1);
                 self.shutdown_ms = Some(now.mono_ms + u64::from(seconds) * 1000);
