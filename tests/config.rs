@@ -387,3 +387,26 @@ fn the_example_loads_with_every_key_uncommented_and_means_the_defaults() {
     assert_eq!(values(&config), values(&Config::default()));
     assert!(!config.show().contains("# default"), "every key was found: {}", config.show());
 }
+
+#[test]
+fn variables_of_the_image_of_prosody_are_understood() {
+    let env = [
+        ("PROSODY_VIRTUAL_HOSTS", "a.example,b.example"),
+        ("PROSODY_ADMINS", "romeo@a.example"),
+        ("PROSODY_LOGLEVEL", "debug"),
+        ("PROSODY_S2S_SECURE_AUTH", "0"),
+        ("PROSODY_COMPONENTS", "rooms.a.example:muc"),
+        ("PROSODY_C2S_RATE_LIMIT", "12kb/s"),
+        ("PROSODY_STORAGE", "sql"),
+        ("COUPLET_LOG__LEVEL", "warn"),
+    ];
+    let config = load_text("", &env).unwrap();
+    assert_eq!(config.server.hosts, ["a.example", "b.example"]);
+    assert_eq!(config.log.level, Level::Warn, "our own variable counts");
+    assert!(!config.s2s.secure_auth);
+    assert_eq!(config.engine_settings().modules.muc.hosts, ["rooms.a.example"]);
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].starts_with("PROSODY_STORAGE means nothing here"), "{:?}", config.warnings);
+    let wrong = load_text("", &[("PROSODY_VIRTUAL_HOSTS", "a@b")]).unwrap_err();
+    assert!(wrong[0].contains("write the domain alone"), "{wrong:?}");
+}

@@ -7,6 +7,7 @@ use crate::config::{Backend, Config, Format, Level, Output};
 use crate::core::admin::Command;
 use crate::core::io::{Role, Transport};
 use crate::engine::Settings;
+use crate::jid::Jid;
 use crate::net::listen::{Keepalive, Wish};
 use crate::net::log::{LogFormat, LogOptions, LogTarget};
 use crate::net::process::{self, Account, Process};
@@ -19,6 +20,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Run the server in the foreground, until SIGTERM or Ctrl-C. SIGHUP reloads.
 #[derive(FromArgs)]
@@ -79,6 +81,9 @@ fn options(mut config: Config, path: Option<PathBuf>, is_new: bool) -> Result<Se
             if greets {
                 say(&greeting(&config, &serving.addresses));
             }
+            if let Some(account) = account_of_image(&config, |name| std::env::var(name).ok()) {
+                make_account(serving.handle.clone(), account);
+            }
             // Who reads it makes himself the administrator: it is for the eyes of who starts the server, not for a log
             // that is kept and that others read.
             if std::io::stdout().is_terminal() {
@@ -117,6 +122,31 @@ fn value_files() -> impl Iterator<Item = PathBuf> {
         name.map(|_| PathBuf::from(value))
     };
     std::env::vars_os().filter_map(named)
+}
+
+/// The account that the variables of Prosody's container image name: `LOCAL`, `DOMAIN` and `PASSWORD`, all three, with
+/// a domain that is served.
+fn account_of_image(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Option<Command> {
+    let (local, domain) = (variable("LOCAL")?, variable("DOMAIN")?);
+    let password = Zeroizing::new(variable("PASSWORD")?);
+    let jid = Jid::parse(&format!("{local}@{domain}")).ok()?;
+    config
+        .server
+        .hosts
+        .iter()
+        .any(|host| host == jid.domain())
+        .then(|| Command::UserAdd { jid: jid.to_string(), password })
+}
+
+/// Makes it, if it is not there yet. Unlike there, an account that exists keeps its password.
+fn make_account(handle: Handle, account: Command) {
+    let (reply, answer) = smol::channel::bounded(1);
+    handle.report(Report::Admin(account, reply));
+    std::thread::spawn(move || {
+        if let Ok(reply) = answer.recv_blocking() {
+            log::info!("the account of LOCAL and DOMAIN: {}", reply.text);
+        }
+    });
 }
 
 /// Shows the invitation for the first account, if there is none yet. It has a thread until the answer is there: that

@@ -8,6 +8,7 @@ mod address;
 mod check;
 mod federation;
 mod limits;
+mod prosody;
 mod rates;
 mod read;
 mod sections;

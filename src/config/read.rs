@@ -1,5 +1,6 @@
 //! Reading the file and the environment.
 
+use super::prosody::{self, Translation};
 use super::{Config, ConfigError, FILE_VARIABLE, Origin, SYSTEM_FILE, check, full_name, variable};
 use crate::modules::KNOWN;
 use crate::setting::{Value, nearest, quote};
@@ -15,6 +16,8 @@ const FILE_BYTES_MAX: u64 = 1 << 18;
 
 const PREFIX: &str = "COUPLET_";
 const FROM_FILE: &str = "_FILE";
+/// That of Prosody's container image.
+const ALIAS_PREFIX: &str = "PROSODY_";
 
 pub fn load(
     path: Option<&Path>,
@@ -188,13 +191,25 @@ impl Reader {
     fn variables(&mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
         let mut ours = Vec::new();
         for (name, value) in env {
-            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+            let is_ours = |name: &&str| name.starts_with(PREFIX) || name.starts_with(ALIAS_PREFIX);
+            let Some(name) = name.to_str().filter(is_ours) else { continue };
             match value.into_string() {
                 Ok(value) => ours.push((name.to_string(), value)),
                 Err(_) => {
                     let text = "this is not UTF-8; write it in UTF-8".to_string();
                     self.errors.push(ConfigError { place: name.to_string(), text });
                 }
+            }
+        }
+        let (aliases, mut ours): (Vec<_>, Vec<_>) =
+            ours.into_iter().partition(|(name, _)| name.starts_with(ALIAS_PREFIX));
+        for (name, value) in &aliases {
+            match prosody::translate(name, value, |other| value_of(&aliases, other).cloned()) {
+                // What is said in our own words counts.
+                Translation::Is(translated) => ours.extend(
+                    translated.into_iter().filter(|(own, _)| value_of(&ours, own).is_none()).collect::<Vec<_>>(),
+                ),
+                Translation::Nothing(why) => self.config.warnings.push(format!("{name} means nothing here: {why}")),
             }
         }
         ours.sort();
