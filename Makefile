@@ -8,7 +8,8 @@ TARGET ?= x86_64-unknown-linux-musl
 
 SHIPPED = target/cross/$(TARGET)/$(TARGET)/ship/couplet
 
-.PHONY: help run test lint deny unit smoke interop plays nightly ship size measure bench dist
+.PHONY: help run test lint deny unit smoke deploy interop plays nightly ship size measure bench dist package image deb-test \
+    image-test device-test source
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -19,7 +20,7 @@ run:
 	@exec target/debug/couplet run
 
 #: make test     all tests: lints, cargo test, and other people's clients against the real binary
-test: lint deny unit smoke
+test: lint deny unit smoke deploy
 
 lint:
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
@@ -53,6 +54,11 @@ unit:
 smoke:
 	$(CARGO) build --quiet --bin couplet
 	tests/interop/run --binary target/debug/couplet
+
+# Scripts, packages and the unit of what is under cross/deploy. APK and OPKG name OpenWrt's own tools, if they are here.
+deploy:
+	$(CARGO) build --quiet --bin couplet
+	tests/deploy/run --binary target/debug/couplet
 
 #: make interop  the clients again and more of them, also in tmux, federation with Prosody and ejabberd, and `make plays`
 interop: plays
@@ -97,3 +103,32 @@ bench: ship
 #: make dist     an archive of it in target/dist/
 dist: ship
 	@cross/pack $(TARGET) $(SHIPPED)
+
+#: make package  packages of it in target/dist/: KIND=deb, ipk (OpenWrt) or apk (OpenWrt from 25.12 on)
+KIND ?= deb
+package: ship
+	@$(CARGO) build --quiet --bin couplet
+	@cross/package $(KIND) $(TARGET) $(SHIPPED)
+
+#: make image    an image for containers; PLATFORMS="amd64=FILE arm64=FILE" of several binaries
+PLATFORMS ?= amd64=$(SHIPPED)
+image: $(if $(filter amd64=$(SHIPPED),$(PLATFORMS)),ship)
+	@cross/image couplet $(PLATFORMS)
+
+#: make deb-test, make image-test, make device-test    each of these tried: in a tree of Debian, in podman, under qemu
+deb-test: ship
+	@$(CARGO) build --quiet --bin couplet
+	COUPLET=$(abspath target/debug/couplet) tests/deploy/run --strict --binary $(SHIPPED) deb
+
+image-test: ship
+	tests/deploy/run --strict --binary $(SHIPPED) image
+
+device-test: ship
+	tests/deploy/run --strict --binary $(SHIPPED) --target $(TARGET) device
+
+#: make source   the archive that OpenWrt's build system takes (cross/deploy/openwrt/Makefile)
+source:
+	@mkdir -p target/dist
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1); \
+	git archive --format=tar.gz --prefix=couplet-$$version/ -o target/dist/couplet-$$version.tar.gz HEAD; \
+	echo target/dist/couplet-$$version.tar.gz
