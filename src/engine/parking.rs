@@ -454,6 +454,7 @@ impl Engine {
 
     /// Writes once more what could not be written, and deletes what could not be deleted.
     pub(super) fn retry(&mut self) {
+        self.return_again();
         let mut deleted = Ok(());
         self.step("sessions that do not wait", |core, _| deleted = core.parked_delete_again());
         if let Err(error) = deleted {

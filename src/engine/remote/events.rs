@@ -120,10 +120,18 @@ impl Engine {
             self.fail_link(oldest, StreamError::Conflict, Some("Replaced by a new stream."));
         }
         self.arm_link(conn);
-        // What waits for it can go this way now, if the stream takes it.
-        let peer = self.remotes.by_pair.get(pair).copied();
-        if let Some(id) = peer.filter(|id| self.remotes.peers.get(id.0).is_some_and(|peer| peer.via.is_none())) {
-            self.connect(id);
+        self.offer_link(conn);
+    }
+
+    /// What waits for the domains of a link can go this way now, if the stream takes it.
+    fn offer_link(&mut self, conn: ConnId) {
+        let Some(link) = self.remotes.links.get(conn.0) else { return };
+        let pairs = link.stream.pairs().iter().filter(|pair| link.takes(pair));
+        let peers: Vec<PeerId> = pairs.filter_map(|pair| self.remotes.by_pair.get(pair).copied()).collect();
+        for id in peers {
+            if self.remotes.peers.get(id.0).is_some_and(|peer| peer.via.is_none()) {
+                self.connect(id);
+            }
         }
     }
 
@@ -154,6 +162,10 @@ impl Engine {
         }
         let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
         link.touched_ms = self.core.now.mono_ms;
+        if !std::mem::replace(&mut link.heard, true) {
+            self.offer_link(conn);
+        }
+        let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
         let (lang, is_component) = (link.stream.lang().cloned(), link.stream.is_component());
         let (stanza, refused) = match Stanza::read(element) {
             Ok(stanza) => (stanza, None),
@@ -230,6 +242,7 @@ impl Engine {
                 link.out.push(Item::Raw(out));
                 link.out.push(Item::Enabled);
                 link.inbound = Some(Box::default());
+                self.offer_link(conn);
             }
             None if root.name() == "enabled" && is_outgoing && !is_managed => {
                 link.out.push(Item::Enabled);

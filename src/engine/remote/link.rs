@@ -7,7 +7,7 @@ use crate::core::io::{ConnId, DialFailure, Output, Role};
 use crate::core::out_queue::OutQueue;
 use crate::engine::pace::{self, Pace, Pause};
 use crate::engine::{Engine, Timer};
-use crate::stream::s2s::{Refusal, S2s, S2sCx};
+use crate::stream::s2s::{Pair, Refusal, S2s, S2sCx};
 use crate::stream::{StreamError, TlsFacts, management};
 use std::net::IpAddr;
 
@@ -53,6 +53,7 @@ impl Engine {
             ends: false,
             pace: Pace::default(),
             inbound: None,
+            heard: false,
             peer: None,
             room: None,
         };
@@ -336,6 +337,14 @@ enum Due {
 }
 
 impl Link {
+    /// True when a stream that goes both ways takes our stanzas for a pair. Not while a peer that opened it may yet
+    /// enable stream management, which it does first if it does: what was sent before that would not be counted, and be
+    /// lost with the connection.
+    pub(super) fn takes(&self, pair: &Pair) -> bool {
+        let has_chosen = !self.stream.is_authenticated() || self.inbound.is_some() || self.heard;
+        !self.ends && self.stream.takes(pair) && has_chosen
+    }
+
     /// True once somebody has proved something, so that stanzas may come or go.
     pub(super) fn is_settled(&self) -> bool {
         self.stream.has_opened() || !self.stream.pairs().is_empty()

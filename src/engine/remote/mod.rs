@@ -21,6 +21,7 @@ use crate::core::io::ConnId;
 use crate::core::out_queue::OutQueue;
 use crate::core::slab::{Key, Slab};
 use crate::stanza::Condition;
+use crate::storage::Ticket;
 use crate::stream::management::Inbound;
 use crate::stream::s2s::{Pair, Refusal, S2s};
 use std::collections::BTreeMap;
@@ -39,6 +40,10 @@ pub(super) struct Remotes {
     by_pair: BTreeMap<Pair, PeerId>,
     /// What goes back to its senders when the input is done with, and why.
     returned: Vec<(Parcel, Refusal)>,
+    /// What has gone back in a batch that is not durable: should that fail, it goes back once more.
+    returning: Vec<(Ticket, Parcel, Refusal)>,
+    /// What is to go back with the next attempt to write.
+    unreturned: Vec<(Parcel, Refusal)>,
 }
 
 impl Default for Remotes {
@@ -48,6 +53,8 @@ impl Default for Remotes {
             peers: Slab::default(),
             by_pair: BTreeMap::new(),
             returned: Vec::new(),
+            returning: Vec::new(),
+            unreturned: Vec::new(),
         }
     }
 }
@@ -80,6 +87,8 @@ struct Link {
     pace: Pace,
     /// Stanzas of the peer are counted (XEP-0198).
     inbound: Option<Box<Inbound>>,
+    /// A stanza has come.
+    heard: bool,
     /// For whom it was opened, of one that we have opened.
     peer: Option<PeerId>,
     /// Clients that wait for room in its queue.
@@ -198,6 +207,7 @@ impl Engine {
     /// A batch is durable: links may have more to say.
     pub(super) fn links_committed(&mut self) {
         let durable = self.core.view.durable();
+        self.remotes.returning.retain(|(after, ..)| *after > durable);
         for key in self.remotes.links.keys() {
             let Some(link) = self.remotes.links.get_mut(key) else { continue };
             if !link.out.is_empty() || link.inbound.as_mut().is_some_and(|inbound| inbound.progress(durable)) {

@@ -164,8 +164,7 @@ impl Engine {
 
     /// A link that the peer has opened and that takes our stanzas (XEP-0288).
     fn bidi_link(&self, pair: &Pair) -> Option<ConnId> {
-        let takes = |link: &super::Link| !link.ends && link.stream.takes(pair);
-        self.remotes.links.iter().find(|(_, link)| takes(link)).map(|(key, _)| ConnId(key))
+        self.remotes.links.iter().find(|(_, link)| link.takes(pair)).map(|(key, _)| ConnId(key))
     }
 
     /// A link takes stanzas of a peer: all that waits goes there.
@@ -323,6 +322,7 @@ impl Engine {
         while !self.remotes.returned.is_empty() {
             for (parcel, refusal) in std::mem::take(&mut self.remotes.returned) {
                 let stanza = crate::xml::parse(&parcel.to_xml()).ok().and_then(|e| Stanza::read(e).ok());
+                let mut is_told = false;
                 let ticket = self.step("a stanza that is returned", |core, _| {
                     if let (Some(row), Some(to)) = (parcel.row(), &parcel.to) {
                         core.spool_give(to, row);
@@ -331,19 +331,52 @@ impl Engine {
                         core.counters.bounced = core.counters.bounced.wrapping_add(1);
                         if let Some(reply) = stanza.error(&refusal.condition.because(refusal.text)) {
                             core.send(InFlight::answer(reply));
+                            is_told = true;
                         }
                     }
                 });
-                let Some(keep) = &parcel.keep else { continue };
-                if let (Some(receipt), Some(ticket)) = (keep.owed(durable), ticket)
-                    && self.core.view.wrote()
-                    && let Some(inbound) = self.inbound_of(receipt.sender)
-                {
-                    inbound.wait(receipt.number, ticket);
+                if let Some(keep) = &parcel.keep {
+                    if let (Some(receipt), Some(ticket)) = (keep.owed(durable), ticket)
+                        && self.core.view.wrote()
+                        && let Some(inbound) = self.inbound_of(receipt.sender)
+                    {
+                        inbound.wait(receipt.number, ticket);
+                    }
+                    self.settle(keep, durable);
                 }
-                self.settle(keep, durable);
+                if let Some(ticket) = ticket.filter(|ticket| is_told && *ticket > durable) {
+                    self.remotes.returning.push((ticket, parcel, refusal));
+                }
             }
         }
+    }
+
+    /// What went back with the batches behind `durable` did not: its senders will be told with the next attempt to write,
+    /// and what they wait for is not safe before that.
+    fn return_failed(&mut self, durable: Ticket) {
+        for (after, mut parcel, refusal) in std::mem::take(&mut self.remotes.returning) {
+            if after <= durable {
+                continue;
+            }
+            if let Some(keep) = &mut parcel.keep {
+                let row = keep.row.filter(|_| keep.row_after <= durable);
+                (keep.row, keep.row_after) = (row, Ticket(0));
+                if let (Some(row), Some(to)) = (row, &parcel.to) {
+                    self.core.spool_hold(to, row);
+                }
+                if let Some(receipt) = keep.owed(durable)
+                    && let Some(inbound) = self.inbound_of(receipt.sender)
+                {
+                    inbound.owe(receipt.number);
+                }
+            }
+            self.remotes.unreturned.push((parcel, refusal));
+        }
+    }
+
+    /// Another attempt to write may go well: what could not go back goes.
+    pub(in crate::engine) fn return_again(&mut self) {
+        self.remotes.returned.append(&mut self.remotes.unreturned);
     }
 
     /// The link that is being made for a peer, when nothing is for it any more.
@@ -407,6 +440,7 @@ impl Engine {
         withdrawn: &mut Vec<Parcel>,
         unsure: &mut BTreeSet<(Jid, Jid)>,
     ) {
+        self.return_failed(durable);
         for holder in self.peer_holders() {
             let Some(out) = self.queue_of(holder) else { continue };
             let back = out.withdraw(durable);
