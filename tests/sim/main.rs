@@ -6,6 +6,7 @@
 mod arrival;
 mod client;
 mod disk;
+mod federation;
 mod loops;
 mod managed;
 mod model;

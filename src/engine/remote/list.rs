@@ -78,6 +78,12 @@ impl Engine {
         }
     }
 
+    /// For tests: bytes charged to the connection with another server, or to what waits for one, that holds most.
+    pub fn held_most_remote_bytes(&self) -> usize {
+        let links = self.remotes.links.iter().map(|(_, link)| link.charge.bytes());
+        links.chain(self.remotes.peers.iter().map(|(_, peer)| peer.charge.bytes())).max().unwrap_or(0)
+    }
+
     /// Connections with other servers: out, in, and stanzas that wait for a connection.
     pub(in crate::engine) fn s2s_counts(&self) -> (usize, usize, usize) {
         let out = self.remotes.links.iter().filter(|(_, link)| link.stream.is_outgoing()).count();
