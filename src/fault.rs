@@ -46,6 +46,20 @@ pub enum Fault {
     ResumedTwice,
     /// What has not arrived at a session that ends goes nowhere.
     LeftBehind,
+    /// A server is believed when it says who has sent a stanza.
+    ServerBelieved,
+    /// What is on its way to another server is forgotten when the connection is lost.
+    WayForgotten,
+    /// It is sent again in another order.
+    WayUnordered,
+    /// What was on its way to other servers before a restart stays on the disk.
+    WayNotRestored,
+    /// Stanzas leave on a stream of another server before that could count them.
+    CountUnawaited,
+    /// Nobody is told that another server cannot be reached.
+    ReturnUntold,
+    /// A connection with another server goes and what it was charged stays.
+    LinkChargeKept,
     /// Each occupant sees the messages of a room in an order of its own.
     RoomUnordered,
     /// Who has left a room still hears what is said there.

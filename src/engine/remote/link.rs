@@ -7,6 +7,7 @@ use crate::core::io::{ConnId, DialFailure, Output, Role};
 use crate::core::out_queue::OutQueue;
 use crate::engine::pace::{self, Pace, Pause};
 use crate::engine::{Engine, Timer};
+use crate::fault::{Fault, armed};
 use crate::stream::s2s::{Pair, Refusal, S2s, S2sCx};
 use crate::stream::{StreamError, TlsFacts, management};
 use std::net::IpAddr;
@@ -297,7 +298,9 @@ impl Engine {
         }
         self.leave_link(conn, refusal);
         let Some(mut link) = self.remotes.links.remove(conn.0) else { return };
-        self.budget.settle(&mut link.charge, 0);
+        if !armed(Fault::LinkChargeKept) {
+            self.budget.settle(&mut link.charge, 0);
+        }
         if let Some(at) = link.deadline_ms {
             self.timers.remove(&(at, Timer::Conn(conn)));
         }
@@ -342,6 +345,7 @@ impl Link {
     /// lost with the connection.
     pub(super) fn takes(&self, pair: &Pair) -> bool {
         let has_chosen = !self.stream.is_authenticated() || self.inbound.is_some() || self.heard;
+        let has_chosen = has_chosen || armed(Fault::CountUnawaited);
         !self.ends && self.stream.takes(pair) && has_chosen
     }
 

@@ -6,6 +6,7 @@ use crate::core::flight::{InFlight, Item, Keep, Parcel};
 use crate::core::io::{ConnId, Output};
 use crate::core::out_queue::OutQueue;
 use crate::engine::{Engine, FAIR_BYTES, Holder, Timer};
+use crate::fault::{Fault, armed};
 use crate::jid::{Jid, idna};
 use crate::pipeline;
 use crate::stanza::{Kind, PresenceType, Stanza};
@@ -193,7 +194,12 @@ impl Engine {
     /// A link takes stanzas no more: what has not arrived goes back to its peers.
     pub(super) fn forsake_link(&mut self, conn: ConnId) -> Vec<PeerId> {
         let Some(link) = self.remotes.links.get_mut(conn.0) else { return Vec::new() };
-        let parcels = link.out.take_stanzas().into_parcels();
+        let mut parcels = link.out.take_stanzas().into_parcels();
+        if armed(Fault::WayForgotten) {
+            parcels.clear();
+        } else if armed(Fault::WayUnordered) {
+            parcels.reverse();
+        }
         self.forget_room(conn);
         let mut peers = Vec::new();
         for key in self.remotes.peers.keys() {
@@ -327,7 +333,8 @@ impl Engine {
                     if let (Some(row), Some(to)) = (parcel.row(), &parcel.to) {
                         core.spool_give(to, row);
                     }
-                    if let Some(stanza) = stanza.filter(|stanza| pipeline::is_returned(core, stanza)) {
+                    let is_returned = |stanza: &Stanza| pipeline::is_returned(core, stanza);
+                    if let Some(stanza) = stanza.filter(|s| is_returned(s) && !armed(Fault::ReturnUntold)) {
                         core.counters.bounced = core.counters.bounced.wrapping_add(1);
                         if let Some(reply) = stanza.error(&refusal.condition.because(refusal.text)) {
                             core.send(InFlight::answer(reply));
@@ -351,8 +358,8 @@ impl Engine {
         }
     }
 
-    /// What went back with the batches behind `durable` did not: its senders will be told with the next attempt to write,
-    /// and what they wait for is not safe before that.
+    /// What went back with the batches behind `durable` did not: its senders will be told with the next attempt to
+    /// write, and what they wait for is not safe before that.
     fn return_failed(&mut self, durable: Ticket) {
         for (after, mut parcel, refusal) in std::mem::take(&mut self.remotes.returning) {
             if after <= durable {
@@ -473,8 +480,11 @@ impl Engine {
         let wait_ms = u64::from(self.core.settings.limits.s2s_queue_timeout_s) * 1000;
         let now = self.core.now;
         self.core.view.begin();
-        let rows = self.core.spool_remote()?;
+        let mut rows = self.core.spool_remote()?;
         self.core.view.join();
+        if armed(Fault::WayNotRestored) {
+            rows.clear();
+        }
         let mut gone: Vec<(Jid, u64)> = Vec::new();
         for (row, stored) in rows {
             let Some(stanza) = stored.stanza() else { continue };

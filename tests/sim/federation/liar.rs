@@ -3,7 +3,6 @@
 use super::client::LIE;
 use super::model::domain;
 use super::plan::LIAR;
-use super::wire::Who;
 use super::world::World;
 use crate::model::{Check, Invariant, broken};
 use couplet::core::io::{ConnId, Input, Role, Transport};
@@ -202,8 +201,13 @@ impl World {
         let other = self.rng.below(self.clients.len());
         let (from, of) = (self.clients[other].name(), self.plan.domains[self.clients[other].server].clone());
         let lie = format!("<lie xmlns='{LIE}'/>");
-        // Of the stream that another liar has opened to the same server.
-        let id = self.stream_ids.get(self.rng.below(self.stream_ids.len())).cloned().unwrap_or_default();
+        // Of a stream that a liar has opened to the same server, in somebody's name.
+        let ids = self.stream_ids.iter().rev().filter(|id| id.0 == victim).take(3);
+        let ids: Vec<(String, String)> = ids.map(|id| (id.1.clone(), id.2.clone())).collect();
+        let (whose, id) = match ids.is_empty() {
+            true => (of.clone(), "none".to_string()),
+            false => self.rng.pick(&ids),
+        };
         let text = match self.rng.below(12) {
             0..=2 => format!("<message from='{from}' to='{to}' type='chat' id='lie'>{lie}<body>no</body></message>"),
             3 => format!("<presence from='{from}' to='{to}' id='lie'>{lie}</presence>"),
@@ -214,7 +218,7 @@ impl World {
             5 => format!("<iq from='{from}' to='{to}/c' type='get' id='lie'>{lie}</iq>"),
             6 => format!("<a xmlns='{}' h='9999'/>", ns::SM),
             7 => format!("<r xmlns='{}'/>", ns::SM),
-            8 => format!("<db:verify from='{of}' to='{domain}' id='{id}' type='valid'/>"),
+            8 => format!("<db:verify from='{whose}' to='{domain}' id='{id}' type='valid'/>"),
             9 => format!("<db:result from='{of}' to='{domain}' type='valid'/>"),
             10 => format!("<db:result from='{of}' to='{domain}'>0123456789abcdef</db:result>"),
             _ => format!("<message from='x@{LIAR}' to='{to}' type='chat' id='honest'><body>yes</body></message>"),
@@ -223,17 +227,12 @@ impl World {
         self.liar_says(wire, &text);
     }
 
-    /// Ids of streams, which a liar may have seen on one of its own.
-    pub fn overhear(&mut self, who: Who, text: &[u8]) {
-        if who != Who::Liar {
-            return;
-        }
+    /// A liar notes the ids of its own streams.
+    pub fn overhear(&mut self, wire: u64, text: &[u8]) {
+        let Some(liar) = self.liars.get(&wire).filter(|liar| !liar.called) else { return };
         let text = String::from_utf8_lossy(text);
         if let Some(at) = text.find("<stream:stream") {
-            let id = attribute(&text[at..], "id").to_string();
-            if !id.is_empty() {
-                self.stream_ids.push(id);
-            }
+            self.stream_ids.push((liar.victim, liar.claims.clone(), attribute(&text[at..], "id").to_string()));
         }
     }
 }

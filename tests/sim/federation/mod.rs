@@ -6,13 +6,20 @@
 mod client;
 mod liar;
 mod model;
+mod network;
 mod plan;
 mod rules;
 mod wire;
 mod world;
 
+#[cfg(feature = "planted-faults")]
+use crate::FAULT_SEEDS;
+#[cfg(feature = "planted-faults")]
+use crate::model::Invariant;
 use crate::model::{Check, Violation};
 use crate::{FAILED_MAX, Stats, number};
+#[cfg(feature = "planted-faults")]
+use couplet::fault::{Fault, arm};
 use world::World;
 
 const SEEDS: u64 = 100;
@@ -87,4 +94,33 @@ fn every_rule_holds_between_servers() {
     for what in rare {
         assert!(stats.get(what).is_some_and(|n| *n >= seeds / 4), "too few {what}");
     }
+}
+
+/// Each fault and the rule that it breaks.
+#[cfg(feature = "planted-faults")]
+const FAULTS: [(Fault, Invariant); 8] = [
+    (Fault::ServerBelieved, Invariant::TrueSender),
+    (Fault::WayForgotten, Invariant::NothingLost),
+    (Fault::WayUnordered, Invariant::OrderKept),
+    (Fault::WayNotRestored, Invariant::NothingLost),
+    (Fault::CountUnawaited, Invariant::NothingLost),
+    (Fault::ReturnUntold, Invariant::AnsweredOnce),
+    (Fault::LinkChargeKept, Invariant::Bounded),
+    (Fault::BlockIgnored, Invariant::BlockedUnseen),
+];
+
+#[cfg(feature = "planted-faults")]
+#[test]
+fn every_planted_fault_is_noticed_between_servers() {
+    let mut unseen = Vec::new();
+    for (fault, rule) in FAULTS {
+        arm(Some(fault));
+        let caught = |seed: &u64| run(*seed, false).0.is_err_and(|violation| violation.invariant == rule);
+        match (0..FAULT_SEEDS).find(caught) {
+            Some(seed) => println!("{fault:?}: seed {seed} shows that {rule:?} is broken"),
+            None => unseen.push(fault),
+        }
+    }
+    arm(None);
+    assert!(unseen.is_empty(), "no seed below {FAULT_SEEDS} notices {unseen:?}");
 }

@@ -42,9 +42,9 @@ impl World {
     /// came back. Where a sender could be told so and has gone, it may have come back unseen; where all of the way has
     /// stream management and nothing is refused, it has been read.
     ///
-    /// Between servers that count (XEP-0198) that holds whatever is cut, and whichever server crashes. By dialback alone
-    /// there is no count: what the socket has taken when a connection is lost is gone, and so is what a client without
-    /// stream management has been sent.
+    /// Between servers that count (XEP-0198) that holds whatever is cut, and whichever server crashes. By dialback
+    /// alone there is no count: what the socket has taken when a connection is lost is gone, and so is what a client
+    /// without stream management has been sent.
     fn check_messages(&self) -> Check {
         for (number, message) in self.model.messages.iter().enumerate().filter(|(_, m)| m.counted && m.read == 0) {
             let sender = &self.model.sessions[message.session];
