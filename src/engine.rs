@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 #[macro_use]
 mod client;
+mod gate;
 mod guard;
 mod invites;
 mod login;
@@ -36,8 +37,9 @@ use crate::pipeline::{self, Delivery, Target};
 use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
 use crate::stream::management;
-use crate::stream::{C2s, Options, StreamError};
+use crate::stream::{C2s, StreamError};
 use crate::xml;
+use gate::Doors;
 use guard::Met;
 use managed::Managed;
 use pace::{Pace, Pause};
@@ -89,6 +91,8 @@ enum Timer {
     Conn(ConnId),
     /// It may be read again.
     Pace(ConnId),
+    /// Its login is looked at.
+    Login(ConnId),
     /// What waits for these is to be on disk.
     Spool(Holder),
     /// This session was not resumed.
@@ -155,6 +159,8 @@ pub struct Engine {
     logins: Vec<login::Waiting>,
     /// For the salts of accounts that do not exist, and resources that stay the same.
     secret: [u8; 32],
+    /// Who comes from where, and logs in.
+    doors: Doors,
     shutting_down: bool,
     exited: bool,
     panics: VecDeque<u64>,
@@ -219,6 +225,7 @@ impl Engine {
             registering: Vec::new(),
             logins: Vec::new(),
             secret,
+            doors: Doors::default(),
             shutting_down: false,
             exited: false,
             panics: VecDeque::new(),
@@ -238,51 +245,6 @@ impl Engine {
         self.budget.set_max_bytes(settings.core.memory_max_bytes);
         self.core.settings = Rc::new(settings.core);
         self.enforce_s2s_policy();
-    }
-
-    /// Somebody has connected. None when one of the limits forbids it: the shell closes the socket.
-    pub fn accept(&mut self, now: Now, role: Role, transport: Transport, peer: IpAddr) -> Option<ConnId> {
-        self.core.now = now;
-        if role != Role::Client {
-            return self.accept_server(role, peer);
-        }
-        let settings = self.core.settings.clone();
-        if self.shutting_down || self.conns.len() >= settings.limits.connections_max as usize {
-            log::warn!(target: LOG, "{peer} turned away: limits.connections_max is reached");
-            return None;
-        }
-        let options = Options {
-            direct_tls: transport == Transport::DirectTls,
-            starttls: transport == Transport::StartTls,
-            encryption_required: settings.encryption_required,
-            plain_allowed: settings.plain_allowed,
-            sasl2: settings.sasl2,
-            fast: settings.fast,
-            iterations: settings.iterations,
-        };
-        let mut charge = Charge::default();
-        if !self.budget.settle(&mut charge, size_of::<Conn>()) {
-            self.budget.settle(&mut charge, 0);
-            log::warn!(target: LOG, "{peer} turned away: memory.max is reached");
-            return None;
-        }
-        let deadline_ms = now.mono_ms + u64::from(settings.limits.auth_timeout_s) * 1000;
-        let conn = Conn {
-            stream: C2s::new(options, &settings.limits),
-            peer,
-            out: OutQueue::default(),
-            session: None,
-            charge,
-            waiting_bytes: 0,
-            deadline_ms: Some(deadline_ms),
-            ends: false,
-            pace: Pace::default(),
-            resuming: None,
-        };
-        let id = ConnId(self.conns.insert(conn));
-        self.timers.insert((deadline_ms, Timer::Conn(id)), ());
-        self.core.counters.connections = self.core.counters.connections.wrapping_add(1);
-        Some(id)
     }
 
     fn take(&mut self, input: Input<'_>) {
@@ -617,6 +579,7 @@ impl Engine {
             match timer {
                 Timer::Conn(conn) => self.guard("a deadline", Met::Conn(conn), &mut |engine| engine.conn_due(conn, at)),
                 Timer::Pace(conn) => self.guard("a pause", Met::Conn(conn), &mut |engine| engine.pace_due(conn)),
+                Timer::Login(conn) => self.guard("a login", Met::Conn(conn), &mut |engine| engine.login_due(conn)),
                 Timer::Spool(holder) => self.spool_due(holder),
                 Timer::Peer(peer) => self.peer_due(peer),
                 Timer::Parked(session) => self.parked_due(session),
@@ -662,6 +625,7 @@ impl Engine {
         self.budget.used_bytes()
             == self.conns.iter().map(|(_, c)| c.charge.bytes()).sum::<usize>()
                 + self.remotes.charged_bytes()
+                + self.doors.charge.bytes()
                 + self.managed.values().filter_map(|m| m.lot.as_ref()).map(|lot| lot.charge.bytes()).sum::<usize>()
     }
 }

@@ -63,6 +63,18 @@ limits! {
     prefixes_max = 8 Count "namespace prefixes that a stream header may declare";
     templates_max = 64 Count "cached XML reader templates, one for each set of stream prefixes";
     connections_max = 10000 Count "open client connections";
+    connections_per_address_max = 250 Count "client connections of one address (of IPv6: one /64); 0 is any number";
+    s2s_connections_per_address_max = 100 Count "the same of servers, and of components";
+    new_connection_rate = 10 Count "new connections a second from one address; 0 is any number";
+    new_connection_burst = 100 Count "new connections from one address at once, as when a network comes back";
+    addresses_max = 4096 Count "addresses without a connection whose failed logins and new connections are remembered; \
+        and as many accounts, and pairs of address and account that have logged in";
+    login_failures_free = 5 Count "failed logins of an address that cost it nothing, twice as many of an account; one \
+        is forgotten each minute";
+    login_delay_max_s = 8 Seconds "the most that a login waits for the one before it when others from its address have \
+        failed; the first such wait is a quarter of a second, each doubles it; 0 never waits";
+    login_account_delay_max_s = 2 Seconds "the same of an account for those who have not logged in from their address \
+        before; nobody waits for others there";
     s2s_stanza_bytes_max = 524288 Bytes "one stanza of another server, as Prosody's s2s_stanza_size_limit";
     s2s_connections_max = 2000 Count "connections to and from other servers";
     s2s_incoming_per_host_max = 4 Count "connections that one other domain has with one of ours, by its own opening; \

@@ -18,6 +18,8 @@ macro_rules! counters {
 counters! {
     connections "Connections accepted.";
     logins "Successful logins.";
+    logins_failed "Logins that failed.";
+    turned_away "Connections that limits did not let in.";
     messages "Messages routed.";
     presences "Presence stanzas routed.";
     iqs "IQ stanzas routed.";

@@ -15,6 +15,7 @@ const MINIMA: &[(&str, u32)] = &[
     ("prefixes_max", 1),
     ("templates_max", 1),
     ("connections_max", 1),
+    ("new_connection_burst", 1),
     ("resources_max", 1),
     ("sasl_tries_max", 1),
     ("tls_timeout_s", 1),

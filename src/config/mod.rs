@@ -17,7 +17,7 @@ mod show;
 pub use address::Address;
 pub use federation::{ComponentSecret, Components, Dns, NameServer, S2s};
 pub use limits::shown as shown_limits;
-pub use rates::{C2sRate, ComponentRate, Preset, Rates, S2sRate};
+pub use rates::{Addresses, C2sRate, ComponentRate, Network, Preset, Rates, S2sRate};
 pub use sections::{
     Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, Output, Process, Promised, Sasl, Server,
     Storage, Tcp, Tls,
@@ -75,6 +75,8 @@ pub struct Config {
     pub memory: Memory,
     /// `[limits]`
     pub limits: Limits,
+    /// `[limits.addresses]`
+    pub addresses: Addresses,
     /// `[limits.rates]`. The addresses are prepared.
     pub rates: Rates,
     /// `[limits.c2s]`
@@ -221,6 +223,7 @@ impl Config {
                 blocked: self.s2s.blocked_domains.clone(),
                 allowed: self.s2s.allowed_domains.clone(),
             },
+            exempt: self.addresses.exempt.iter().map(|network| network.0).collect(),
             rates: self.rates.all(&self.c2s_rate, &self.s2s_rate, &self.component_rate),
             limits: self.limits.clone(),
         };
@@ -267,6 +270,7 @@ impl Config {
             &mut self.memory,
             &mut self.tcp,
             &mut self.limits,
+            &mut self.addresses,
             &mut self.rates,
             &mut self.c2s_rate,
             &mut self.s2s_rate,

@@ -1,8 +1,11 @@
-//! `[limits.rates]`, `[limits.c2s]`, `[limits.s2s]`, `[limits.components]`: how fast peers may send.
+//! `[limits.rates]`, `[limits.c2s]`, `[limits.s2s]`, `[limits.components]`: how fast peers may send; and
+//! `[limits.addresses]`: for whom there are no limits of connections.
 
-use crate::core::rates;
+use crate::core::settings::LOOPBACK;
+use crate::core::{gate, rates};
 use crate::jid::Jid;
-use crate::setting::{Burst, Rate, Setting, section, words};
+use crate::setting::{Burst, Rate, Setting, Value, quote, section, wanted, words};
+use std::net::IpAddr;
 
 section! {
     /// How fast peers may send. What comes faster is left in the sockets until there is room again: nobody is
@@ -14,6 +17,45 @@ section! {
         /// For whom there are no rates: addresses such as "bot@example.org", and domains, of users here or of servers.
         pub exempt: Vec<String> = Vec::new(),
     }
+}
+
+section! {
+    /// Limits by network address.
+    pub struct Addresses in "limits.addresses" {
+        /// For whom there are no limits of connections and no waits for failed logins: addresses, and networks such as
+        /// "192.0.2.0/24". A proxy before this server belongs here: all its clients come from its address.
+        pub exempt: Vec<Network> = LOOPBACK.map(Network).to_vec(),
+    }
+}
+
+/// An address, or a network in CIDR notation (RFC 4632).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(pub gate::Network);
+
+impl Setting for Network {
+    fn kind() -> String {
+        "an address or a network such as \"192.0.2.7\", \"192.0.2.0/24\", \"2001:db8::/32\"".to_string()
+    }
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        value.text().and_then(|text| network(text.trim())).map(Self).ok_or_else(|| wanted::<Self>(value))
+    }
+
+    fn show(&self) -> String {
+        let Self(gate::Network { address, bits }) = self;
+        quote(&if *bits == width(*address) { address.to_string() } else { format!("{address}/{bits}") })
+    }
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn network(text: &str) -> Option<gate::Network> {
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let address = address.parse().ok()?;
+    let bits = bits.map_or(Some(width(address)), |bits| bits.parse().ok())?;
+    (bits <= width(address)).then_some(gate::Network { address, bits })
 }
 
 section! {
@@ -113,7 +155,7 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::setting::{Section, Value};
+    use crate::setting::Section;
 
     fn rates(preset: &str, rate: &str, burst: &str) -> rates::Rate {
         let (mut rates, mut c2s) = (Rates::default(), C2sRate::default());
@@ -147,6 +189,18 @@ mod tests {
         for lifted in ["0", "unlimited"] {
             assert!(rates("personal", lifted, "").is_unlimited());
             assert!(rates("personal", lifted, "25 kB").is_unlimited());
+        }
+    }
+
+    #[test]
+    fn networks_are_read_and_shown() {
+        for text in ["192.0.2.7", "192.0.2.0/24", "0.0.0.0/0", "2001:db8::/32", "::1"] {
+            let read = Network::parse(&Value::Str(text.to_string()));
+            assert_eq!(read.map(|network| network.show()), Ok(quote(text)));
+        }
+        for wrong in ["", "here", "192.0.2.0/33", "::/129", "192.0.2.0/", "192.0.2.0/-1", "/8"] {
+            let read = Network::parse(&Value::Str(wrong.to_string()));
+            assert!(read.is_err_and(|e| e.contains("is not an address or a network")), "{wrong}");
         }
     }
 

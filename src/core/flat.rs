@@ -72,6 +72,27 @@ impl<K: Ord, V> Flat<K, V> {
         self.find(key).is_ok()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<(K, V)>()
+    }
+
+    /// Keeps those entries alone that are wanted.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&K, &V) -> bool) {
+        self.entries.retain(|(key, value)| wanted(key, value));
+        self.shrink();
+    }
+
     /// The lowest key.
     pub fn first_key(&self) -> Option<&K> {
         self.entries.front().map(|(key, _)| key)

@@ -7,6 +7,7 @@ pub mod disco;
 pub mod fast;
 pub mod flat;
 pub mod flight;
+pub mod gate;
 pub mod invites;
 pub mod io;
 pub mod out_queue;

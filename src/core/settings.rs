@@ -1,9 +1,11 @@
 //! The part of the configuration that the engine works with.
 
+use super::gate::Network;
 use super::rates::Rates;
 use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::stream::s2s::{Component, Policy};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What the engine must know.
 #[derive(Clone, Debug)]
@@ -32,10 +34,25 @@ pub struct Settings {
     pub components: Vec<Component>,
     /// With which other servers we speak.
     pub s2s: Policy,
+    /// Addresses for which there are no limits of connections and failed logins.
+    pub exempt: Vec<Network>,
     /// How fast peers may send.
     pub rates: Rates,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// This machine: proxies before the server, and those who test it.
+pub const LOOPBACK: [Network; 2] = [
+    Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), bits: 8 },
+    Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), bits: 128 },
+];
+
+impl Settings {
+    /// True for an address without limits.
+    pub fn is_exempt(&self, ip: IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(ip))
+    }
 }
 
 impl Default for Settings {
@@ -53,6 +70,7 @@ impl Default for Settings {
             memory_max_bytes: 32_000_000,
             components: Vec::new(),
             s2s: Policy::default(),
+            exempt: LOOPBACK.to_vec(),
             rates: Rates::default(),
             limits: Limits::default(),
         }

@@ -2,7 +2,7 @@
 
 use super::{ConnId, Engine, HashOwner, Holder, LOG, Timer};
 use crate::core::flight::{Item, Receipt, Sender};
-use crate::core::io::Output;
+use crate::core::io::{Output, Role};
 use crate::core::session::SessionId;
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
@@ -68,8 +68,8 @@ impl Engine {
                 self.flush(conn);
                 self.outputs.push_back(Output::StartTls { conn });
             }
-            Event::NeedKeys { user } => self.need_keys(conn, &user),
-            Event::NeedTokens { user, client } => self.need_tokens(conn, &user, &client),
+            Event::NeedKeys { .. } | Event::NeedTokens { .. } => self.log_in(conn, event),
+            Event::Refused { user } => self.login_failed(conn, user.as_deref()),
             Event::Hash { password, work } => self.need_hash(conn, password, work),
             Event::Admit(admission) => self.admit(conn, *admission),
             Event::Authenticated { user, keys } => {
@@ -102,16 +102,6 @@ impl Engine {
         }
     }
 
-    /// A client has proved who it is.
-    pub(super) fn logged_in(&mut self, conn: ConnId) {
-        self.core.counters.logins = self.core.counters.logins.wrapping_add(1);
-        self.visits.remove(&conn);
-        let Some(c) = self.conns.get(conn.0) else { return };
-        if self.core.settings.rates.is_exempt(c.stream.user(), c.stream.host().unwrap_or_default()) {
-            self.exempt(conn);
-        }
-    }
-
     /// Features beyond those of the stream itself, for a client that has logged in or could.
     fn features(&mut self, conn: ConnId) -> Vec<Element> {
         let Some(c) = self.conns.get(conn.0) else { return Vec::new() };
@@ -131,7 +121,7 @@ impl Engine {
         features
     }
 
-    fn need_keys(&mut self, conn: ConnId, user: &str) {
+    pub(super) fn need_keys(&mut self, conn: ConnId, user: &str) {
         let Some(host) = self.conns.get(conn.0).and_then(|c| c.stream.host()) else { return };
         let bare = format!("{user}@{host}");
         let keys = self.core.account_keys(&bare);
@@ -393,6 +383,8 @@ impl Engine {
         }
         self.dirty.remove(&conn);
         self.visits.remove(&conn);
+        self.login_end(conn);
+        self.leave(Role::Client, c.peer);
         if let Some(session) = c.resuming {
             self.resume_given_up(session);
         }

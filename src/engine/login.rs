@@ -48,7 +48,7 @@ impl Engine {
         }
     }
 
-    fn refuse_login(&mut self, conn: ConnId) {
+    pub(super) fn refuse_login(&mut self, conn: ConnId) {
         self.answer_login(conn, |c, cx| c.refuse_login(Failure::TemporaryAuthFailure, cx));
     }
 

@@ -109,6 +109,11 @@ pub enum Event {
         /// [`UserAgent::id`].
         client: String,
     },
+    /// The client is not who it says, and has been told so.
+    Refused {
+        /// The prepared localpart at [`C2s::host`] that it has tried, where there is one.
+        user: Option<String>,
+    },
     /// Have a password checked. Answer: [`C2s::verified`] or [`C2s::refuse_login`].
     Hash {
         /// Prepared password.
@@ -235,6 +240,9 @@ impl C2s {
                 }
                 Phase::Negotiating(n) => match n.take_event() {
                     Some(event) => return Some(event),
+                    None if n.has_failed(cx.limits) => {
+                        Err(Stop::Error(StreamError::PolicyViolation, Some("too many failed logins")))
+                    }
                     None if n.is_asking() => n.may_wait(waiting, cx.limits).and(Err(Stop::Incomplete)),
                     None => self.frame(cx),
                 },
@@ -306,12 +314,12 @@ impl C2s {
 
     /// Answers [`Event::NeedTokens`]; with none when there is no such user, or the client has none.
     pub fn tokens(&mut self, tokens: &Tokens, cx: &mut StreamCx<'_>) {
-        self.answer(cx, |n, output, cx| n.tokens(tokens, output, cx));
+        self.answer(cx, |n, output, _| n.tokens(tokens, output));
     }
 
     /// Answers [`Event::Hash`]; `keys` are better ones, if they have been made.
     pub fn verified(&mut self, right: bool, keys: Option<ScramKeys>, cx: &mut StreamCx<'_>) {
-        self.answer(cx, |n, output, cx| n.verified(right, keys, output, cx));
+        self.answer(cx, |n, output, _| n.verified(right, keys, output));
     }
 
     /// Answers [`Event::Admit`], when all is stored, with the token that the client gets.
@@ -336,7 +344,7 @@ impl C2s {
     /// Answers [`Event::NeedKeys`], [`Event::NeedTokens`], [`Event::Hash`] or [`Event::Admit`] where there is no other
     /// answer: with [`Failure::TemporaryAuthFailure`] when the queue is full or the storage fails.
     pub fn refuse_login(&mut self, failure: Failure, cx: &mut StreamCx<'_>) {
-        self.answer(cx, |n, output, cx| n.refuse_login(failure, output, cx));
+        self.answer(cx, |n, output, _| n.refuse_login(failure, output));
     }
 
     /// Answers [`Event::NeedFeatures`] with those beyond TLS, SASL and resource binding.
@@ -546,6 +554,7 @@ impl fmt::Debug for Event {
             Self::StartTls => f.write_str("StartTls"),
             Self::NeedKeys { user } => write!(f, "NeedKeys({user:?})"),
             Self::NeedTokens { user, client } => write!(f, "NeedTokens({user:?}, {client:?})"),
+            Self::Refused { user } => write!(f, "Refused({user:?})"),
             Self::Hash { .. } => f.write_str("Hash"),
             Self::Authenticated { user, .. } => write!(f, "Authenticated({user:?})"),
             Self::Admit(admission) => write!(f, "Admit({:?})", admission.user),

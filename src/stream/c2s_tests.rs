@@ -87,6 +87,7 @@ struct Play {
     limits: Limits,
     /// Answer questions as they come.
     obliging: bool,
+    refused: Vec<Option<String>>,
 }
 
 fn play(options: Options) -> Play {
@@ -95,7 +96,7 @@ fn play(options: Options) -> Play {
     if options.direct_tls {
         c2s.facts(&facts());
     }
-    Play { c2s, reader: Reader::new(&limits), limits, obliging: true }
+    Play { c2s, reader: Reader::new(&limits), limits, obliging: true, refused: Vec::new() }
 }
 
 /// A stream on which romeo has logged in and sent his header.
@@ -140,7 +141,10 @@ impl Play {
             log.push_str(str::from_utf8(&self.c2s.take_output()).unwrap());
             let Some(event) = event else { return log };
             // Before a login it comes with every header.
-            if self.c2s.is_authenticated() || !matches!(event, Event::NeedFeatures) {
+            let is_usual = matches!(event, Event::NeedFeatures) && !self.c2s.is_authenticated();
+            if let Event::Refused { user } = &event {
+                self.refused.push(user.clone());
+            } else if !is_usual {
                 log.push_str(&format!("[{event:?}]"));
             }
             if self.obliging {
@@ -168,7 +172,7 @@ impl Play {
             Event::NeedTokens { user, client } => c2s.tokens(&login::tokens(&user, &client), cx),
             Event::Admit(admission) => c2s.admitted(login::token_for(&admission), cx.limits),
             Event::BindInline { request, client } => login::bind(c2s, &request, client, cx.limits),
-            Event::Authenticated { .. } | Event::Element(_) | Event::Closed { .. } => {}
+            Event::Authenticated { .. } | Event::Refused { .. } | Event::Element(_) | Event::Closed { .. } => {}
         });
     }
 
@@ -460,6 +464,7 @@ fn the_last_try() {
     assert!(p.says(&wrong).ends_with(&failure("not-authorized")));
     let log = p.says(&wrong);
     assert!(log.contains(&failure("not-authorized")) && log.ends_with("[Closed(Some(PolicyViolation))]"), "{log}");
+    assert_eq!(p.refused, vec![Some("romeo".to_string()); 3], "each is told, the last one too");
     assert_eq!(p.says(&auth("PLAIN", "\0romeo\0right")), "");
     // The count does not start again with TLS.
     let mut p = play(Options { encryption_required: false, ..OPTIONS });

@@ -26,6 +26,8 @@ pub(super) struct Negotiation {
     secured: bool,
     bindings: Bindings,
     failures: u32,
+    /// Whom the client says to be, since its last `<auth/>`.
+    tried: Option<String>,
     /// Questions about registration so far.
     questions: u32,
     /// The last word of SASL was in the elements of XEP-0388, not in those of RFC 6120.
@@ -99,6 +101,7 @@ impl Negotiation {
             secured: options.direct_tls,
             bindings: Bindings::none(),
             failures: 0,
+            tried: None,
             questions: 0,
             is_sasl2: false,
             login: None,
@@ -112,6 +115,11 @@ impl Negotiation {
 
     pub(super) fn take_event(&mut self) -> Option<Event> {
         self.event.take()
+    }
+
+    /// True when there is no further try.
+    pub(super) fn has_failed(&self, limits: &Limits) -> bool {
+        self.user.is_none() && self.failures >= limits.sasl_tries_max
     }
 
     /// True while a question is open and input waits.
@@ -304,7 +312,7 @@ impl Negotiation {
             // Out of turn.
             _ => Step::Fail(Failure::MalformedRequest),
         };
-        self.step(step, output, cx)
+        self.step(step, output)
     }
 
     pub(super) fn keys(
@@ -317,7 +325,7 @@ impl Negotiation {
             State::Keys(waiting) => {
                 self.look_at_keys(keys.as_ref());
                 let step = waiting.keys(keys, &mut self.sasl_cx(cx));
-                self.step(step, output, cx)
+                self.step(step, output)
             }
             other => self.stay(other),
         }
@@ -328,12 +336,11 @@ impl Negotiation {
         right: bool,
         keys: Option<ScramKeys>,
         output: &mut Vec<u8>,
-        cx: &mut StreamCx<'_>,
     ) -> Result<Option<NewStream>, Stop> {
         match mem::replace(&mut self.state, State::Strange) {
             State::Verdict(waiting) => {
                 let keys = self.keep_keys(keys);
-                let new_stream = self.step(waiting.verdict(right), output, cx);
+                let new_stream = self.step(waiting.verdict(right), output);
                 if let Some(Event::Authenticated { keys: new, .. }) = &mut self.event {
                     *new = keys.map(Box::new);
                 }
@@ -343,15 +350,10 @@ impl Negotiation {
         }
     }
 
-    pub(super) fn refuse_login(
-        &mut self,
-        failure: Failure,
-        output: &mut Vec<u8>,
-        cx: &mut StreamCx<'_>,
-    ) -> Result<Option<NewStream>, Stop> {
+    pub(super) fn refuse_login(&mut self, failure: Failure, output: &mut Vec<u8>) -> Result<Option<NewStream>, Stop> {
         match mem::replace(&mut self.state, State::Strange) {
             State::Keys(_) | State::Tokens(_) | State::Verdict(_) | State::Admitting => {
-                self.step(Step::Fail(failure), output, cx)
+                self.step(Step::Fail(failure), output)
             }
             other => self.stay(other),
         }
@@ -376,7 +378,7 @@ impl Negotiation {
     }
 
     /// Does what a mechanism asks for.
-    fn step(&mut self, step: Step, output: &mut Vec<u8>, cx: &StreamCx<'_>) -> Result<Option<NewStream>, Stop> {
+    fn step(&mut self, step: Step, output: &mut Vec<u8>) -> Result<Option<NewStream>, Stop> {
         match step {
             Step::Challenge(waiting, message) => {
                 match self.is_sasl2 {
@@ -387,10 +389,12 @@ impl Negotiation {
             }
             Step::NeedKeys(waiting, user) => {
                 self.state = State::Keys(waiting);
+                self.tried = Some(user.clone());
                 self.event = Some(Event::NeedKeys { user });
             }
             Step::NeedTokens(waiting, user) => {
                 self.state = State::Tokens(waiting);
+                self.tried = Some(user.clone());
                 self.event = Some(Event::NeedTokens { user, client: self.client_id().unwrap_or_default() });
             }
             Step::Verify(waiting, password, work) => {
@@ -412,8 +416,9 @@ impl Negotiation {
                 }
                 self.state = State::Strange;
                 self.failures += 1;
-                if self.failures >= cx.limits.sasl_tries_max {
-                    return Err(Stop::Error(StreamError::PolicyViolation, Some("too many failed logins")));
+                let user = self.tried.take();
+                if failure == Failure::NotAuthorized {
+                    self.event = Some(Event::Refused { user });
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! One client of a play: its connection, its login, what it has received and not yet looked at.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use couplet::xml::{Element, ElementRef};
@@ -36,6 +37,7 @@ pub struct Client {
     /// Cuts what comes.
     pub splitter: Splitter,
     domain: String,
+    address: Option<IpAddr>,
     connection: Option<usize>,
     bound: bool,
 }
@@ -50,6 +52,7 @@ impl Client {
             closed: false,
             splitter: Splitter::default(),
             domain: role.jid.split('@').next_back().unwrap_or_default().to_owned(),
+            address: role.address,
             connection: None,
             bound: false,
         }
@@ -73,7 +76,7 @@ impl Client {
         self.hang_up(stage)?;
         (self.closed, self.bound, self.splitter) = (false, false, Splitter::default());
         self.inbox.clear();
-        Ok(())
+        self.address.map_or(Ok(()), |address| stage.come_from(address))
     }
 
     /// The same, of a client or another server.

@@ -32,7 +32,8 @@
 //! Fields of a client: `jid`, `password`, and optionally `resource` (without it the server chooses one). Of ours:
 //! `account: none` (no such account is made; the others are, each with the password of the first client that has it)
 //! `account: SCRAM-SHA-1` (it has keys for that alone; in process only), `mechanism:` (SASL; `PLAIN` where nothing is
-//! said) and `sasl: 2` (the client logs in and binds as XEP-0388 and XEP-0386 say; its resource is the tag).
+//! said), `address: 192.0.2.1` (from where it connects; this machine where nothing is said; in process only) and
+//! `sasl: 2` (the client logs in and binds as XEP-0388 and XEP-0386 say; its resource is the tag).
 //!
 //! | line | meaning |
 //! |---|---|
@@ -87,6 +88,8 @@
 //! * `# differs from Prosody: how`: what is expected here is not what Prosody does, and why both may be; against it the
 //!   play must go wrong.
 
+use std::net::IpAddr;
+
 use couplet::xml::Element;
 
 use super::server::Server;
@@ -128,6 +131,8 @@ pub struct Role {
     pub resource: Option<String>,
     /// SASL mechanism.
     pub mechanism: String,
+    /// From where it connects.
+    pub address: Option<IpAddr>,
     /// Whether the account exists.
     pub account: bool,
     /// Whether it has keys for SCRAM-SHA-1 alone.
@@ -220,7 +225,7 @@ pub fn parse(file: &str, text: &str) -> Result<Play, String> {
                 return Err(wrong(number, "clients come before the line of dashes"));
             }
             let role = role(name.trim(), &lines.block()).map_err(|(n, e)| wrong(n.unwrap_or(number), &e))?;
-            play.in_process_only |= role.weak;
+            play.in_process_only |= role.weak || role.address.is_some();
             play.enter(role).map_err(|e| wrong(number, &e))?;
         } else if let Some(name) = line.strip_prefix("[Component]") {
             if in_action {
@@ -287,6 +292,7 @@ fn role(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, Str
         password: String::new(),
         resource: None,
         mechanism: "PLAIN".to_owned(),
+        address: None,
         account: true,
         weak: false,
         sasl2: false,
@@ -307,6 +313,10 @@ fn role(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, Str
             "password" => value.clone_into(&mut role.password),
             "resource" => role.resource = Some(value.to_owned()),
             "mechanism" => value.clone_into(&mut role.mechanism),
+            "address" => match value.parse() {
+                Ok(address) => role.address = Some(address),
+                Err(_) => return Err((Some(number), format!("`{value}` is no address"))),
+            },
             "account" if value == "none" => role.account = false,
             "account" if value == "SCRAM-SHA-1" => role.weak = true,
             "sasl" if value == "2" => role.sasl2 = true,
@@ -320,10 +330,14 @@ fn role(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, Str
 }
 
 fn server(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, String)> {
-    let (mut domain, mut server) = (String::new(), Server::default());
+    let (mut domain, mut server, mut address) = (String::new(), Server::default(), None);
     for &(number, line) in block.iter().filter(|(_, line)| !line.trim().is_empty()) {
         match line.split_once(':').map(|(key, value)| (key.trim(), value.trim())) {
             Some(("domain" | "jid", value)) => value.clone_into(&mut domain),
+            Some(("address", value)) => match value.parse() {
+                Ok(from) => address = Some(from),
+                Err(_) => return Err((Some(number), format!("`{value}` is no address"))),
+            },
             Some(("password", value)) => server.component = Some(value.to_owned()),
             Some(("certificate", value)) => value.clone_into(&mut server.certificate),
             Some(("offers", value)) => server.offers = value.split_whitespace().map(str::to_owned).collect(),
@@ -339,6 +353,7 @@ fn server(name: &str, block: &[(usize, &str)]) -> Result<Role, (Option<usize>, S
         password: String::new(),
         resource: None,
         mechanism: "EXTERNAL".to_owned(),
+        address,
         account: false,
         weak: false,
         sasl2: false,

@@ -47,6 +47,8 @@ pub struct InProcess {
     dials: Vec<(ConnId, String)>,
     /// Domains of the servers of the play.
     servers: Vec<String>,
+    /// From where the next connection comes.
+    peer: IpAddr,
     exited: bool,
     seed: u64,
     panics_before: u32,
@@ -86,6 +88,7 @@ impl InProcess {
             replies: VecDeque::new(),
             dials: Vec::new(),
             servers: play.clients.iter().filter(|c| c.server.is_some()).map(|c| c.jid.clone()).collect(),
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             exited: false,
             seed: 1,
             panics_before: panics(),
@@ -253,7 +256,7 @@ impl InProcess {
 
 impl Stage for InProcess {
     fn open(&mut self) -> Result<usize, String> {
-        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let peer = std::mem::replace(&mut self.peer, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let id = self.engine.accept(self.now, Role::Client, Transport::DirectTls, peer).ok_or(TURNED_AWAY)?;
         let number = self.add(id);
         let facts = TlsFacts {
@@ -269,8 +272,13 @@ impl Stage for InProcess {
         Ok(number)
     }
 
+    fn come_from(&mut self, address: IpAddr) -> Result<(), String> {
+        self.peer = address;
+        Ok(())
+    }
+
     fn open_server(&mut self, role: Role) -> Result<usize, String> {
-        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let peer = std::mem::replace(&mut self.peer, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let id = self.engine.accept(self.now, role, Transport::StartTls, peer);
         Ok(self.add(id.ok_or(TURNED_AWAY)?))
     }

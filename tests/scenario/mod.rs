@@ -13,6 +13,7 @@ pub mod tcp;
 pub mod xml_text;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use client::Client;
 use couplet::core::io::DialFailure;
@@ -52,6 +53,10 @@ pub const TURNED_AWAY: &str = "the server accepts no more";
 pub trait Stage {
     /// Opens a connection with TLS and names it.
     fn open(&mut self) -> Result<usize, String>;
+    /// The next connection comes from this address.
+    fn come_from(&mut self, address: IpAddr) -> Result<(), String> {
+        Err(format!("nobody comes from {address} here"))
+    }
     /// Sends bytes on it.
     fn send(&mut self, connection: usize, bytes: &[u8]) -> Result<(), String>;
     /// Reads what there is, or waits for it where a real server may take its time.

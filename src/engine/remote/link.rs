@@ -24,11 +24,14 @@ impl Engine {
         };
         if self.shutting_down || full || !served {
             let why = if full { "limits.s2s_connections_max is reached" } else { "nobody like that is served" };
-            log::warn!(target: LOG, "{ip} turned away: {why}");
-            return None;
+            return self.turn_away(ip, why);
         }
+        self.enter(role, ip)?;
         let stream = if role == Role::Component { S2s::component(limits) } else { S2s::incoming(limits) };
-        self.new_link(stream, Some(ip))
+        self.new_link(stream, Some(ip)).or_else(|| {
+            self.leave(role, ip);
+            None
+        })
     }
 
     /// Adds a link. None when memory is short.
@@ -305,6 +308,9 @@ impl Engine {
             self.timers.remove(&(at, Timer::Conn(conn)));
         }
         self.dirty.remove(&conn);
+        if let Some(ip) = link.ip {
+            self.leave(Role::Server, ip);
+        }
     }
 
     /// The server stops: what waits stays on disk.

@@ -87,7 +87,7 @@ impl Negotiation {
             // Out of turn.
             _ => Step::Fail(Failure::MalformedRequest),
         };
-        self.step(step, output, cx)
+        self.step(step, output)
     }
 
     fn authenticate(&mut self, mut request: Authenticate, cx: &mut StreamCx<'_>) -> Step {
@@ -147,7 +147,6 @@ impl Negotiation {
         &mut self,
         tokens: &Tokens,
         output: &mut Vec<u8>,
-        cx: &mut StreamCx<'_>,
     ) -> Result<Option<NewStream>, Stop> {
         match std::mem::replace(&mut self.state, State::Strange) {
             State::Tokens(waiting) => {
@@ -156,7 +155,7 @@ impl Negotiation {
                 if let Some(login) = &mut self.login {
                     login.used = used;
                 }
-                self.step(step, output, cx)
+                self.step(step, output)
             }
             other => self.stay(other),
         }
@@ -202,7 +201,7 @@ impl Negotiation {
                 self.admit();
                 Ok(None)
             }
-            _ => self.step(Step::Fail(Failure::MalformedRequest), output, cx),
+            _ => self.step(Step::Fail(Failure::MalformedRequest), output),
         }
     }
 

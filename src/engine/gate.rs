@@ -1,0 +1,233 @@
+//! Who is let in, and when a login is looked at.
+
+use super::pace::Pace;
+use super::{Conn, ConnId, Engine, LOG, Role, Timer, Transport};
+use crate::budget::Charge;
+use crate::clock::Now;
+use crate::core::gate::{Attempt, Bounds, Gate, Place, Refusal};
+use crate::core::out_queue::OutQueue;
+use crate::core::rates::Rate;
+use crate::stream::{C2s, Event, Options};
+use ring::hmac;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// How long the same is not said again of those who are turned away, in milliseconds.
+const QUIET_MS: u64 = 60_000;
+
+/// What is known of those who are at the door.
+#[derive(Default)]
+pub(super) struct Doors {
+    clients: Gate,
+    /// Servers and components.
+    servers: Gate,
+    pub charge: Charge,
+    /// Logins that wait, and until when.
+    held: BTreeMap<ConnId, (u64, Event)>,
+    /// Why somebody was turned away, when that was said last, and how often it has happened since.
+    said: Vec<(&'static str, u64, u32)>,
+}
+
+impl Doors {
+    fn gate(&mut self, role: Role) -> &mut Gate {
+        match role {
+            Role::Client => &mut self.clients,
+            Role::Server | Role::Component => &mut self.servers,
+        }
+    }
+}
+
+impl Engine {
+    /// Somebody has connected. None when one of the limits forbids it: the shell closes the socket.
+    pub fn accept(&mut self, now: Now, role: Role, transport: Transport, peer: IpAddr) -> Option<ConnId> {
+        self.core.now = now;
+        if role != Role::Client {
+            return self.accept_server(role, peer);
+        }
+        let settings = self.core.settings.clone();
+        if self.shutting_down || self.conns.len() >= settings.limits.connections_max as usize {
+            return self.turn_away(peer, "limits.connections_max is reached");
+        }
+        self.enter(role, peer)?;
+        let options = Options {
+            direct_tls: transport == Transport::DirectTls,
+            starttls: transport == Transport::StartTls,
+            encryption_required: settings.encryption_required,
+            plain_allowed: settings.plain_allowed,
+            sasl2: settings.sasl2,
+            fast: settings.fast,
+            iterations: settings.iterations,
+        };
+        let mut charge = Charge::default();
+        if !self.budget.settle(&mut charge, size_of::<Conn>()) {
+            self.budget.settle(&mut charge, 0);
+            self.leave(role, peer);
+            return self.turn_away(peer, "memory.max is reached");
+        }
+        let deadline_ms = now.mono_ms + u64::from(settings.limits.auth_timeout_s) * 1000;
+        let conn = Conn {
+            stream: C2s::new(options, &settings.limits),
+            peer,
+            out: OutQueue::default(),
+            session: None,
+            charge,
+            waiting_bytes: 0,
+            deadline_ms: Some(deadline_ms),
+            ends: false,
+            pace: Pace::default(),
+            resuming: None,
+        };
+        let id = ConnId(self.conns.insert(conn));
+        self.timers.insert((deadline_ms, Timer::Conn(id)), ());
+        self.core.counters.connections = self.core.counters.connections.wrapping_add(1);
+        Some(id)
+    }
+
+    /// Counts a connection of an address. None when there are too many, or they come too fast.
+    pub(super) fn enter(&mut self, role: Role, peer: IpAddr) -> Option<()> {
+        let (now_ms, limits) = (self.core.now.mono_ms, &self.core.settings.limits);
+        let (open_max, why) = match role {
+            Role::Client => (limits.connections_per_address_max, "limits.connections_per_address_max is reached"),
+            _ => (limits.s2s_connections_per_address_max, "limits.s2s_connections_per_address_max is reached"),
+        };
+        let bounds = Bounds { open_max, new: self.new_rate(), places_max: limits.addresses_max };
+        let bounds = Some(bounds).filter(|_| !self.core.settings.is_exempt(peer));
+        let entered = self.doors.gate(role).enter(Place::of(peer), now_ms, bounds);
+        self.settle_doors();
+        match entered {
+            Ok(()) => Some(()),
+            Err(Refusal::TooMany) => self.turn_away(peer, why),
+            Err(Refusal::TooFast) => self.turn_away(peer, "limits.new_connection_rate is reached"),
+        }
+    }
+
+    /// A connection that has entered is no more.
+    pub(super) fn leave(&mut self, role: Role, peer: IpAddr) {
+        let (now_ms, new) = (self.core.now.mono_ms, self.new_rate());
+        self.doors.gate(role).leave(Place::of(peer), now_ms, new);
+        self.settle_doors();
+    }
+
+    fn new_rate(&self) -> Rate {
+        let limits = &self.core.settings.limits;
+        Rate { per_s: limits.new_connection_rate, burst: limits.new_connection_burst }
+    }
+
+    /// For tests: bytes charged for what is remembered of addresses.
+    pub fn remembered_bytes(&self) -> usize {
+        self.doors.charge.bytes()
+    }
+
+    fn settle_doors(&mut self) {
+        let held = self.doors.clients.heap_bytes() + self.doors.servers.heap_bytes();
+        self.budget.settle(&mut self.doors.charge, held);
+    }
+
+    /// Says why somebody is not let in, once in a while: that must not cost more than he does.
+    pub(super) fn turn_away<T>(&mut self, peer: IpAddr, why: &'static str) -> Option<T> {
+        let now_ms = self.core.now.mono_ms;
+        self.core.counters.turned_away = self.core.counters.turned_away.wrapping_add(1);
+        let said = &mut self.doors.said;
+        let at = said.iter().position(|(reason, ..)| *reason == why).unwrap_or_else(|| {
+            said.push((why, 0, 0));
+            said.len() - 1
+        });
+        if let Some((_, said_ms, since)) = said.get_mut(at) {
+            if *said_ms > 0 && now_ms < *said_ms + QUIET_MS {
+                *since += 1;
+            } else {
+                match *since {
+                    0 => log::warn!(target: LOG, "{peer} turned away: {why}"),
+                    n => log::warn!(target: LOG, "{peer} turned away: {why}; {n} more since that was last said"),
+                }
+                (*said_ms, *since) = (now_ms, 0);
+            }
+        }
+        None
+    }
+
+    /// Who it is that logs in.
+    fn attempt(&self, conn: ConnId, user: &str) -> Option<Attempt> {
+        let c = self.conns.get(conn.0)?;
+        let place = Place::of(c.peer);
+        let host = c.stream.host().unwrap_or_default();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
+        let hash = |place: &[u8]| {
+            let mut context = hmac::Context::with_key(&key);
+            for part in [b"login", user.as_bytes(), host.as_bytes(), place] {
+                context.update(part);
+                context.update(&[0]);
+            }
+            let tag = context.sign();
+            tag.as_ref().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+        };
+        let exempt = self.core.settings.is_exempt(c.peer);
+        Some(Attempt { place, account: hash(b""), pair: hash(&place.bytes()), exempt })
+    }
+
+    /// A client wants to log in: its keys or tokens are looked up now, or when it has waited for what failed before.
+    pub(super) fn log_in(&mut self, conn: ConnId, event: Event) {
+        let (Event::NeedKeys { user } | Event::NeedTokens { user, .. }) = &event else { return };
+        let Some(who) = self.attempt(conn, user) else { return };
+        let now_ms = self.core.now.mono_ms;
+        match self.doors.clients.login(&who, now_ms, &self.core.settings.limits) {
+            Some(0) => self.look_up(conn, event),
+            Some(wait_ms) => {
+                self.timers.insert((now_ms + wait_ms, Timer::Login(conn)), ());
+                self.doors.held.insert(conn, (now_ms + wait_ms, event));
+            }
+            None => self.refuse_login(conn),
+        }
+    }
+
+    fn look_up(&mut self, conn: ConnId, event: Event) {
+        match event {
+            Event::NeedKeys { user } => self.need_keys(conn, &user),
+            Event::NeedTokens { user, client } => self.need_tokens(conn, &user, &client),
+            _ => {}
+        }
+    }
+
+    /// A login has waited.
+    pub(super) fn login_due(&mut self, conn: ConnId) {
+        if let Some((_, event)) = self.doors.held.remove(&conn) {
+            self.look_up(conn, event);
+            self.again.push(conn);
+        }
+    }
+
+    /// A client that may have waited to log in is gone.
+    pub(super) fn login_end(&mut self, conn: ConnId) {
+        if let Some((at, _)) = self.doors.held.remove(&conn) {
+            self.timers.remove(&(at, Timer::Login(conn)));
+        }
+    }
+
+    /// Somebody is not who he says. The line is for programs, too, that shut such addresses out.
+    pub(super) fn login_failed(&mut self, conn: ConnId, user: Option<&str>) {
+        let Some(c) = self.conns.get(conn.0) else { return };
+        let (peer, host) = (c.peer, c.stream.host().unwrap_or_default());
+        log::warn!(target: LOG, "failed login from {peer} as {}@{host}", user.unwrap_or("?"));
+        self.core.counters.logins_failed = self.core.counters.logins_failed.wrapping_add(1);
+        if let Some(who) = self.attempt(conn, user.unwrap_or_default()) {
+            self.doors.clients.failed(&who, self.core.now.mono_ms, &self.core.settings.limits);
+            self.settle_doors();
+        }
+    }
+
+    /// A client has proved who it is.
+    pub(super) fn logged_in(&mut self, conn: ConnId) {
+        self.core.counters.logins = self.core.counters.logins.wrapping_add(1);
+        self.visits.remove(&conn);
+        let Some(c) = self.conns.get(conn.0) else { return };
+        let user = c.stream.user().unwrap_or_default();
+        let may_hurry = self.core.settings.rates.is_exempt(Some(user), c.stream.host().unwrap_or_default());
+        if let Some(who) = self.attempt(conn, user) {
+            self.doors.clients.succeeded(&who, self.core.now.mono_ms, &self.core.settings.limits);
+            self.settle_doors();
+        }
+        if may_hurry {
+            self.exempt(conn);
+        }
+    }
+}
