@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use couplet::core::admin::{Command, Reply};
 use couplet::core::io::{Role, Transport};
-use couplet::core::rates::Rates;
+use couplet::core::rates::{Rate, Rates};
 use couplet::engine::Settings;
 use couplet::limits::Limits;
 use couplet::net::listen::Keepalive;
@@ -43,8 +43,10 @@ struct Server {
 }
 
 fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -> ServeOptions {
+    // What is sent here comes at once.
+    let rates = Rates { c2s: Rate::UNLIMITED, ..Rates::default() };
     let tuning = |hosts: &[String], limits: &Limits| Tuning {
-        rates: Rates::default(),
+        rates: rates.clone(),
         limits: limits.clone(),
         nodelay: true,
         keepalive: Keepalive::default(),
@@ -54,6 +56,7 @@ fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -
     };
     let mut settings = Settings::default();
     settings.core.limits = limits.clone();
+    settings.core.rates = rates.clone();
     ServeOptions {
         listen: vec![(listen[0], Role::Client, Transport::StartTls), (listen[1], Role::Client, Transport::DirectTls)],
         certificates: folder.join("certificates"),

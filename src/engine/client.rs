@@ -8,7 +8,7 @@ use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::modules::SessionEvent;
 use crate::pipeline;
-use crate::stanza::{Condition, IqType, Kind, ReadError, Stanza};
+use crate::stanza::{Condition, IqType, Kind, ReadError, Stanza, StanzaError};
 use crate::stream::management;
 use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork, ScramKeys};
 use crate::stream::{Event, StreamCx, StreamError};
@@ -240,8 +240,14 @@ impl Engine {
     }
 
     fn refuse_bind(&mut self, conn: ConnId, condition: Condition) {
+        let error = StanzaError::from(condition);
+        // XEP-0205 section 5.4.
+        let error = match condition {
+            Condition::ResourceConstraint => error.with_application(ns::ERRORS, "resource-limit-exceeded"),
+            _ => error,
+        };
         if let Some(c) = self.conns.get_mut(conn.0) {
-            c.stream.refuse_bind(&condition.into());
+            c.stream.refuse_bind(&error);
         }
     }
 

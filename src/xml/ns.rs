@@ -84,6 +84,8 @@ pub const EME: &str = "urn:xmpp:eme:0";
 pub const JINGLE_MESSAGE: &str = "urn:xmpp:jingle-message:0";
 /// XEP-0199.
 pub const PING: &str = "urn:xmpp:ping";
+/// Application-specific conditions of stanza errors (XEP-0182).
+pub const ERRORS: &str = "urn:xmpp:errors";
 /// XEP-0202.
 pub const TIME: &str = "urn:xmpp:time";
 /// XEP-0203.
