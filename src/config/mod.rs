@@ -17,7 +17,7 @@ mod show;
 pub use address::Address;
 pub use federation::{ComponentSecret, Components, Dns, NameServer, S2s};
 pub use limits::shown as shown_limits;
-pub use rates::{Addresses, C2sRate, ComponentRate, Network, Preset, Rates, S2sRate};
+pub use rates::{Addresses, C2sRate, ComponentRate, Factor, Network, Preset, Rates, S2sRate};
 pub use sections::{
     Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, Output, Process, Promised, Sasl, Server,
     Storage, Tcp, Tls,

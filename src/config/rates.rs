@@ -14,6 +14,14 @@ section! {
         /// The rates where the sections below say nothing. "personal": 1 kB/s and bursts of 5 kB for a client, 5 and
         /// 10 kB for a server; "community": 10 and 25 kB, 30 and 100 kB; "enterprise": 100 and 1000 kB, 1 and 10 MB.
         pub preset: Preset = Preset::Community,
+        /// Let rates depend on how somebody behaves: a minute in which an account, or the domain of a server, sends
+        /// without having to wait makes its score one better, a minute in which it has to wait ten worse; scores lie
+        /// between -100 and 100, and are forgotten when the server stops.
+        pub adaptive: bool = false,
+        /// What the best score makes of a rate: from 1.0 to 2.0 times.
+        pub good_user_bonus: Factor = Factor(200) => |factor| between(*factor, 100, 200),
+        /// What the worst score makes of a rate: from 0.5 to 1.0 times.
+        pub bad_user_penalty: Factor = Factor(50) => |factor| between(*factor, 50, 100),
         /// For whom there are no rates: addresses such as "bot@example.org", and domains, of users here or of servers.
         pub exempt: Vec<String> = Vec::new(),
     }
@@ -89,6 +97,39 @@ section! {
     }
 }
 
+/// A number with a fraction, in hundredths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factor(pub u32);
+
+impl Setting for Factor {
+    fn kind() -> String {
+        "a number such as 1.5".to_string()
+    }
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        let number = match value {
+            Value::Float(number) => Some(*number),
+            Value::Int(number) => Some(*number as f64),
+            Value::Text(text) => text.trim().parse().ok(),
+            Value::Str(_) | Value::Bool(_) | Value::List(_) => None,
+        };
+        let number = number.filter(|number| (0.0..1000.0).contains(number)).ok_or_else(|| wanted::<Self>(value))?;
+        Ok(Self((number * 100.0).round() as u32))
+    }
+
+    fn show(&self) -> String {
+        let text = format!("{}.{:02}", self.0 / 100, self.0 % 100);
+        text.strip_suffix('0').unwrap_or(&text).to_string()
+    }
+}
+
+fn between(factor: Factor, min: u32, max: u32) -> Result<(), String> {
+    if (min..=max).contains(&factor.0) {
+        return Ok(());
+    }
+    Err(format!("{} does not fit; write {} to {}", factor.show(), Factor(min).show(), Factor(max).show()))
+}
+
 words! {
     /// Rates for a kind of server.
     pub enum Preset {
@@ -146,6 +187,10 @@ impl Rates {
             c2s: of(c2s.rate, c2s.burst, of_clients),
             s2s: of(s2s.rate, s2s.burst, of_servers),
             component: of(Some(component.rate), component.burst, (0, 0)),
+            adaptive: self.adaptive.then_some(rates::Adaptive {
+                bonus_percent: self.good_user_bonus.0,
+                penalty_percent: self.bad_user_penalty.0,
+            }),
             // The check has refused what is no address.
             exempt: self.exempt.iter().filter_map(|jid| Jid::parse(jid).ok()).collect(),
         }
@@ -190,6 +235,25 @@ mod tests {
             assert!(rates("personal", lifted, "").is_unlimited());
             assert!(rates("personal", lifted, "25 kB").is_unlimited());
         }
+    }
+
+    #[test]
+    fn factors_are_read_shown_and_bounded() {
+        let mut rates = Rates::default();
+        for (value, shown) in [
+            (Value::Float(1.5), Some("1.5")),
+            (Value::Int(2), Some("2.0")),
+            (Value::Text("1.25".to_string()), Some("1.25")),
+            (Value::Float(2.1), None),
+            (Value::Float(0.9), None),
+            (Value::Float(f64::NAN), None),
+            (Value::Str("1.5".to_string()), None),
+        ] {
+            let set = rates.set("good_user_bonus", &value);
+            assert_eq!(set.is_ok().then(|| rates.good_user_bonus.show()).as_deref(), shown, "{value:?}");
+        }
+        assert!(rates.set("bad_user_penalty", &Value::Float(0.49)).is_err_and(|e| e.contains("write 0.5 to 1.0")));
+        assert_eq!(rates.set("bad_user_penalty", &Value::Float(0.5)), Ok(()));
     }
 
     #[test]

@@ -279,7 +279,7 @@ impl Visitor {
 }
 
 /// Makes room for one more entry: those of the least weight go.
-fn forget<T>(map: &mut Flat<u64, T>, max: u32, weight: impl Fn(&T) -> u64) {
+pub fn forget<T>(map: &mut Flat<u64, T>, max: u32, weight: impl Fn(&T) -> u64) {
     while map.len() >= (max as usize).max(1) {
         let least = map.iter().min_by_key(|(_, value)| weight(value)).map(|(key, _)| *key);
         if least.and_then(|key| map.remove(&key)).is_none() {

@@ -25,6 +25,17 @@ impl Rate {
         self.per_s == 0
     }
 
+    /// What a score makes of it: the burst stays.
+    pub fn adapted(self, adaptive: Adaptive, points: i8) -> Self {
+        let points_abs = u64::from(points.unsigned_abs());
+        let percent = match points {
+            0.. => 100 + u64::from(adaptive.bonus_percent.saturating_sub(100)) * points_abs / 100,
+            _ => 100 - u64::from(100_u32.saturating_sub(adaptive.penalty_percent)) * points_abs / 100,
+        };
+        let per_s = u32::try_from(u64::from(self.per_s) * percent / 100).unwrap_or(u32::MAX);
+        Self { per_s: per_s.max(self.per_s.min(1)), ..self }
+    }
+
     /// Bytes that one read may bring, at most `max`: less than a burst, so that what a slow peer sends is not here
     /// long before it may be.
     pub fn read_bytes(self, max: usize) -> usize {
@@ -35,6 +46,24 @@ impl Rate {
     fn time_ns(self, bytes: u64) -> u64 {
         bytes.saturating_mul(1_000_000_000) / u64::from(self.per_s.max(1))
     }
+}
+
+/// How scores change rates.
+///
+/// A score is of an account, or of a domain of another server, and is between -100 and 100. Each minute in which
+/// something is sent without having to wait is a point more; each in which its sender had to wait is ten less. In
+/// between, rates grow and shrink in proportion. Scores are forgotten when the server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adaptive {
+    /// What a score of 100 makes of a rate, at least 100 and at most 200.
+    pub bonus_percent: u32,
+    /// What a score of -100 makes of a rate, at least 50 and at most 100.
+    pub penalty_percent: u32,
+}
+
+/// The score behind a minute in which somebody has sent.
+pub fn judged(points: i8, has_waited: bool) -> i8 {
+    points.saturating_add(if has_waited { -10 } else { 1 }).clamp(-100, 100)
 }
 
 /// What one connection has left of its rate. A new one is full.
@@ -85,6 +114,8 @@ pub struct Rates {
     pub s2s: Rate,
     /// Of each connection of a component.
     pub component: Rate,
+    /// How scores change them, if they do.
+    pub adaptive: Option<Adaptive>,
     /// Bare addresses of users, and domains of users and of servers, for whom there is none.
     pub exempt: Vec<Jid>,
 }
@@ -96,6 +127,7 @@ impl Default for Rates {
             c2s: Rate { per_s: 10_000, burst: 25_000 },
             s2s: Rate { per_s: 30_000, burst: 100_000 },
             component: Rate::UNLIMITED,
+            adaptive: None,
             exempt: Vec::new(),
         }
     }
@@ -178,6 +210,16 @@ mod tests {
         let mut bucket = Bucket::default();
         assert_eq!(bucket.take(usize::MAX, Rate::UNLIMITED, 5), None);
         assert_eq!(Bucket::default().take(usize::MAX, SLOW, u64::MAX), None, "nothing overflows");
+    }
+
+    #[test]
+    fn scores_change_rates_between_half_and_double() {
+        let adaptive = Adaptive { bonus_percent: 200, penalty_percent: 50 };
+        let of = |points| Rate { per_s: 1000, burst: 5 }.adapted(adaptive, points).per_s;
+        assert_eq!([of(-100), of(-50), of(0), of(50), of(100)], [500, 750, 1000, 1500, 2000]);
+        assert!(Rate::UNLIMITED.adapted(adaptive, -100).is_unlimited());
+        let minutes = |waits: bool| (0..200).fold(0, |points, _| judged(points, waits));
+        assert_eq!((minutes(false), minutes(true), judged(50, true), judged(-10, false)), (100, -100, 40, -9));
     }
 
     #[test]

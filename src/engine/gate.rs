@@ -4,9 +4,10 @@ use super::pace::Pace;
 use super::{Conn, ConnId, Engine, LOG, Role, Timer, Transport};
 use crate::budget::Charge;
 use crate::clock::Now;
-use crate::core::gate::{Attempt, Bounds, Gate, Place, Refusal};
+use crate::core::flat::Flat;
+use crate::core::gate::{self, Attempt, Bounds, Gate, Place, Refusal};
 use crate::core::out_queue::OutQueue;
-use crate::core::rates::Rate;
+use crate::core::rates::{Rate, judged};
 use crate::stream::{C2s, Event, Options};
 use ring::hmac;
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ pub(super) struct Doors {
     /// Servers and components.
     servers: Gate,
     pub charge: Charge,
+    /// Of accounts and of servers.
+    scores: Flat<u64, i8>,
     /// Logins that wait, and until when.
     held: BTreeMap<ConnId, (u64, Event)>,
     /// Why somebody was turned away, when that was said last, and how often it has happened since.
@@ -34,6 +37,21 @@ impl Doors {
             Role::Client => &mut self.clients,
             Role::Server | Role::Component => &mut self.servers,
         }
+    }
+
+    /// The score of somebody.
+    pub fn score(&self, who: u64) -> i8 {
+        self.scores.get(&who).copied().unwrap_or_default()
+    }
+
+    /// The same behind a minute in which he has sent.
+    pub fn score_after(&mut self, who: u64, has_waited: bool, max: u32) -> i8 {
+        let points = judged(self.score(who), has_waited);
+        if !self.scores.contains_key(&who) {
+            gate::forget(&mut self.scores, max, |points| points.unsigned_abs().into());
+        }
+        self.scores.insert(who, points);
+        points
     }
 }
 
@@ -119,7 +137,7 @@ impl Engine {
     }
 
     fn settle_doors(&mut self) {
-        let held = self.doors.clients.heap_bytes() + self.doors.servers.heap_bytes();
+        let held = self.doors.clients.heap_bytes() + self.doors.servers.heap_bytes() + self.doors.scores.heap_bytes();
         self.budget.settle(&mut self.doors.charge, held);
     }
 
@@ -151,18 +169,22 @@ impl Engine {
         let c = self.conns.get(conn.0)?;
         let place = Place::of(c.peer);
         let host = c.stream.host().unwrap_or_default();
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
-        let hash = |place: &[u8]| {
-            let mut context = hmac::Context::with_key(&key);
-            for part in [b"login", user.as_bytes(), host.as_bytes(), place] {
-                context.update(part);
-                context.update(&[0]);
-            }
-            let tag = context.sign();
-            tag.as_ref().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
-        };
         let exempt = self.core.settings.is_exempt(c.peer);
-        Some(Attempt { place, account: hash(b""), pair: hash(&place.bytes()), exempt })
+        let account = self.keyed(["login", user, host]);
+        let pair = self.keyed([&account.to_be_bytes()[..], &place.bytes()]);
+        Some(Attempt { place, account, pair, exempt })
+    }
+
+    /// A hash that nobody outside can find a second text for.
+    pub(super) fn keyed<const N: usize, T: AsRef<[u8]>>(&self, parts: [T; N]) -> u64 {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
+        let mut context = hmac::Context::with_key(&key);
+        for part in parts {
+            context.update(part.as_ref());
+            context.update(&[0]);
+        }
+        let tag = context.sign();
+        tag.as_ref().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
     }
 
     /// A client wants to log in: its keys or tokens are looked up now, or when it has waited for what failed before.

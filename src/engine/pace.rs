@@ -20,6 +20,8 @@ pub(super) enum Pause {
     Room = 4,
 }
 
+const MINUTE_MS: u64 = 60_000;
+
 /// All reasons.
 const REASONS: u8 = 7;
 /// It has waited for its rate.
@@ -28,12 +30,17 @@ const WAITED: u8 = 8;
 const GRACED: u8 = 16;
 /// It may send as fast as it can.
 const EXEMPT: u8 = 32;
+/// It has waited in the minute that is not judged yet.
+const SLOWED: u8 = 64;
 
 /// Why nothing is read from a connection, and what it has left of its rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pace {
     bucket: Bucket,
     flags: u8,
+    /// Its score, where scores are kept, and the minute that is not judged yet.
+    points: i8,
+    minute: [u8; 2],
 }
 
 impl Pace {
@@ -97,16 +104,43 @@ impl Engine {
     /// Counts bytes that a connection has brought. While they are more than its rate allows, nothing more is read.
     pub(super) fn spend(&mut self, conn: ConnId, bytes: usize) {
         let now_ms = self.core.now.mono_ms;
+        if self.core.settings.rates.adaptive.is_some() {
+            self.judge(conn);
+        }
         let Some((pace, rate)) = self.pace_of(conn) else { return };
         if rate.is_unlimited() {
             return;
         }
         let Some(at_ms) = pace.bucket.take(bytes, rate, now_ms) else { return };
-        pace.flags |= WAITED;
+        pace.flags |= WAITED | SLOWED;
         // Otherwise the timer is set, and will find that there is more to wait for.
         if !pace.has(Pause::Pace) {
             self.timers.insert((at_ms, Timer::Pace(conn)), ());
             self.pause(conn, Pause::Pace, true);
+        }
+    }
+
+    /// Judges the last minute in which a connection has sent, once that is over, and takes over the score of whoever is
+    /// at the other end, which his other connections have a part in.
+    fn judge(&mut self, conn: ConnId) {
+        let minute = ((self.core.now.mono_ms / MINUTE_MS) as u16).to_ne_bytes();
+        let who = match self.conns.get(conn.0) {
+            Some(c) => c.stream.user().zip(c.stream.host()).map(|(user, host)| self.keyed(["score", user, host])),
+            None => self.remotes.link_proved(conn).map(|domain| self.keyed(["score", "", domain])),
+        };
+        let (Some(who), Some((pace, _))) = (who, self.pace_of(conn)) else { return };
+        if pace.minute == minute {
+            return;
+        }
+        let (is_first, has_waited) = (pace.minute == [0; 2], pace.flags & SLOWED != 0);
+        pace.minute = minute;
+        pace.flags &= !SLOWED;
+        let points = match is_first {
+            true => self.doors.score(who),
+            false => self.doors.score_after(who, has_waited, self.core.settings.limits.addresses_max),
+        };
+        if let Some((pace, _)) = self.pace_of(conn) {
+            pace.points = points;
         }
     }
 
@@ -148,7 +182,11 @@ impl Engine {
                 (pace, if is_component { rates.component } else { rates.s2s })
             }
         };
-        let rate = if pace.flags & EXEMPT == 0 { rate } else { Rate::UNLIMITED };
+        let rate = match rates.adaptive {
+            _ if pace.flags & EXEMPT != 0 => Rate::UNLIMITED,
+            Some(adaptive) => rate.adapted(adaptive, pace.points),
+            None => rate,
+        };
         Some((pace, rate))
     }
 }
@@ -168,7 +206,7 @@ mod tests {
         assert_eq!(pace.set(Pause::Room, true), None, "it holds already");
         assert_eq!(pace.set(Pause::Room, false), Some(false));
         assert_eq!(pace, Pace::default());
-        assert_eq!(size_of::<Pace>(), 9);
+        assert_eq!(size_of::<Pace>(), 12);
     }
 
     #[test]

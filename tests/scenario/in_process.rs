@@ -12,6 +12,7 @@ use couplet::config::ComponentSecret;
 use couplet::core::accounts::{Account, Accounts};
 use couplet::core::admin::Command;
 use couplet::core::io::{ConnId, DialFailure, Input, Output, Role, Transport};
+use couplet::core::rates::Adaptive;
 use couplet::engine::{Engine, Settings};
 use couplet::jid::Jid;
 use couplet::setting::{self, Setting, Value};
@@ -448,6 +449,10 @@ fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
             "rate" => rate.per_s = setting::Rate::parse(&value)?.0,
             _ => rate.burst = setting::Bytes::parse(&value)?.0,
         }
+        return Ok(());
+    }
+    if (section, key) == ("limits.rates", "adaptive") {
+        settings.core.rates.adaptive = Some(Adaptive { bonus_percent: 200, penalty_percent: 50 });
         return Ok(());
     }
     if (section, key) == ("limits.rates", "exempt") {

@@ -172,6 +172,12 @@ impl Remotes {
         self.links.get_mut(conn.0).map(|link| (&mut link.pace, link.stream.is_component()))
     }
 
+    /// The first domain that the other end of a link has proved.
+    pub fn link_proved(&self, conn: ConnId) -> Option<&str> {
+        let link = self.links.get(conn.0).filter(|link| link.is_settled())?;
+        link.stream.remote()
+    }
+
     /// Bytes that are charged to links and peers.
     pub fn charged_bytes(&self) -> usize {
         self.links.iter().map(|(_, l)| l.charge.bytes()).sum::<usize>()
