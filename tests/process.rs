@@ -222,7 +222,7 @@ fn commands_work_beside_it_and_without_it() {
     assert!(world.run(&["compact"]).contains("bytes"));
     assert_eq!(world.run(&["flush"]), "all that was stored is on the disk\n");
     assert!(world.run(&["check"]).contains("ok    server: running and well"));
-    assert!(!fs::read_dir(&backups).unwrap().count() != 0);
+    assert!(fs::read_dir(&backups).unwrap().count() > 0);
     server.stop();
     // And root's own work on the store leaves it to the server's user.
     assert_eq!(world.add_user("late@localhost"), "added late@localhost\n");
@@ -312,6 +312,29 @@ fn what_others_renew_is_read_and_what_is_elsewhere_is_not() {
     assert_eq!(world.run(&["reload"]), read_again);
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_reload_refuses_what_only_a_restart_can_reach() {
+    let Some(world) = World::new() else { return };
+    let elsewhere = world.root.join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(elsewhere.join("ca.pem"), "").unwrap();
+    let server = world.serve();
+    let sandboxed = is_sandboxed(&server.log);
+    let file = |name: &str| elsewhere.join(name).display().to_string();
+    world.configure(&format!("[log]\noutput = \"file\"\nfile = \"{}\"\n", file("couplet.log")));
+    let told = world.run(&["reload"]);
+    assert_eq!(sandboxed, told.contains("couplet.log") && told.contains("must be restarted"), "{told}");
+    world.configure("");
+    assert_eq!(world.run(&["reload"]), "configuration and certificates are read again\n");
+    let config = fs::read_to_string(world.root.join("etc/couplet.toml")).unwrap();
+    let config = config.replace("[s2s]\n", &format!("[s2s]\nca = \"{}\"\n", file("ca.pem")));
+    fs::write(world.root.join("etc/couplet.toml"), config).unwrap();
+    let told = world.run(&["reload"]);
+    assert_eq!(sandboxed, told.contains("s2s.ca: cannot read") && told.contains("restart"), "{told}");
+    server.stop();
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::net::{Handle, ServeError, ServeOptions, serve};
 use argh::FromArgs;
 use log::LevelFilter;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -237,6 +238,9 @@ fn filter(level: Level) -> LevelFilter {
     }
 }
 
+/// What to do about a file that the user of the server may use and the server may not.
+const SANDBOXED: &str = "a folder that the server has not seen when it started needs a restart (process.sandbox)";
+
 /// Reads the configuration again. What only a start can change is told and stays as it was.
 fn reload(mut before: Config, path: Option<PathBuf>) -> Reload {
     Box::new(move || -> Result<(Box<Settings>, Tuning), String> {
@@ -247,6 +251,12 @@ fn reload(mut before: Config, path: Option<PathBuf>) -> Reload {
         }
         for key in needs_restart(&before, &config) {
             log::warn!("{key} has changed: restart couplet for that; until then the old value stays in force");
+        }
+        // Without them no other server could prove who it is, so they are not left to be missed later.
+        if let Some(file) = config.authorities_file().filter(|_| config.s2s.ca != before.s2s.ca)
+            && let Err(error) = File::open(&file)
+        {
+            return Err(format!("s2s.ca: cannot read {}: {error}; {SANDBOXED}", file.display()));
         }
         if let Some(warning) = process::fit_connections(&mut config.limits, process::raise_open_files()) {
             log::warn!("{warning}");

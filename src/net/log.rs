@@ -86,7 +86,10 @@ impl fmt::Display for LogError {
         match self {
             Self::File(path, error) => {
                 write!(f, "cannot append to the log file {}: {error}; create its folder or make it ", path.display())?;
-                f.write_str("writable for the user that runs couplet")
+                f.write_str(
+                    "writable for the user that runs couplet; a running server must be restarted for a folder ",
+                )?;
+                f.write_str("that it has not seen when it started (process.sandbox)")
             }
             Self::Syslog(error) => {
                 write!(f, "cannot reach syslog at {SYSLOG_PATH}: {error}; start a syslog daemon or log to stderr")
