@@ -15,12 +15,15 @@ pub trait Entropy {
     fn fill(&mut self, out: &mut [u8]);
 }
 
-/// An unguessable name of 24 characters (144 bits), safe in XML, URLs and file names.
+/// An unguessable name of 24 characters (143 bits), safe in XML, URLs, file names and, as it starts with no dash, on
+/// command lines.
 pub fn token(entropy: &mut dyn Entropy) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0; 24];
     entropy.fill(&mut bytes);
-    bytes.iter().map(|b| char::from(ALPHABET[usize::from(b & 63)])).collect()
+    let [first, rest @ ..] = bytes;
+    let first = char::from(ALPHABET[usize::from(first & 31)]);
+    std::iter::once(first).chain(rest.iter().map(|b| char::from(ALPHABET[usize::from(b & 63)]))).collect()
 }
 
 /// XEP-0082 DateTime in UTC with seconds, as `2026-11-21T23:59:59Z`.
@@ -122,5 +125,6 @@ mod tests {
         let mut e = Count(0);
         assert_eq!(token(&mut e), "ABCDEFGHIJKLMNOPQRSTUVWX");
         assert_eq!(token(&mut e), "YZabcdefghijklmnopqrstuv");
+        assert_eq!(&token(&mut Count(62))[..3], "e_A", "no option of a command line");
     }
 }
