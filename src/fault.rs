@@ -1,5 +1,6 @@
-//! Planted faults, for tests alone: each breaks one rule of the server, so that the simulation can show that it would
-//! be seen. Without the feature `planted-faults`, which no tier contains, [`armed`] is a constant and nothing is built.
+//! Planted faults, for tests alone: each breaks one rule of the server, so that the simulation, or a fuzzer, can show
+//! that it would be seen. Without the feature `planted-faults`, which no tier contains, [`armed`] is a constant and
+//! nothing is built.
 
 /// A line of the server that can be made wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,24 @@ pub enum Fault {
     PanicDial,
     /// What the store says meets one.
     PanicCommit,
+    /// The place of a mistake in the configuration is counted in bytes.
+    PlaceMiscounted,
+    /// A compressed name of DNS may point at itself.
+    PointerFollowed,
+    /// A reference that arrives in two pieces is not looked at.
+    SplitForgotten,
+    /// An address is folded to lower case by a table that knows nothing of what is normalised behind it.
+    FoldedPlainly,
+    /// Who asks for an account that does not exist can see that.
+    StrangerTold,
+    /// A domain is believed without asking it.
+    DialbackBelieved,
+    /// A number may have bytes that add nothing.
+    NumberPadded,
+    /// What says that it is base64 is not looked at.
+    EncodingTrusted,
+    /// The quick reader lets an element have an attribute twice.
+    AttributeTwice,
 }
 
 #[cfg(feature = "planted-faults")]

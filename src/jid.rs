@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 use std::rc::Rc;
 
+use crate::fault::{Fault, armed};
 use stringprep::tables;
 use unicode_normalization::UnicodeNormalization;
 
@@ -286,7 +287,13 @@ fn stringprep(text: &str, fold_case: bool, forbidden: impl Fn(char) -> bool) -> 
         return Err(JidError::TooLong);
     }
     let mapped = text.chars().filter(|&c| !tables::commonly_mapped_to_nothing(c));
-    let prepared = if fold_case { normalize(mapped.flat_map(tables::case_fold_for_nfkc)) } else { normalize(mapped) };
+    let prepared = if armed(Fault::FoldedPlainly) && fold_case {
+        normalize(mapped.flat_map(char::to_lowercase))
+    } else if fold_case {
+        normalize(mapped.flat_map(tables::case_fold_for_nfkc))
+    } else {
+        normalize(mapped)
+    };
     if prepared.chars().any(|c| is_forbidden(c) || forbidden(c)) || is_mixed_direction(&prepared) {
         return Err(JidError::Forbidden);
     }

@@ -2,6 +2,7 @@
 
 use super::prosody::{self, Translation};
 use super::{Config, ConfigError, FILE_VARIABLE, Origin, SYSTEM_FILE, check, full_name, variable};
+use crate::fault::{Fault, armed};
 use crate::modules::KNOWN;
 use crate::setting::{Value, nearest, quote};
 use std::ffi::OsString;
@@ -49,7 +50,10 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn origin(&self, offset: usize) -> Origin {
-        let before = self.text.get(..offset).unwrap_or(self.text);
+        let before = match armed(Fault::PlaceMiscounted) {
+            false => self.text.get(..offset).unwrap_or(self.text),
+            true => &self.text[..self.text.len().min(offset + 1)],
+        };
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
         Origin::File { file: self.file.clone(), line, column }

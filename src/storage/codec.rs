@@ -4,6 +4,7 @@
 //! says itself where it ends, so records nest. Reading is total: any bytes give a value or `None`, never a panic, and
 //! nothing is reserved for a length that the input could not hold.
 
+use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use std::rc::Rc;
 
@@ -132,7 +133,7 @@ impl<'a> Decoder<'a> {
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
             let bits = u64::from(byte & 0x7f);
-            if (bits << shift) >> shift != bits || (byte == 0 && shift > 0) {
+            if (bits << shift) >> shift != bits || (byte == 0 && shift > 0 && !armed(Fault::NumberPadded)) {
                 return None;
             }
             n |= bits << shift;

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::management;
 use super::profile::Message;
 use super::sasl::{Failure, Ht};
+use crate::fault::{Fault, armed};
 use crate::limits::Limits;
 use crate::stanza::Condition;
 use crate::xml::{Builder, Element, ElementRef, ns, write_attribute};
@@ -121,6 +122,9 @@ fn fast(fast: ElementRef<'_>) -> Result<Fast, Failure> {
 /// An empty text is an empty message; no message is no element (section 2.2).
 fn decode(element: ElementRef<'_>) -> Result<Message, Failure> {
     let text = Zeroizing::new(element.text());
+    if armed(Fault::EncodingTrusted) {
+        assert!(text.len().is_multiple_of(4), "planted: out of bounds");
+    }
     STANDARD.decode(text.as_str()).map(Zeroizing::new).map_err(|_| Failure::IncorrectEncoding)
 }
 

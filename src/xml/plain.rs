@@ -8,6 +8,7 @@ use memchr::{memchr, memchr2, memmem};
 use super::element::{Builder, Element};
 use super::markup::is_space;
 use super::ns;
+use crate::fault::{Fault, armed};
 
 /// Bounds of one element in the arena. Depth is the scanner's business.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +114,7 @@ impl<'a> Reader<'a> {
                     return None;
                 }
                 (declared, default_ns) = (true, value);
-            } else if self.attributes.iter().any(|a| (a.0, a.1) == (is_xml, key)) {
+            } else if !armed(Fault::AttributeTwice) && self.attributes.iter().any(|a| (a.0, a.1) == (is_xml, key)) {
                 return None;
             } else {
                 self.attributes.push((is_xml, key, value));

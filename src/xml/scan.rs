@@ -12,6 +12,7 @@ use memchr::{memchr, memchr2, memchr3};
 use super::markup::{
     attribute_name, check_declaration, check_reference, has_duplicate, hash, is_declaration, is_space,
 };
+use crate::fault::{Fault, armed};
 use crate::limits::Limits;
 
 /// Bounds of one frame.
@@ -295,6 +296,8 @@ impl Scanner {
                         check_reference(&buf[..self.at], buf[self.at])?;
                         self.text |= value.is_none();
                         self.go(value.map_or(State::Text, State::Value));
+                    } else if armed(Fault::SplitForgotten) {
+                        self.state = value.map_or(State::Text, State::Value);
                     }
                 }
                 State::EndTag => {
