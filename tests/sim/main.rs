@@ -16,6 +16,7 @@ mod plan;
 mod rng;
 mod rooms;
 mod rules;
+mod tap;
 mod world;
 
 #[cfg(feature = "planted-faults")]

@@ -1,17 +1,10 @@
 //! One connection: bytes on their way in both directions, and a tap that reads what the server says.
 
-use couplet::limits::Limits;
-use couplet::xml::{Element, FrameKind, Reader, ScanLimits, Scanner, Template, ns};
+use super::tap::Tap;
+use couplet::xml::Reader;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
-/// What the server said at once.
-#[derive(Clone, Debug)]
-pub enum Frame {
-    Header,
-    Element(Rc<Element>),
-    End,
-}
+pub use super::tap::Frame;
 
 /// A frame on its way to the client.
 #[derive(Clone, Debug)]
@@ -97,52 +90,5 @@ impl Link {
         self.taken += bytes as u64;
         let whole = self.flying.iter().take_while(|f| f.end <= self.taken).count();
         self.flying.drain(..whole).collect()
-    }
-}
-
-/// Reads what the server writes, as a client would.
-struct Tap {
-    scanner: Scanner,
-    template: Option<Template>,
-}
-
-impl Tap {
-    fn new() -> Self {
-        Self { scanner: Scanner::new(ScanLimits::authenticated(&Limits::default())), template: None }
-    }
-
-    /// Frames and where they end. The engine writes whole frames.
-    fn read(&mut self, bytes: &[u8], reader: &mut Reader) -> Result<Vec<(usize, Frame)>, String> {
-        let mut found = Vec::new();
-        let mut at = 0;
-        while at < bytes.len() {
-            let rest = &bytes[at..];
-            let text = || String::from_utf8_lossy(rest).into_owned();
-            let frame = self.scanner.scan(rest).map_err(|e| format!("{e} in: {}", text()))?;
-            let Some(frame) = frame else { return Err(format!("not a whole frame: {}", text())) };
-            let bytes = &rest[..frame.len];
-            at += frame.len;
-            let frame = match frame.kind {
-                FrameKind::Whitespace | FrameKind::Declaration => continue,
-                FrameKind::StreamClose => Frame::End,
-                FrameKind::StreamOpen => {
-                    let header = reader.stream_header(bytes).map_err(|e| format!("{e} in: {}", text()))?;
-                    self.template = Some(header.template);
-                    Frame::Header
-                }
-                FrameKind::Element => {
-                    let template = self.template.as_ref().ok_or_else(|| format!("no header before: {}", text()))?;
-                    let element = reader.element(template, bytes).map_err(|e| format!("{e} in: {}", text()))?;
-                    let root = element.root();
-                    if root.is(ns::SASL, "success") || root.is(ns::TLS, "proceed") {
-                        self.scanner.reset();
-                        self.template = None;
-                    }
-                    Frame::Element(Rc::new(element))
-                }
-            };
-            found.push((at, frame));
-        }
-        Ok(found)
     }
 }
