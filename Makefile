@@ -45,10 +45,10 @@ deny:
 	    fi; \
 	fi
 
-# The second run shows that the simulation sees each fault that is planted in the server.
+# The second run shows that the simulation and the fuzz targets see each fault that is planted in the server.
 unit:
 	$(CARGO) test
-	$(CARGO) test --features planted-faults --test sim every_planted_fault_is_noticed -- --nocapture
+	$(CARGO) test --features planted-faults --test sim --test fuzz every_planted_fault_is_noticed -- --nocapture
 	$(CARGO) test --features planted-faults --test shell bugs
 
 smoke:
@@ -74,15 +74,24 @@ plays:
 CUTS   ?= 200
 KILLS  ?= 200
 SEEDS  ?= 2000
+# How long each target is fuzzed.
+FUZZ_SECONDS ?= 60
 BINARY ?= $(abspath $(SHIPPED))
 
-#: make nightly  what is slow: power cuts, kills, full and failing disks, long simulations
+#: make nightly  what is slow: power cuts, kills, full and failing disks, long simulations, fuzzing
 nightly:
 	@if test "$(BINARY)" = "$(abspath $(SHIPPED))"; then cross/build $(TARGET); fi
 	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --test power -- --nocapture --test-threads=1
 	COUPLET_CUTS=$(CUTS) $(CARGO) test --features planted-faults --test power -- --nocapture
 	COUPLET_BINARY=$(BINARY) COUPLET_KILLS=$(KILLS) $(CARGO) test --test kill9 -- --nocapture
 	COUPLET_SIM_SEEDS=$(SEEDS) $(CARGO) test --test sim every_rule_holds
+	$(MAKE) fuzz
+
+#: make fuzz     hostile bytes for all that reads some, FUZZ_SECONDS each (60); first, that each planted fault is found
+.PHONY: fuzz
+fuzz:
+	tests/fuzz/run --planted --seconds $(FUZZ_SECONDS)
+	tests/fuzz/run --seconds $(FUZZ_SECONDS)
 
 #: make ship     the static binary that is published, for TARGET (default: x86_64 musl)
 ship:

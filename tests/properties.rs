@@ -1,11 +1,14 @@
 //! Properties of the lowest floors: what is written is read back, framing does not depend on how bytes arrive,
 //! nothing a peer can send makes them panic, and preparing an address twice changes nothing.
 
+#[path = "fuzz/targets/frames.rs"]
+mod frames;
+#[path = "fuzz/targets/jid.rs"]
+mod jid;
+
 use couplet::jid::Jid;
-use couplet::limits::Limits;
-use couplet::xml::{
-    Builder, Element, FrameKind, Reader, ScanError, ScanLimits, Scanner, Template, ns, parse, write_attribute,
-};
+use couplet::xml::{Builder, Element, FrameKind, ns, parse};
+use frames::{frames, read_or_refused, reader_in, readers_agree, same_in_pieces, scanner};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -89,52 +92,6 @@ fn add(b: &mut Builder, node: &Node) {
             b.close();
         }
     }
-}
-
-fn scanner() -> Scanner {
-    Scanner::new(ScanLimits::authenticated(&Limits::default()))
-}
-
-fn reader_in(content_ns: &str) -> (Reader, Template) {
-    let mut reader = Reader::new(&Limits::default());
-    let mut header = b"<stream".to_vec();
-    write_attribute("xmlns", content_ns, &mut header);
-    header.push(b'>');
-    let template = reader.stream_header(&header).unwrap().template;
-    (reader, template)
-}
-
-/// Frames of `bytes` that arrive in pieces of the given lengths, again and again, and the error behind them. White
-/// space comes as it arrives, so that runs of it are joined here.
-fn frames(bytes: &[u8], pieces: &[usize]) -> (Vec<(FrameKind, Vec<u8>)>, Option<ScanError>) {
-    let mut scanner = scanner();
-    let mut found: Vec<(FrameKind, Vec<u8>)> = Vec::new();
-    let (mut buf, mut rest) = (Vec::new(), bytes);
-    for len in pieces.iter().cycle() {
-        let (piece, behind) = rest.split_at((*len).min(rest.len()));
-        buf.extend_from_slice(piece);
-        rest = behind;
-        loop {
-            match scanner.scan(&buf) {
-                Ok(None) => break,
-                Err(error) => return (found, Some(error)),
-                Ok(Some(frame)) => {
-                    assert!((1..=buf.len()).contains(&frame.len));
-                    let bytes = buf.drain(..frame.len);
-                    match found.last_mut() {
-                        Some((FrameKind::Whitespace, last)) if frame.kind == FrameKind::Whitespace => {
-                            last.extend(bytes)
-                        }
-                        _ => found.push((frame.kind, bytes.collect())),
-                    }
-                }
-            }
-        }
-        if rest.is_empty() {
-            break;
-        }
-    }
-    (found, None)
 }
 
 /// Bytes of a stream, whole or damaged.
@@ -234,32 +191,13 @@ proptest! {
 
     #[test]
     fn framing_does_not_depend_on_how_the_bytes_arrive(bytes in any_stream(), pieces in vec(1usize..40, 1..6)) {
-        let whole = frames(&bytes, &[usize::MAX]);
-        prop_assert_eq!(&frames(&bytes, &pieces), &whole);
-        prop_assert_eq!(&frames(&bytes, &[1]), &whole);
-        let found: usize = whole.0.iter().map(|(_, frame)| frame.len()).sum();
-        prop_assert!(found <= bytes.len());
+        same_in_pieces(&scanner(), &bytes, &pieces);
     }
 
     /// The reader finds the end of an element where the scanner has put it, or refuses it.
     #[test]
     fn whatever_the_scanner_frames_the_reader_reads_or_refuses(bytes in any_stream()) {
-        let (mut reader, template) = reader_in(ns::CLIENT);
-        for (kind, frame) in frames(&bytes, &[usize::MAX]).0 {
-            match kind {
-                FrameKind::StreamOpen => {
-                    let _ = reader.stream_header(&frame);
-                }
-                FrameKind::Element => {
-                    if let Ok(element) = reader.element(&template, &frame) {
-                        let mut written = Vec::new();
-                        element.root().write(ns::CLIENT, &mut written);
-                        prop_assert_eq!(reader.element(&template, &written), Ok(element));
-                    }
-                }
-                FrameKind::Declaration | FrameKind::StreamClose | FrameKind::Whitespace => {}
-            }
-        }
+        read_or_refused(&frames(scanner(), &bytes, &[usize::MAX]));
     }
 
     /// Whatever the quick reader accepts, the parser accepts and sees in the same way, scanned or not.
@@ -267,12 +205,8 @@ proptest! {
     fn the_quick_reader_and_the_parser_agree(bytes in any_stream(), server in any::<bool>()) {
         let (mut reader, template) = reader_in(if server { ns::SERVER } else { ns::CLIENT });
         let mut all = vec![bytes.clone()];
-        all.extend(frames(&bytes, &[usize::MAX]).0.into_iter().map(|(_, frame)| frame));
-        for frame in all {
-            if let Some(element) = reader.plain_element(&template, &frame) {
-                prop_assert_eq!(reader.parsed_element(&template, &frame), Ok(element));
-            }
-        }
+        all.extend(frames(scanner(), &bytes, &[usize::MAX]).0.into_iter().map(|(_, frame)| frame));
+        all.iter().for_each(|frame| readers_agree(&mut reader, &template, frame));
     }
 
     /// And it does accept what the writer writes, but for what is not plain.
@@ -289,13 +223,9 @@ proptest! {
 
     #[test]
     fn no_bytes_make_anything_panic(bytes in vec(any::<u8>(), 0..200)) {
-        frames(&bytes, &[3]);
-        let (mut reader, template) = reader_in(ns::CLIENT);
-        let _ = reader.element(&template, &bytes);
-        let _ = reader.stream_header(&bytes);
-        let text = String::from_utf8_lossy(&bytes);
-        let _ = parse(&text);
-        let _ = Jid::parse(&text);
+        frames::run(&bytes);
+        jid::run(&bytes);
+        let _ = Jid::parse(&String::from_utf8_lossy(&bytes));
     }
 
     #[test]
@@ -313,26 +243,14 @@ proptest! {
         resource in option::of(any_part()),
     ) {
         if let Ok(jid) = Jid::from_parts(node.as_deref(), &domain, resource.as_deref()) {
-            prop_assert_eq!(Jid::parse(jid.as_str()), Ok(jid.clone()));
-            let again = Jid::from_parts(jid.node(), jid.domain(), jid.resource());
-            prop_assert_eq!(again, Ok(jid.clone()));
-            prop_assert_eq!(Jid::parse(jid.bare_str()), Ok(jid.bare()));
-            if let Some(resource) = jid.resource() {
-                prop_assert_eq!(jid.bare().with_resource(resource), Ok(jid.clone()));
-            }
-            let parts = [jid.node(), Some(jid.domain()), jid.resource()];
-            prop_assert!(parts.into_iter().flatten().all(|part| (1..=1023).contains(&part.len())));
+            jid::stable(&jid);
         }
     }
 
     #[test]
     fn parsing_and_joining_agree(text in "[a-zA-Z0-9.@/\u{E9} -]{0,12}") {
         if let Ok(jid) = Jid::parse(&text) {
-            let mut joined = String::new();
-            joined.extend(jid.node().into_iter().flat_map(|node| [node, "@"]));
-            joined.push_str(jid.domain());
-            joined.extend(jid.resource().into_iter().flat_map(|resource| ["/", resource]));
-            prop_assert_eq!(jid.as_str(), joined);
+            jid::stable(&jid);
         }
     }
 }
