@@ -125,6 +125,8 @@ fn stream(first: u8, rest: &[u8], exists: bool) -> Vec<String> {
                     c2s.verified(result.outcome == HashOutcome::Verified(true), None, &mut cx);
                 }
                 Event::Closed { error } => said.push(format!("{error:?}")),
+                // Who it was is for the brake on guessing; the client is not told.
+                Event::Refused { .. } => {}
                 Event::Ask(_) => return said,
                 other => panic!("{other:?} before a login"),
             }
