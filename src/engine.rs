@@ -8,22 +8,24 @@ mod accounts;
 mod admin;
 #[macro_use]
 mod client;
+mod failed;
 mod gate;
 mod guard;
 mod invites;
 mod login;
 mod managed;
+mod memory;
 mod pace;
 mod parking;
 mod remote;
 
-use crate::budget::{Budget, Charge};
+use crate::budget::{Budget, Charge, Kind as Held, allocated};
 use crate::clock::{Entropy, Now};
 use crate::core::Core;
 use crate::core::caps::Capabilities;
 use crate::core::disco::{Disco, Discos};
 use crate::core::flat::Flat;
-use crate::core::flight::{InFlight, Item, Parcel, Receipt, Sender};
+use crate::core::flight::{Receipt, Sender};
 use crate::core::out_queue::OutQueue;
 use crate::core::register::Visit;
 use crate::core::session::{SessionId, Sessions};
@@ -34,7 +36,7 @@ use crate::fault::{Fault, armed, trip};
 use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery, Target};
-use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza};
+use crate::stanza::{IqType, Kind, MessageType, Stanza};
 use crate::storage::{Reader, StoreError, Ticket, View};
 use crate::stream::management;
 use crate::stream::{C2s, StreamError};
@@ -72,6 +74,8 @@ struct Conn {
     out: OutQueue,
     session: Option<SessionId>,
     charge: Charge,
+    /// Of what the shell holds for it.
+    socket: Charge,
     /// Bytes that the shell has not got rid of yet.
     waiting_bytes: usize,
     /// When it must be done with what it is doing: logging in, or closing.
@@ -101,6 +105,8 @@ enum Timer {
     Peer(PeerId),
     /// What could not be written is written once more.
     Retry,
+    /// Memory is short: the process is weighed again.
+    Weigh,
 }
 
 /// Who has a queue.
@@ -114,6 +120,9 @@ enum Holder {
 
 /// How long what could not be written waits for another attempt.
 const RETRY_MS: u64 = 1000;
+
+/// What a tick takes in any case.
+const TICK_BYTES_MIN: usize = 65_536;
 
 /// Who waits for the hashing thread.
 enum HashOwner {
@@ -138,8 +147,16 @@ pub struct Engine {
     spooling: Vec<(Ticket, Receipt)>,
     /// Parked sessions that hold too much.
     overfull: Vec<SessionId>,
+    /// What is charged for the parts that have no charge for each of their holders.
+    parts: memory::Parts,
     /// Connections whose question is answered: they have more to say.
     again: Vec<ConnId>,
+    /// Those that have more to say than the tick could take.
+    later: Vec<ConnId>,
+    /// What the tick has taken so far.
+    tick_bytes: usize,
+    /// The tick has ended, and connections are being flushed.
+    flushes: bool,
     /// By the number of the job; at most `limits.hash_queue_max`.
     hashing: Vec<(u64, HashOwner)>,
     hash_ids: u64,
@@ -185,7 +202,7 @@ impl Engine {
         let modules = Modules::new(&settings.modules);
         let limits = &settings.core.limits;
         let reader = xml::Reader::new(limits);
-        let budget = Budget::new(settings.core.memory_max_bytes);
+        let budget = Budget::new(settings.core.memory.max_bytes, settings.core.memory.warning_percent);
         let core = Core {
             now,
             started: now,
@@ -201,6 +218,7 @@ impl Engine {
             ended_unchecked: 0,
             queue: VecDeque::new(),
             ask: None,
+            sheds: false,
         };
         let mut engine = Self {
             core,
@@ -214,7 +232,11 @@ impl Engine {
             managed: Flat::default(),
             spooling: Vec::new(),
             overfull: Vec::new(),
+            parts: memory::Parts::default(),
             again: Vec::new(),
+            later: Vec::new(),
+            tick_bytes: 0,
+            flushes: false,
             hashing: Vec::new(),
             hash_ids: 0,
             unproven: VecDeque::new(),
@@ -242,7 +264,7 @@ impl Engine {
         self.modules.reconfigure(&settings.modules);
         self.core.disco = collect_disco(&self.modules, &settings.core);
         self.reader.set_limits(&settings.core.limits);
-        self.budget.set_max_bytes(settings.core.memory_max_bytes);
+        self.budget.set_max_bytes(settings.core.memory.max_bytes, settings.core.memory.warning_percent);
         self.core.settings = Rc::new(settings.core);
         self.enforce_s2s_policy();
     }
@@ -276,6 +298,8 @@ impl Engine {
                     }
                 }
             }
+            Input::Held { conn, bytes } => self.held(conn, bytes),
+            Input::Weighed { rss_bytes } => self.budget.measured(rss_bytes),
             Input::Committed(upto) => self.committed(upto),
             Input::CommitFailed(error) => self.commit_failed(&error),
             Input::Hashed(result) => self.hashed(result),
@@ -296,12 +320,17 @@ impl Engine {
             self.end_session(session);
         }
         self.drive_again();
+        self.weigh();
         if let Some(batch) = self.core.view.close_batch() {
             self.outputs.push_back(Output::Commit(batch));
         }
-        while let Some(conn) = self.dirty.pop_first() {
-            self.guard("what leaves", Met::Conn(conn), &mut |engine| engine.flush(conn));
-        }
+        self.tick_bytes = 0;
+        self.flushes = true;
+    }
+
+    /// All connections have said what they had to say.
+    fn flushed(&mut self) {
+        self.flushes = false;
         // What connections leave that are closed by that.
         if let Some(batch) = self.core.view.close_batch() {
             self.outputs.push_back(Output::Commit(batch));
@@ -310,6 +339,19 @@ impl Engine {
         {
             self.exit();
         }
+    }
+
+    /// True when so much was read and said in this tick that it should end; what was read and not handled waits.
+    pub fn is_sated(&self) -> bool {
+        let limits = &self.core.settings.limits;
+        self.tick_bytes > (limits.tick_bytes_max as usize).min((self.budget.spare_bytes() / 4).max(TICK_BYTES_MIN))
+    }
+
+    /// A connection has more to say than this tick can take: it goes on with the next, and nothing is read meanwhile.
+    fn put_off(&mut self, conn: ConnId) {
+        self.later.push(conn);
+        self.pause(conn, Pause::Tick, true);
+        self.dirty.insert(conn);
     }
 
     fn drive_again(&mut self) {
@@ -323,13 +365,26 @@ impl Engine {
         }
     }
 
-    /// The next thing to do; none when the tick has nothing more.
+    /// The next thing to do; none when the tick has nothing more. Connections are flushed one by one, so that what they
+    /// say need not be in memory at once.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        loop {
+            let output = self.outputs.pop_front();
+            if output.is_some() || !self.flushes {
+                return output;
+            }
+            match self.dirty.pop_first() {
+                Some(conn) => self.guard("what leaves", Met::Conn(conn), &mut |engine| engine.flush(conn)),
+                None => self.guard("the end of a tick", Met::Store, &mut Self::flushed),
+            }
+        }
     }
 
     /// When [`Input::Wake`] is due, on the clock of [`Now::mono_ms`].
     pub fn next_deadline(&self) -> Option<u64> {
+        if !self.later.is_empty() {
+            return Some(self.core.now.mono_ms);
+        }
         self.timers.first_key().map(|(at, _)| *at)
     }
 
@@ -412,17 +467,21 @@ impl Engine {
                 }
             }
         }
-        let held = managed_bytes + c.stream.heap_bytes() + c.out.held_bytes() + c.waiting_bytes + bytes.len();
-        c.waiting_bytes += bytes.len();
-        let fits = self.budget.settle(&mut c.charge, size_of::<Conn>() + held);
+        let waiting_bytes = c.waiting_bytes + bytes.len();
+        c.waiting_bytes = waiting_bytes;
+        let held = managed_bytes + c.stream.heap_bytes() + c.out.held_bytes() + allocated(waiting_bytes);
+        self.budget.settle(Held::Connections, &mut c.charge, size_of::<Conn>() + held);
+        if let Some(session) = c.session.and_then(|id| self.core.sessions.get_mut(id)) {
+            let bytes = session.held_bytes();
+            self.budget.settle(Held::Sessions, &mut session.charge, bytes);
+        }
         let done = c.ends && c.out.is_empty();
         let pauses = match c.ends {
             true => c.pace.clear(),
             false => c.pace.set(Pause::Question, c.stream.is_asking()),
         };
         self.outputs.extend(pauses.map(|pauses| pace::reading(id, pauses)));
-        let slow = c.out.held_bytes() > limits.out_bytes_max as usize && !armed(Fault::QueueUnbounded);
-        let sheds = slow || (!fits && held > FAIR_BYTES);
+        let sheds = c.out.held_bytes() > limits.out_bytes_max as usize && !armed(Fault::QueueUnbounded);
         // What the shell has got, it writes before it closes.
         let arrived = if done || sheds { c.out.taken(0) } else { Vec::new() };
         if !bytes.is_empty() {
@@ -433,11 +492,15 @@ impl Engine {
             self.end_conn(id);
             self.outputs.push_back(Output::Close { conn: id });
         } else if sheds {
-            // A peer that does not read, or holds more than its share when memory is short.
             log::info!(target: LOG, "closing {}: {held} bytes wait for a peer that does not read", c.peer);
             self.arrived(arrived);
             self.end_conn(id);
             self.outputs.push_back(Output::Close { conn: id });
+        } else if held > limits.fair_bytes as usize
+            && let Some(session) = self.conns.get(id.0).and_then(|c| self.core.sessions.get(c.session?))
+        {
+            let account = session.jid.bare();
+            self.bound_account(&account);
         }
     }
 
@@ -469,108 +532,10 @@ impl Engine {
         }
     }
 
-    /// All that waited for the failed batch is withdrawn, and whoever asked for it gets an error.
-    fn commit_failed(&mut self, error: &StoreError) {
-        // A full disk refuses write after write; that it is full is told once.
-        let told_before = *error == StoreError::Full && self.full_ms.is_some();
-        if *error == StoreError::Full {
-            self.full_ms = Some(self.core.now.mono_ms);
-        }
-        if !told_before {
-            log::error!(target: LOG, "a write failed, nothing of it is acknowledged: {error}");
-        }
-        self.core.counters.commits_failed = self.core.counters.commits_failed.wrapping_add(1);
-        let condition = match error {
-            StoreError::Full => Condition::ResourceConstraint,
-            _ => Condition::InternalServerError,
-        };
-        let mut unsure = self.core.presence_unproven();
-        if let Err(again) = self.core.view.failed()
-            && again != *error
-        {
-            log::error!(target: LOG, "{again}");
-        }
-        let durable = self.core.view.durable();
-        self.core.spool_failed(durable);
-        self.spooling.retain(|(after, _)| *after <= durable);
-        let mut withdrawn = Vec::new();
-        for key in self.conns.keys() {
-            if let Some(c) = self.conns.get_mut(key) {
-                let back = c.out.withdraw(durable);
-                withdrawn.extend(back.parcels);
-                back.rows.iter().for_each(|(account, row)| self.core.spool_release(account, *row));
-                let to = c.session.and_then(|id| self.core.sessions.get(id)).map(|s| s.jid.clone());
-                unsure.extend(back.presence_of.into_iter().zip(to.into_iter().cycle()));
-                self.dirty.insert(ConnId(key));
-            }
-        }
-        self.withdraw_remote(durable, &mut withdrawn, &mut unsure);
-        for (id, lot) in self.managed.iter_mut().filter_map(|(id, m)| Some((id, m.lot.as_mut()?))) {
-            let back = lot.out.withdraw(durable);
-            withdrawn.extend(back.parcels);
-            back.rows.iter().for_each(|(account, row)| self.core.spool_release(account, *row));
-            let to = self.core.sessions.get(*id).map(|s| s.jid.clone());
-            unsure.extend(back.presence_of.into_iter().zip(to.into_iter().cycle()));
-        }
-        for keep in withdrawn.iter().filter_map(|parcel| parcel.keep.as_ref()) {
-            self.settle(keep, durable);
-        }
-        for (_, sender, stanza) in std::mem::take(&mut self.unproven) {
-            if !armed(Fault::FailureUntold)
-                && let Some(refusal) = stanza.error(&condition.because("The server could not store that."))
-            {
-                match sender {
-                    Sender::Session(session) => {
-                        if let Some(out) = self.queue_of(Holder::Session(session)) {
-                            out.push(Item::of(&refusal));
-                        }
-                    }
-                    Sender::Server(_) => _ = self.step("a refusal", |core, _| core.send(InFlight::passing(refusal))),
-                }
-            }
-        }
-        self.parked_failed();
-        self.logins_failed();
-        for holder in self.holders() {
-            let waits = |p: &Parcel| p.row().is_none() && p.owed(durable).is_some();
-            if self.queue_of(holder).is_some_and(|out| out.parcels().any(waits)) {
-                self.spool_in(holder, RETRY_MS);
-            }
-        }
-        self.step("presence after a failed write", |core, modules| {
-            modules.withdrawn(core);
-            for (account, contact) in &unsure {
-                if let Err(error) = core.presence_again(account, contact) {
-                    log::error!(target: LOG, "{contact} is not told of {account}: {error}");
-                }
-            }
-        });
-        if *error == StoreError::Full && !self.shutting_down {
-            self.make_room();
-        }
-        self.registering_failed(&condition.because("The server could not store that."));
-        for (_, id, reply) in std::mem::take(&mut self.replies) {
-            let text = format!("{}\nnot stored: {error}", reply.text);
-            let reply = crate::core::admin::Reply { code: crate::core::admin::FAILED, text };
-            self.outputs.push_back(Output::AdminReply { id, reply });
-        }
-    }
-
-    /// Gives up the least of what is stored and was promised to nobody, so that the next write finds room:
-    /// `storage.size_max` says what, in which order. Each refused write gives up some.
-    fn make_room(&mut self) {
-        self.step("making room", |core, modules| {
-            let made = match core.ended_forget() {
-                Ok(false) => modules.make_room(core),
-                known => known.map(drop),
-            };
-            if let Err(error) = made {
-                log::error!(target: LOG, "no room is made: {error}");
-            }
-        });
-    }
-
     fn wake(&mut self) {
+        for conn in std::mem::take(&mut self.later) {
+            self.again.push(conn);
+        }
         while let Some(&(at, timer)) = self.timers.first_key() {
             if at > self.core.now.mono_ms {
                 return;
@@ -584,6 +549,8 @@ impl Engine {
                 Timer::Peer(peer) => self.peer_due(peer),
                 Timer::Parked(session) => self.parked_due(session),
                 Timer::Retry => self.retry(),
+                // The tick ends with that.
+                Timer::Weigh => self.parts.weighs = false,
             }
         }
     }
@@ -614,24 +581,7 @@ impl Engine {
         }
         self.shutdown_links();
     }
-
-    /// For tests: bytes charged to the connection that holds most.
-    pub fn held_most_bytes(&self) -> usize {
-        self.conns.iter().map(|(_, c)| c.charge.bytes()).max().unwrap_or(0)
-    }
-
-    /// For tests: the sum of what all connections are charged is what the budget says.
-    pub fn budget_is_sound(&self) -> bool {
-        self.budget.used_bytes()
-            == self.conns.iter().map(|(_, c)| c.charge.bytes()).sum::<usize>()
-                + self.remotes.charged_bytes()
-                + self.doors.charge.bytes()
-                + self.managed.values().filter_map(|m| m.lot.as_ref()).map(|lot| lot.charge.bytes()).sum::<usize>()
-    }
 }
-
-/// What one connection may hold when memory is short.
-const FAIR_BYTES: usize = 16_384;
 
 fn collect_disco(modules: &Modules, settings: &settings::Settings) -> Discos {
     let of_host = |host: &String| {

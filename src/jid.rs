@@ -2,6 +2,7 @@
 
 pub mod idna;
 
+use crate::budget::allocated;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -108,6 +109,11 @@ impl Jid {
     /// `node@domain` or `domain`, as text.
     pub fn bare_str(&self) -> &str {
         &self.text[..usize::from(self.bare_len)]
+    }
+
+    /// Bytes of the heap that it takes, by itself: those that share its text take no more.
+    pub fn heap_bytes(&self) -> usize {
+        allocated(2 * size_of::<usize>() + self.text.len())
     }
 
     /// True without resource.

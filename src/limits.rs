@@ -160,6 +160,12 @@ limits! {
     out_bytes_max = 1572864 Bytes "bytes waiting in the queue of one connection: more than all offline messages and a \
         stanza; a peer that lets more wait is closed";
     out_window_bytes = 65536 Bytes "bytes handed to one socket before it has taken them";
+    fair_bytes = 16384 Bytes "what a connection or a session may hold when memory is short; whoever holds more is \
+        closed first";
+    account_bytes_max = 4194304 Bytes "what all connections and waiting sessions of one account hold together; then \
+        the one that holds most is closed";
+    tick_bytes_max = 1048576 Bytes "what is read, answered and passed on in one tick before all of it is flushed; a \
+        quarter of the memory that is left, if that is less";
     tick_inputs_max = 512 Count "reads handled in one tick before everything is flushed";
     tick_handshakes_max = 8 Count "TLS handshake steps in one tick, so that strangers cannot starve clients";
     store_pending_bytes_max = 4194304 Bytes "writes on their way to the disk; more are refused \

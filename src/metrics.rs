@@ -26,6 +26,7 @@ counters! {
     bounced "Stanzas returned to their sender with an error.";
     dropped "Stanzas dropped as the specifications ask.";
     stream_errors "Streams closed with an error.";
+    shed "Connections closed because memory was short.";
     commits_failed "Writes that storage refused.";
     panics "Inputs whose handling failed by a bug of ours.";
 }

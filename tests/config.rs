@@ -201,7 +201,12 @@ fn wrong_files_are_explained() {
         ("[sasl]\nplain = 1", "F:2:9: sasl.plain: this is a number; write true or false"),
         ("[storage]\npath = \"\"", "F:2:8: storage.path: this is empty; write a path"),
         ("[memory]\nmax = \"32 parsecs\"", &format!("F:2:7: memory.max: \"32 parsecs\" is not {size}")),
-        ("[memory]\nmax = \"1 kB\"", "F:2:7: memory.max: \"1 kB\" is too small; write \"1 MB\" or more"),
+        ("[memory]\nmax = \"1 kB\"", "F:2:7: memory.max: \"1 kB\" is too small; write \"8 MB\" or more"),
+        ("[memory]\nwarning = 95", "F:2:11: memory.warning: 95 does not fit; write a number from 10 to 90"),
+        (
+            "[memory]\nmodules = [\"mucc=1 MB\"]",
+            "F:2:11: memory.modules: there is no module \"mucc\"; did you mean \"muc\"?",
+        ),
         ("[memory]\nmax = -1", &format!("F:2:7: memory.max: -1 is negative; write {size}")),
         ("[memory]\nmax = \"5 GB\"", "F:2:7: memory.max: \"5 GB\" is too large; write at most \"4294967295 B\""),
         (

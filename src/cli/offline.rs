@@ -58,6 +58,7 @@ fn answer(engine: &mut Engine, writer: &mut dyn Writer, clock: &Clock, command: 
             Output::AdminReply { reply, .. } => answer = Some(reply),
             // There is no connection, and nothing of this process to be read again or ended.
             Output::Write { .. }
+            | Output::Shrink
             | Output::Dial { .. }
             | Output::StartTls { .. }
             | Output::Close { .. }

@@ -212,7 +212,11 @@ impl Config {
             fast_lifetime_s: self.sasl.fast_token_lifetime.0,
             fast_rotation_s: self.sasl.fast_token_rotation.0,
             iterations: self.sasl.iterations,
-            memory_max_bytes: self.memory.max.0 as usize,
+            memory: settings::Memory {
+                max_bytes: self.memory.max.0 as usize,
+                warning_percent: self.memory.warning,
+                modules: self.memory.modules.iter().filter_map(|row| sections::quota(row).ok()).collect(),
+            },
             components: self.components.secrets.iter().map(|secret| secret.0.clone()).collect(),
             s2s: Policy {
                 enabled: self.s2s.enabled,

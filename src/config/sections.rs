@@ -234,10 +234,42 @@ section! {
 }
 
 section! {
-    /// The ceiling of what is held in memory for others, whatever strangers send.
+    /// The ceiling of the memory that the server takes, whatever strangers send. Close to it nobody new is let in, then
+    /// caches are given up, then long queues, then connections that hold more than limits.fair_bytes. `couplet status`
+    /// shows what is held for what.
     pub struct Memory in "memory" {
-        /// Bytes.
-        pub max: Bytes = Bytes(32_000_000) => |size| at_least_bytes(*size, 1_000_000),
+        /// Memory of the whole process, the program itself (4 MB) among it.
+        pub max: Bytes = Bytes(32_000_000) => |size| at_least_bytes(*size, 8_000_000),
+        /// Percent of max from which the log and `couplet status` warn.
+        pub warning: u32 = 75 => |percent| warning(*percent),
+        /// What single modules may hold in memory, such as "muc=4 MB"; every other one a quarter of max.
+        pub modules: Vec<String> = Vec::new() => |rows| check_quotas(rows),
+    }
+}
+
+/// Takes `muc=4 MB` apart.
+pub(super) fn quota(row: &str) -> Result<(String, usize), String> {
+    use crate::modules::KNOWN;
+    use crate::setting::{Setting, Value, nearest};
+    let (name, size) =
+        row.split_once('=').ok_or_else(|| format!("\"{row}\" has no size; write for example \"muc=4 MB\""))?;
+    let name = name.trim();
+    let known = || KNOWN.iter().map(|(name, _)| *name);
+    if !known().any(|known| known == name) {
+        let hint = nearest(name, known()).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
+        return Err(format!("there is no module \"{name}\"{hint}"));
+    }
+    Ok((name.to_string(), Bytes::parse(&Value::Str(size.trim().to_string()))?.0 as usize))
+}
+
+fn check_quotas(rows: &[String]) -> Result<(), String> {
+    rows.iter().try_for_each(|row| quota(row).map(|_| ()))
+}
+
+fn warning(percent: u32) -> Result<(), String> {
+    match percent {
+        10..=90 => Ok(()),
+        _ => Err(format!("{percent} does not fit; write a number from 10 to 90")),
     }
 }
 

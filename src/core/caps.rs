@@ -7,6 +7,7 @@ use super::Core;
 use super::flat::Flat;
 use super::flight::{Filters, InFlight};
 use super::session::SessionId;
+use crate::budget::allocated;
 use crate::jid::Jid;
 use crate::stanza::{IqType, Kind, Stanza};
 use crate::storage::codec::{from_bytes, to_bytes};
@@ -34,6 +35,8 @@ struct Client {
     /// Id of the request that it has not answered; empty when it was asked before a restart.
     asked: Option<String>,
     wants: Wants,
+    /// It has its wishes for itself, as they do not have its hash.
+    is_alone: bool,
 }
 
 crate::record! {
@@ -69,6 +72,8 @@ pub struct Capabilities {
     remote_accounts: usize,
     /// The one used last stands last.
     cache: VecDeque<(Name, Wants)>,
+    /// What all of it holds.
+    bytes: usize,
 }
 
 impl Capabilities {
@@ -98,8 +103,10 @@ impl Capabilities {
     pub fn forget_remote(&mut self, jid: &Jid) {
         let bare = jid.bare();
         let Some(clients) = self.remote.get_mut(&bare) else { return };
-        let gone = clients.extract_if(.., |r| r.jid == *jid || jid.is_bare());
-        self.remote_accounts -= gone.map(|r| r.accounts.len()).sum::<usize>();
+        for gone in clients.extract_if(.., |r| r.jid == *jid || jid.is_bare()) {
+            self.remote_accounts -= gone.accounts.len();
+            self.bytes -= gone.held_bytes();
+        }
         if clients.is_empty() {
             self.remote.remove(&bare);
         }
@@ -107,7 +114,27 @@ impl Capabilities {
 
     /// The session is not available any more.
     pub fn forget(&mut self, id: SessionId) {
-        self.clients.remove(&id);
+        if let Some(client) = self.clients.remove(&id) {
+            self.bytes -= client.held_bytes();
+        }
+    }
+
+    /// Bytes that all of it holds.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Empties the cache of hashes.
+    pub fn forget_cache(&mut self) {
+        let cache = std::mem::take(&mut self.cache);
+        self.bytes -= cache.iter().map(cached_bytes).sum::<usize>();
+    }
+
+    /// Puts a client of a session in the place of the one that was there.
+    fn put(&mut self, id: SessionId, client: Client) {
+        self.forget(id);
+        self.bytes += client.held_bytes();
+        self.clients.insert(id, Box::new(client));
     }
 
     fn cached(&mut self, name: &Name) -> Option<Wants> {
@@ -119,15 +146,17 @@ impl Capabilities {
     }
 
     fn remember(&mut self, name: Name, wants: Wants, max: usize) {
-        self.cache.push_back((name, wants));
+        let entry = (name, wants);
+        self.bytes += cached_bytes(&entry);
+        self.cache.push_back(entry);
         while self.cache.len() > max {
-            self.cache.pop_front();
+            self.bytes -= self.cache.pop_front().as_ref().map_or(0, cached_bytes);
         }
     }
 
     /// What a session has said of itself, to outlive a restart; empty for nothing.
     pub fn stored(&mut self, id: SessionId) -> Vec<u8> {
-        let Some(Client { name, asked, wants }) = self.clients.get(&id).map(|client| &**client) else {
+        let Some(Client { name, asked, wants, .. }) = self.clients.get(&id).map(|client| &**client) else {
             return Vec::new();
         };
         let is_true = self.cache.iter().any(|(known, meant)| known.is_same(name) && meant == wants);
@@ -153,17 +182,57 @@ impl Capabilities {
             self.remember(name.clone(), wants.clone(), cache_max);
         }
         let asked = (!is_known).then(String::new);
-        self.clients.insert(id, Box::new(Client { name, asked, wants }));
+        self.put(id, Client { name, asked, wants, is_alone: !is_true });
+    }
+}
+
+/// What an entry of the cache of hashes holds, its wishes with it.
+fn cached_bytes((name, wants): &(Name, Wants)) -> usize {
+    size_of::<(Name, Wants)>() + name.heap_bytes() + wants_bytes(wants)
+}
+
+fn wants_bytes(wants: &Wants) -> usize {
+    allocated(16 + size_of_val(&**wants)) + wants.iter().map(|wish| allocated(wish.len())).sum::<usize>()
+}
+
+impl Remote {
+    fn held_bytes(&self) -> usize {
+        // Its bare address and a list of one belong to it as a rule.
+        2 * size_of::<Self>()
+            + self.jid.heap_bytes()
+            + self.client.heap_bytes()
+            + allocated(size_of_val(&*self.accounts))
     }
 }
 
 impl Client {
+    /// Takes the answer to what it was asked. Gives what the cache is to remember of it, if it has the hash.
+    fn learn(&mut self, query: ElementRef<'_>, max_bytes: usize) -> Option<(Name, Wants)> {
+        self.wants = wants(query, max_bytes);
+        let is = |algorithm| verification(query, algorithm).is_some_and(|ver| ver == self.name.ver);
+        self.is_alone = !self.name.algorithm().is_some_and(is);
+        (!self.is_alone).then(|| (self.name.clone(), self.wants.clone()))
+    }
+
+    fn held_bytes(&self) -> usize {
+        allocated(size_of::<Self>()) + self.heap_bytes()
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let own = if self.is_alone { wants_bytes(&self.wants) } else { 0 };
+        self.name.heap_bytes() + self.asked.as_ref().map_or(0, |id| allocated(id.len())) + own
+    }
+
     fn wants(&self, node: &str) -> bool {
         self.wants.binary_search_by(|w| (**w).cmp(node)).is_ok()
     }
 }
 
 impl Name {
+    fn heap_bytes(&self) -> usize {
+        [&self.hash, &self.node, &self.ver].into_iter().map(|text| allocated(text.capacity())).sum()
+    }
+
     fn of(presence: &Stanza) -> Option<Self> {
         let c = presence.child(ns::CAPS, "c")?;
         let part = |name| c.attr(name).filter(|v| v.len() <= PART_BYTES_MAX).map(str::to_string);
@@ -212,12 +281,13 @@ impl Core {
         }
         if let Some(wants) = self.caps.cached(&name) {
             let is_new = !wants.is_empty();
-            self.caps.clients.insert(id, Box::new(Client { name, asked: None, wants }));
+            self.caps.put(id, Client { name, asked: None, wants, is_alone: false });
             return is_new;
         }
         let token = self.token();
         let request = name.request();
-        self.caps.clients.insert(id, Box::new(Client { name, asked: Some(token.clone()), wants: Rc::from([]) }));
+        let asked = Some(token.clone());
+        self.caps.put(id, Client { name, asked, wants: Rc::from([]), is_alone: false });
         let request = request.addressed(Some(jid.bare()), Some(jid)).with_id(&token);
         self.send(InFlight::passing(request).to_session(id));
         false
@@ -239,7 +309,9 @@ impl Core {
             if known.accounts.contains(account) || self.caps.remote_accounts >= max {
                 return false;
             }
+            let before = known.held_bytes();
             known.accounts.push(account.clone());
+            self.caps.bytes = self.caps.bytes - before + known.held_bytes();
             self.caps.remote_accounts += 1;
             return !known.client.wants.is_empty();
         }
@@ -253,8 +325,10 @@ impl Core {
         };
         let is_new = !wants.is_empty();
         let accounts = vec![account.clone()];
-        let client = Client { name: name.clone(), asked: asked.clone(), wants };
-        self.caps.remote.entry(jid.bare()).or_default().push(Remote { jid: jid.clone(), client, accounts });
+        let client = Client { name: name.clone(), asked: asked.clone(), wants, is_alone: false };
+        let remote = Remote { jid: jid.clone(), client, accounts };
+        self.caps.bytes += remote.held_bytes();
+        self.caps.remote.entry(jid.bare()).or_default().push(remote);
         self.caps.remote_accounts += 1;
         if let Some(token) = asked {
             let request = name.request().addressed(Some(account.clone()), Some(jid)).with_id(&token);
@@ -271,15 +345,14 @@ impl Core {
         let clients = self.caps.remote.get_mut(&from.bare()).into_iter().flatten();
         let mut asked = clients.filter(|r| r.jid == *from && r.client.asked.as_deref() == Some(id));
         let Some(remote) = asked.next() else { return Vec::new() };
+        let before = remote.held_bytes();
         remote.client.asked = None;
         let query = stanza.child(ns::DISCO_INFO, "query").filter(|_| stanza.kind == Kind::Iq(IqType::Result));
-        let Some(query) = query else { return Vec::new() };
-        let wants = wants(query, max_bytes);
-        remote.client.wants = wants.clone();
-        let name = remote.client.name.clone();
+        let learned = query.map(|query| remote.client.learn(query, max_bytes));
         let known = vec![(remote.jid.clone(), remote.accounts.clone())];
-        let is_true = name.algorithm().is_some_and(|a| verification(query, a).is_some_and(|ver| ver == name.ver));
-        if is_true {
+        self.caps.bytes = self.caps.bytes - before + remote.held_bytes();
+        let Some(learned) = learned else { return Vec::new() };
+        if let Some((name, wants)) = learned {
             self.caps.remember(name, wants, self.settings.limits.caps_cache_max as usize);
         }
         known
@@ -293,17 +366,19 @@ impl Core {
         let Some(client) = self.caps.clients.get_mut(&session).filter(|c| c.asked.as_deref() == Some(id)) else {
             return Vec::new();
         };
+        let before = client.held_bytes();
         client.asked = None;
         let query = stanza.child(ns::DISCO_INFO, "query").filter(|_| stanza.kind == Kind::Iq(IqType::Result));
-        let Some(query) = query else { return Vec::new() };
-        client.wants = wants(query, max_bytes);
-        let (name, wants) = (client.name.clone(), client.wants.clone());
-        let is_true = name.algorithm().is_some_and(|a| verification(query, a).is_some_and(|ver| ver == name.ver));
+        let learned = query.map(|query| client.learn(query, max_bytes));
+        self.caps.bytes = self.caps.bytes - before + client.held_bytes();
+        let Some(learned) = learned else { return Vec::new() };
         let mut known = vec![session];
-        if is_true {
+        if let Some((name, wants)) = learned {
             for (other, client) in self.caps.clients.iter_mut() {
                 if client.asked.is_some() && client.name.is_same(&name) {
+                    self.caps.bytes -= client.held_bytes();
                     (client.asked, client.wants) = (None, wants.clone());
+                    self.caps.bytes += client.held_bytes();
                     known.push(*other);
                 }
             }

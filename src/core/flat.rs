@@ -56,6 +56,11 @@ impl<K: Ord, V> Flat<K, V> {
         }
     }
 
+    /// Bytes of the table.
+    pub fn table_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<(K, V)>()
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(self.find(key).ok()?).map(|(_, value)| value)

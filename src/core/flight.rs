@@ -2,6 +2,7 @@
 
 use super::io::ConnId;
 use super::session::SessionId;
+use crate::budget::allocated;
 use crate::jid::Jid;
 use crate::stanza::{Kind, Stanza, StanzaError};
 use crate::storage::Ticket;
@@ -193,8 +194,9 @@ impl Parcel {
 
     /// Bytes that it holds in a queue; a shared tail counts for each holder, so that the sum is never too low.
     pub fn held_bytes(&self) -> usize {
-        let keep = if self.keep.is_some() { size_of::<Keep>() } else { 0 };
-        self.tail.len() + keep + size_of::<Self>() + size_of::<Item>()
+        let keep = if self.keep.is_some() { const { allocated(size_of::<Keep>()) } } else { 0 };
+        let tail = allocated(2 * size_of::<usize>() + self.tail.len());
+        tail + keep + const { allocated(size_of::<Self>()) } + size_of::<Item>()
     }
 
     /// Bytes that it has on the wire.
@@ -231,7 +233,7 @@ impl Item {
     /// Bytes that the item holds.
     pub fn held_bytes(&self) -> usize {
         match self {
-            Item::Raw(bytes) => bytes.capacity() + size_of::<Self>(),
+            Item::Raw(bytes) => allocated(bytes.capacity()) + size_of::<Self>(),
             Item::Enabled => size_of::<Self>(),
             Item::Stanza(p) => p.held_bytes(),
         }

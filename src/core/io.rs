@@ -100,6 +100,18 @@ pub enum Input<'a> {
         /// Bytes that the shell still holds for it.
         waiting_bytes: usize,
     },
+    /// What the shell holds for a connection, beside what waits to be written: its socket, TLS, incomplete records.
+    Held {
+        /// For whom.
+        conn: ConnId,
+        /// As much as the allocator takes for it.
+        bytes: usize,
+    },
+    /// What the process weighs: pages that it has in memory, those of the program among them.
+    Weighed {
+        /// Bytes.
+        rss_bytes: usize,
+    },
     /// All batches up to this one are on disk.
     Committed(Ticket),
     /// A commit failed, and with it all batches behind it.
@@ -165,6 +177,8 @@ pub enum Output {
     Commit(Batch),
     /// Have a password hashed, and answer with [`Input::Hashed`].
     Hash(HashJob),
+    /// Give up caches, and memory that is kept to be used again.
+    Shrink,
     /// Answer an administrator.
     AdminReply {
         /// That of the command.

@@ -67,6 +67,8 @@ pub struct Core {
     pub queue: VecDeque<InFlight>,
     /// What the request at hand leads to beyond its step.
     pub ask: Option<register::Ask>,
+    /// Memory is short: nothing that grows may grow.
+    pub sheds: bool,
 }
 
 impl Core {
@@ -123,6 +125,29 @@ impl Core {
             let stanza = Stanza { to: Some(jid), ..stanza.clone() };
             self.send(InFlight::promising(stanza).to_session(*id));
         }
+    }
+
+    /// Refuses what a module would remember from now on while it holds `held_bytes` already and that is all that it
+    /// may, or memory is short.
+    ///
+    /// # Errors
+    /// `resource-constraint`.
+    pub fn may_hold(&self, module: &str, held_bytes: usize) -> Result<(), StanzaError> {
+        if self.sheds || held_bytes >= self.settings.memory.module_max_bytes(module) {
+            return Err(Condition::ResourceConstraint.because("The server has no memory for that now."));
+        }
+        Ok(())
+    }
+
+    /// Bytes of what would be found again.
+    pub fn held_bytes(&self) -> usize {
+        self.view.known_bytes() + self.caps.held_bytes() + self.spool.held_bytes()
+    }
+
+    /// Gives up what would be found again.
+    pub fn forget_caches(&mut self) {
+        self.view.forget_known();
+        self.caps.forget_cache();
     }
 
     /// Refuses what would write while more than `limits.store_pending_bytes_max` waits for the disk.

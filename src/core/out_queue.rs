@@ -1,6 +1,7 @@
 //! What waits for one session: what has not left, what is held back, what is not known to have arrived.
 
 use super::flight::{Item, Parcel};
+use crate::budget::allocated;
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{IqType, Kind, MessageType, PresenceType};
@@ -175,9 +176,9 @@ impl OutQueue {
 
     /// Bytes that wait, or may have to be sent again.
     pub fn held_bytes(&self) -> usize {
-        let subject = |s: &Option<Box<str>>| size_of::<Box<str>>() + s.as_ref().map_or(0, |s| s.len());
-        let held = |held: &Held| size_of::<Held>() + held.0.iter().map(subject).sum::<usize>();
-        let rest = |rest: &Rest| size_of::<Rest>() + rest.held.as_deref().map_or(0, held);
+        let subject = |s: &Option<Box<str>>| size_of::<Box<str>>() + s.as_ref().map_or(0, |s| allocated(s.len()));
+        let held = |held: &Held| const { allocated(size_of::<Held>()) } + held.0.iter().map(subject).sum::<usize>();
+        let rest = |rest: &Rest| const { allocated(size_of::<Rest>()) } + rest.held.as_deref().map_or(0, held);
         self.held_bytes + self.rest.as_deref().map_or(0, rest)
     }
 

@@ -3,6 +3,7 @@
 
 use super::Core;
 use super::session::{Available, Session, SessionId};
+use crate::budget::Charge;
 use crate::jid::Jid;
 use crate::stanza::Stanza;
 use crate::storage::{Decoder, Encoder, Record, StoreError, Table};
@@ -237,6 +238,7 @@ impl Core {
                 interested: parked.interested,
                 inactive: false,
                 directed: parked.directed.iter().cloned().collect(),
+                charge: Charge::default(),
             });
             restored.push((id, parked));
         }

@@ -125,7 +125,7 @@ impl Core {
         let jid = session.jid.clone();
         let was_available = session.available.take().is_some();
         let directed = std::mem::take(&mut session.directed);
-        for to in directed {
+        for to in directed.iter().cloned() {
             self.send(InFlight::passing(Stanza { to: Some(to), ..stanza.clone() }));
         }
         if was_available {
@@ -373,7 +373,7 @@ impl Core {
         for id in self.sessions.of(account).to_vec() {
             let Some(session) = self.sessions.get_mut(id) else { continue };
             let from = session.jid.clone();
-            for to in session.directed.extract_if(.., |to| covers(to)).collect::<Vec<_>>() {
+            for to in session.directed.extract(&covers) {
                 let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
                 // It leaves even if what it is taken back for fails in the end: it will not be said again.
                 let flight = InFlight::passing(stanza.addressed(Some(from.clone()), Some(to)));

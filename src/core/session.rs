@@ -2,6 +2,7 @@
 
 use super::io::ConnId;
 use super::slab::{Key, Slab};
+use crate::budget::{Charge, allocated};
 use crate::jid::Jid;
 use crate::stanza::Stanza;
 use std::collections::BTreeSet;
@@ -37,7 +38,87 @@ pub struct Session {
     /// Nobody looks at its client (XEP-0352): what can wait is held back. Never while it waits to be resumed.
     pub inactive: bool,
     /// Who got directed presence and must get the unavailable one (RFC 6121 section 4.6).
-    pub directed: BTreeSet<Jid>,
+    pub directed: Directed,
+    /// Of what it holds.
+    pub charge: Charge,
+}
+
+impl Session {
+    /// Bytes that it holds.
+    pub fn held_bytes(&self) -> usize {
+        let available = self.available.as_ref().map_or(0, |available| available.stanza.heap_bytes());
+        let id = self.resume_id.as_ref().map_or(0, |id| allocated(id.len() + RC_BYTES));
+        size_of::<Self>() + self.jid.heap_bytes() + id + available + self.directed.bytes as usize
+    }
+}
+
+/// Addresses that got directed presence.
+#[derive(Debug, Default)]
+pub struct Directed {
+    jids: BTreeSet<Jid>,
+    bytes: u32,
+}
+
+/// What an address takes beside its text: its share of a node of the tree, which may be half empty.
+const NODE_BYTES: usize = 2 * size_of::<Jid>();
+
+/// The two counts in front of what is shared.
+const RC_BYTES: usize = 16;
+
+impl Directed {
+    fn cost(jid: &Jid) -> u32 {
+        (NODE_BYTES + jid.heap_bytes()) as u32
+    }
+
+    /// Adds an address.
+    pub fn insert(&mut self, jid: Jid) {
+        let bytes = Self::cost(&jid);
+        if self.jids.insert(jid) {
+            self.bytes += bytes;
+        }
+    }
+
+    /// Takes an address out.
+    pub fn remove(&mut self, jid: &Jid) {
+        if let Some(jid) = self.jids.take(jid) {
+            self.bytes -= Self::cost(&jid);
+        }
+    }
+
+    /// Takes those out for which `covers` holds.
+    pub fn extract(&mut self, covers: impl Fn(&Jid) -> bool) -> Vec<Jid> {
+        let taken: Vec<Jid> = self.jids.extract_if(.., |jid| covers(jid)).collect();
+        self.bytes -= taken.iter().map(Self::cost).sum::<u32>();
+        taken
+    }
+
+    /// True when it has been told.
+    pub fn contains(&self, jid: &Jid) -> bool {
+        self.jids.contains(jid)
+    }
+
+    /// Number of addresses.
+    pub fn len(&self) -> usize {
+        self.jids.len()
+    }
+
+    /// True without addresses.
+    pub fn is_empty(&self) -> bool {
+        self.jids.is_empty()
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = &Jid> {
+        self.jids.iter()
+    }
+}
+
+impl FromIterator<Jid> for Directed {
+    fn from_iter<I: IntoIterator<Item = Jid>>(jids: I) -> Self {
+        let mut directed = Self::default();
+        jids.into_iter().for_each(|jid| directed.insert(jid));
+        directed
+    }
 }
 
 /// All sessions, by key and by account.
@@ -58,7 +139,8 @@ impl Sessions {
             available: None,
             interested: false,
             inactive: false,
-            directed: BTreeSet::new(),
+            directed: Directed::default(),
+            charge: Charge::default(),
         })
     }
 
@@ -128,6 +210,11 @@ impl Sessions {
     /// All sessions, collected.
     pub fn ids(&self) -> Vec<SessionId> {
         self.slab.keys().into_iter().map(SessionId).collect()
+    }
+
+    /// Bytes of the tables beside those of sessions.
+    pub fn spare_bytes(&self) -> usize {
+        self.slab.spare_bytes() + self.by_account.capacity() * size_of::<SessionId>()
     }
 
     /// Number of sessions.

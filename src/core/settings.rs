@@ -28,8 +28,8 @@ pub struct Settings {
     pub fast_rotation_s: u32,
     /// Rounds of PBKDF2 for new passwords, at least 4096.
     pub iterations: u32,
-    /// Bytes that may be held for peers.
-    pub memory_max_bytes: usize,
+    /// The ceiling of the memory.
+    pub memory: Memory,
     /// Components that may connect (XEP-0114).
     pub components: Vec<Component>,
     /// With which other servers we speak.
@@ -67,12 +67,36 @@ impl Default for Settings {
             fast_lifetime_s: 1_814_400,
             fast_rotation_s: 86_400,
             iterations: 10_000,
-            memory_max_bytes: 32_000_000,
+            memory: Memory::default(),
             components: Vec::new(),
             s2s: Policy::default(),
             exempt: LOOPBACK.to_vec(),
             rates: Rates::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// How much memory the server may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it, in bytes.
+    pub max_bytes: usize,
+    /// Percent of that from which the operator is warned.
+    pub warning_percent: u32,
+    /// What single modules may hold, in bytes.
+    pub modules: Vec<(String, usize)>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { max_bytes: 32_000_000, warning_percent: 75, modules: Vec::new() }
+    }
+}
+
+impl Memory {
+    /// What a module may hold, in bytes: a quarter of everything where nothing else was said.
+    pub fn module_max_bytes(&self, name: &str) -> usize {
+        self.modules.iter().find(|(module, _)| module == name).map_or(self.max_bytes / 4, |(_, bytes)| *bytes)
     }
 }

@@ -109,6 +109,12 @@ impl<T> Slab<T> {
         self.iter().map(|(key, _)| key).collect()
     }
 
+    /// Bytes of the table beside those of its values.
+    pub fn spare_bytes(&self) -> usize {
+        let free = self.free.capacity() * size_of::<u32>();
+        self.slots.capacity() * size_of::<Slot<T>>() + free - self.len() * size_of::<T>()
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()

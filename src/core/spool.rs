@@ -87,6 +87,14 @@ pub struct Spool {
     given: Vec<(Ticket, Box<str>, u64)>,
 }
 
+impl Spool {
+    /// Bytes that it holds, roughly: an entry is an address of some length and a number.
+    pub fn held_bytes(&self) -> usize {
+        const ENTRY_BYTES: usize = 96;
+        (self.held.len() + self.deleted.len() + self.given.len()) * ENTRY_BYTES
+    }
+}
+
 /// What becomes of a message that nobody can take now (XEP-0160 section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worth {

@@ -227,9 +227,7 @@ impl Engine {
         );
         let (out, incoming, waiting) = self.s2s_counts();
         let _ = writeln!(text, "other servers: {out} streams out, {incoming} in, {waiting} stanzas wait for one");
-        let (used, max) = (self.budget.used_bytes(), self.budget.max_bytes());
-        let _ = writeln!(text, "held for peers: {used} of {max} bytes");
-        let _ = writeln!(text, "waiting for the disk: {} bytes", self.core.view.pending_bytes());
+        self.memory_lines(&mut text);
         for (name, value, meaning) in self.core.counters.rows() {
             let _ = writeln!(text, "{name}: {value}  ({meaning})");
         }

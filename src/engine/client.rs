@@ -1,6 +1,7 @@
 //! Client connections: what the stream machine asks, and what it hands on.
 
-use super::{ConnId, Engine, HashOwner, Holder, LOG, Timer};
+use super::{ConnId, Engine, HashOwner, Holder, LOG, Pause, Timer};
+use crate::budget::Kind as Held;
 use crate::core::flight::{Item, Receipt, Sender};
 use crate::core::io::{Output, Role};
 use crate::core::session::SessionId;
@@ -31,6 +32,7 @@ macro_rules! stream_cx {
 
 impl Engine {
     pub(super) fn bytes(&mut self, conn: ConnId, data: &[u8]) {
+        self.tick_bytes += data.len();
         match self.conns.get_mut(conn.0) {
             Some(c) if !c.ends => c.stream.feed(data),
             _ => return,
@@ -42,6 +44,9 @@ impl Engine {
     /// Lets the machine work until it has nothing more or waits for an answer. Its output goes to the queue before the
     /// event that came with it is acted upon, so that order is that of time.
     pub(super) fn drive(&mut self, conn: ConnId) {
+        if self.conns.get(conn.0).is_some_and(|c| c.pace.has(Pause::Tick)) {
+            self.pause(conn, Pause::Tick, false);
+        }
         loop {
             let settings = self.core.settings.clone();
             let Some(c) = self.conns.get_mut(conn.0) else { return };
@@ -58,6 +63,9 @@ impl Engine {
             match event {
                 None => return,
                 Some(event) => self.event(conn, event),
+            }
+            if self.is_sated() {
+                return self.put_off(conn);
             }
         }
     }
@@ -382,8 +390,9 @@ impl Engine {
         }
         let Some(mut c) = self.conns.remove(conn.0) else { return };
         if !armed(Fault::ChargeKept) {
-            self.budget.settle(&mut c.charge, 0);
+            self.budget.settle(Held::Connections, &mut c.charge, 0);
         }
+        self.budget.settle(Held::Sockets, &mut c.socket, 0);
         if let Some(at) = c.deadline_ms {
             self.timers.remove(&(at, Timer::Conn(conn)));
         }
@@ -424,7 +433,9 @@ impl Engine {
                 left = c.out.take_stanzas();
             }
         }
-        self.core.sessions.remove(id);
+        if let Some(mut session) = self.core.sessions.remove(id) {
+            self.budget.settle(Held::Sessions, &mut session.charge, 0);
+        }
         self.managed_end(id, &jid, resume_id, left);
     }
 }

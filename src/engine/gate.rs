@@ -2,7 +2,7 @@
 
 use super::pace::Pace;
 use super::{Conn, ConnId, Engine, LOG, Role, Timer, Transport};
-use crate::budget::Charge;
+use crate::budget::{Charge, Kind as Held};
 use crate::clock::Now;
 use crate::core::flat::Flat;
 use crate::core::gate::{self, Attempt, Bounds, Gate, Place, Refusal};
@@ -66,6 +66,9 @@ impl Engine {
         if self.shutting_down || self.conns.len() >= settings.limits.connections_max as usize {
             return self.turn_away(peer, "limits.connections_max is reached");
         }
+        if !self.has_room_for_strangers() {
+            return self.turn_away(peer, "memory is short");
+        }
         self.enter(role, peer)?;
         let options = Options {
             direct_tls: transport == Transport::DirectTls,
@@ -77,11 +80,7 @@ impl Engine {
             iterations: settings.iterations,
         };
         let mut charge = Charge::default();
-        if !self.budget.settle(&mut charge, size_of::<Conn>()) {
-            self.budget.settle(&mut charge, 0);
-            self.leave(role, peer);
-            return self.turn_away(peer, "memory.max is reached");
-        }
+        self.budget.settle(Held::Connections, &mut charge, size_of::<Conn>());
         let deadline_ms = now.mono_ms + u64::from(settings.limits.auth_timeout_s) * 1000;
         let conn = Conn {
             stream: C2s::new(options, &settings.limits),
@@ -89,6 +88,7 @@ impl Engine {
             out: OutQueue::default(),
             session: None,
             charge,
+            socket: Charge::default(),
             waiting_bytes: 0,
             deadline_ms: Some(deadline_ms),
             ends: false,
@@ -138,7 +138,7 @@ impl Engine {
 
     fn settle_doors(&mut self) {
         let held = self.doors.clients.heap_bytes() + self.doors.servers.heap_bytes() + self.doors.scores.heap_bytes();
-        self.budget.settle(&mut self.doors.charge, held);
+        self.budget.settle(Held::Addresses, &mut self.doors.charge, held);
     }
 
     /// Says why somebody is not let in, once in a while: that must not cost more than he does.

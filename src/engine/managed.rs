@@ -9,6 +9,7 @@
 
 use super::parking::Lot;
 use super::{ConnId, Engine, Holder, LOG, Timer};
+use crate::budget::Kind as Held;
 use crate::core::flight::{Filters, InFlight, Item, Keep, Parcel, Receipt, Sender, Urgency};
 use crate::core::out_queue::OutQueue;
 use crate::core::parked::Ended;
@@ -118,6 +119,7 @@ impl Engine {
 
     /// Puts a parcel into the queue of a session.
     pub(super) fn hand_over(&mut self, session: SessionId, parcel: Parcel, urgency: Urgency) {
+        self.tick_bytes += parcel.held_bytes();
         let receipt = parcel.keep.as_ref().and_then(|keep| keep.receipt);
         let (row, to) = (parcel.row(), parcel.to.clone());
         let (durable, held_max) = (self.core.view.durable(), self.core.settings.limits.csi_held_max as usize);
@@ -401,7 +403,7 @@ impl Engine {
         }
         let mut parcels = out.into_parcels();
         if let Some(mut lot) = managed.lot {
-            self.budget.settle(&mut lot.charge, 0);
+            self.budget.settle(Held::Parked, &mut lot.charge, 0);
             if let Some(resuming) = lot.resuming {
                 self.refuse_resume(resuming.conn, Condition::ItemNotFound, Some(managed.inbound.safe()));
             }

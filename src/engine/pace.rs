@@ -18,12 +18,14 @@ pub(super) enum Pause {
     Pace = 2,
     /// What it sends has no room where it goes.
     Room = 4,
+    /// It has more to say than the tick could take.
+    Tick = 64,
 }
 
 const MINUTE_MS: u64 = 60_000;
 
 /// All reasons.
-const REASONS: u8 = 7;
+const REASONS: u8 = 7 | Pause::Tick as u8;
 /// It has waited for its rate.
 const WAITED: u8 = 8;
 /// It has been given more time for that.

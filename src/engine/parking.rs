@@ -2,7 +2,7 @@
 
 use super::managed::Managed;
 use super::{ConnId, Engine, LOG, Timer};
-use crate::budget::Charge;
+use crate::budget::{Charge, Kind as Held};
 use crate::core::Core;
 use crate::core::flight::{Item, Keep, Parcel, Receipt};
 use crate::core::out_queue::OutQueue;
@@ -214,11 +214,37 @@ impl Engine {
         let Some(managed) = self.managed.get_mut(&session) else { return };
         let Some(lot) = &mut managed.lot else { return };
         let held = size_of::<Lot>() + lot.out.held_bytes() + managed.inbound.heap_bytes();
-        let fits = self.budget.settle(&mut lot.charge, held) || held <= super::FAIR_BYTES;
+        self.budget.settle(Held::Parked, &mut lot.charge, held);
+        if let Some(s) = self.core.sessions.get_mut(session) {
+            let bytes = s.held_bytes();
+            self.budget.settle(Held::Sessions, &mut s.charge, bytes);
+        }
         let many = lot.out.stanzas() > limits.sm_unacked_max as usize;
-        if !fits || many || lot.out.held_bytes() > limits.out_bytes_max as usize {
+        if many || lot.out.held_bytes() > limits.out_bytes_max as usize {
             self.overfull.push(session);
         }
+    }
+
+    /// Lets a parked session have on the disk alone what waits for it, as after a restart. Nothing is done unless all
+    /// of that is durable.
+    pub(super) fn unload(&mut self, session: SessionId) {
+        let durable = self.core.view.durable();
+        let Some(lot) = self.managed.get_mut(&session).and_then(|m| m.lot.as_mut()) else { return };
+        let is_stored =
+            |p: &Parcel| p.keep.as_ref().is_none_or(|k| k.row_after <= durable && k.owed(durable).is_none());
+        if lot.out.stanzas() == 0 || lot.resuming.is_some() || lot.saved > durable || !lot.out.parcels().all(is_stored)
+        {
+            return;
+        }
+        let (sent, acked) = lot.counts();
+        lot.restored = Some(sent);
+        let out = std::mem::replace(&mut lot.out, OutQueue::restored(acked));
+        for parcel in out.into_parcels() {
+            if let (Some(row), Some(to)) = (parcel.row(), &parcel.to) {
+                self.core.spool_release(to, row);
+            }
+        }
+        self.crowded(session);
     }
 
     /// Time is up.
@@ -385,7 +411,7 @@ impl Engine {
             }
         };
         let Some(mut lot) = self.managed.get_mut(&session).and_then(|m| m.lot.take()) else { return };
-        self.budget.settle(&mut lot.charge, 0);
+        self.budget.settle(Held::Parked, &mut lot.charge, 0);
         let mut out = std::mem::take(&mut lot.out);
         let mut arrived = Vec::new();
         if let Some(mut loaded) = loaded {

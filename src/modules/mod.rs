@@ -221,6 +221,12 @@ pub trait Module: Sized {
         let _ = core;
     }
 
+    /// Bytes that the module holds for others beside what is stored, for the budget: to be known without counting. It
+    /// asks [`Core::may_hold`] before they become more.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     /// The store is full: gives up some of what was promised to nobody, the oldest.
     ///
     /// # Errors
@@ -590,6 +596,19 @@ macro_rules! modules {
                     m.session(core, id, event)?;
                 } )*
                 Ok(())
+            }
+
+            /// What all modules hold.
+            pub fn held_bytes(&self) -> usize {
+                let mut bytes = 0;
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file.module { bytes += m.held_bytes(); } )*
+                bytes
+            }
+
+            /// What each of them holds.
+            pub fn held_bytes_each(&self) -> Vec<(&'static str, usize)> {
+                vec![ $( #[cfg(feature = $feature)]
+                    (stringify!($file), self.$file.module.as_ref().map_or(0, Module::held_bytes)), )* ]
             }
 
             /// Every module gives up something.

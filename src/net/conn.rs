@@ -12,6 +12,7 @@ use std::task::{Context, Waker};
 
 use async_io::Async;
 
+use crate::budget::allocated;
 use crate::core::io::{Role, Transport};
 use crate::net::bell::Clapper;
 use crate::net::shell::{Report, Tls as Shared};
@@ -20,6 +21,10 @@ use crate::stream::TlsFacts;
 
 /// Room for the largest TLS record (RFC 8446 section 5.2) and a little more, so that a full record is one read.
 pub const READ_BYTES: usize = 18 * 1024;
+
+/// What a socket takes beside TLS: this type, its waker, its place in the shell's table, its registration with the
+/// reactor, and its deadline.
+const SOCKET_BYTES: usize = allocated(size_of::<Conn>()) + 640;
 
 /// Buffers that all connections use in turn.
 pub struct Scratch {
@@ -44,6 +49,13 @@ impl Scratch {
         self.raw.iter_mut().take(mem::take(&mut self.read)).for_each(|byte| *byte = 0);
         self.plain.fill(0);
         self.plain.clear();
+    }
+}
+
+impl Scratch {
+    /// Gives up what is needed for TLS alone.
+    pub fn shrink(&mut self) {
+        self.plain = Vec::new();
     }
 }
 
@@ -122,6 +134,8 @@ pub struct Conn {
     pub origin: Origin,
     /// When the shell gives it up, on the monotonic clock in milliseconds; 0 for never.
     pub deadline_ms: u64,
+    /// What [`Conn::news_of_held`] has said last.
+    told_bytes: u32,
     /// It is in one of the shell's queues.
     pub queued: bool,
     /// It is in the list of those to be written to at the end of the tick.
@@ -177,6 +191,7 @@ impl Conn {
             stage: Stage::Live,
             origin,
             deadline_ms: 0,
+            told_bytes: 0,
             queued: false,
             dirty: false,
             read_bytes: READ_BYTES,
@@ -195,6 +210,19 @@ impl Conn {
     /// A TLS handshake is under way: reading may cost a signature.
     pub fn is_handshaking(&self) -> bool {
         matches!(self.tls, Tls::Handshaking(_)) && self.stage == Stage::Live
+    }
+
+    /// What it holds here beside what waits to be written, if that is not what this function has said before.
+    pub fn news_of_held(&mut self) -> Option<usize> {
+        let tls = match &self.tls {
+            Tls::Plain => 0,
+            Tls::Handshaking(tls) => tls.state_bytes() + allocated(tls.held_bytes()) + allocated(self.out.capacity()),
+            Tls::Open(tls) => tls.state_bytes() + allocated(tls.held_bytes()),
+        };
+        let held = SOCKET_BYTES + tls;
+        let is_news = held != self.told_bytes as usize;
+        self.told_bytes = held as u32;
+        is_news.then_some(held)
     }
 
     /// Bytes that wait to be written.
@@ -378,6 +406,10 @@ struct OutBuffer {
 impl OutBuffer {
     fn is_empty(&self) -> bool {
         self.written >= self.bytes.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     fn waiting(&self) -> &[u8] {

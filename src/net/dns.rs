@@ -55,6 +55,11 @@ impl Resolver {
         self.entropy.borrow_mut()
     }
 
+    /// Forgets all answers.
+    pub fn forget(&self) {
+        self.cache.borrow_mut().clear();
+    }
+
     /// Whom it asks, as of now.
     pub fn conf(&self) -> ResolvConf {
         let mut conf = system::resolv_conf(&read(RESOLV_CONF));

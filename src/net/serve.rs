@@ -20,6 +20,7 @@ use crate::net::certs::{CertError, CertStore};
 use crate::net::clock::{Clock, SystemEntropy};
 use crate::net::listen::{self, ListenError, Wish};
 use crate::net::log::{self as log_back_end, LogError};
+use crate::net::memory::Scales;
 use crate::net::process::Process;
 use crate::net::shell::{self, Failure, Reload, Report, Shell, Tls, Tuning};
 use crate::net::signals;
@@ -62,6 +63,9 @@ pub struct ServeOptions {
     pub on_ready: Option<OnReady>,
 }
 
+/// What must be left of `memory.max` beside the program itself.
+const WORK_BYTES_MIN: usize = 3_000_000;
+
 /// How a server comes by its store.
 pub type OpenStore = Box<dyn Fn() -> Result<Store, StoreError>>;
 
@@ -101,6 +105,13 @@ pub enum ServeError {
     Log(LogError),
     /// The process cannot become who it is to be.
     Process(String),
+    /// `memory.max` is less than what the program needs.
+    Memory {
+        /// That ceiling.
+        max_bytes: usize,
+        /// What the program weighs before anybody is there.
+        rss_bytes: usize,
+    },
     /// An address cannot be listened on.
     Listen(ListenError),
     /// The admin socket cannot be made.
@@ -124,6 +135,14 @@ impl fmt::Display for ServeError {
         match self {
             Self::Log(error) => error.fmt(f),
             Self::Process(error) => f.write_str(error),
+            Self::Memory { max_bytes, rss_bytes } => {
+                let megabytes = (rss_bytes + WORK_BYTES_MIN).div_ceil(1_000_000);
+                write!(
+                    f,
+                    "memory.max is {max_bytes} bytes, of which the program itself takes {rss_bytes}: nobody could be \
+                     served; write \"{megabytes} MB\" or more"
+                )
+            }
             Self::Listen(error) => error.fmt(f),
             Self::Admin(error) => error.fmt(f),
             Self::Certificates(error) => error.fmt(f),
@@ -163,6 +182,8 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     // already, whose store must be left alone.
     options.admin_socket.as_deref().map_or(Ok(()), admin::refuse_second).map_err(ServeError::Admin)?;
     let bound = listen::bind(&options.listen).map_err(ServeError::Listen)?;
+    // Of a server in somebody's process nobody knows what else weighs there.
+    let scales = options.process.as_ref().and_then(|_| Scales::open());
     // No thread has been started, and nothing but the configuration has been read.
     let in_force = options.process.as_mut().map(Process::confine).transpose().map_err(ServeError::Process)?;
     if let Some(log) = &options.tuning.log {
@@ -186,7 +207,10 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     let (reader, writer) = open_patiently(&options.store).map_err(ServeError::Store)?;
     let backups = Rc::new(Backups::new(reader.another(), clock));
     let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;
+    let memory_max_bytes = options.settings.core.memory.max_bytes;
     let engine = Engine::new(options.settings, reader, Box::new(entropy), clock.now()).map_err(ServeError::Store)?;
+
+    check_ceiling(memory_max_bytes, scales.as_ref())?;
 
     let bell = Arc::new(Bell::new());
     let threads = Threads::start(writer, options.plan, &bell).map_err(|error| ServeError::System("threads", error))?;
@@ -221,12 +245,21 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
         supervisor.ready();
     }
     let (tuning, reload) = (options.tuning, options.reload);
-    let shell = Shell::new(engine, clock, bell, threads, listeners, tls, tuning, reload, supervisor, spawner);
+    let shell = Shell::new(engine, clock, bell, threads, listeners, tls, tuning, reload, supervisor, spawner)
+        .weighed(scales);
     log::info!("ready in {} ms", clock.now().mono_ms);
     if let Some(on_ready) = options.on_ready {
         on_ready(&serving);
     }
     async_io::block_on(executor.run(shell.run())).map_err(ServeError::Ended)
+}
+
+/// Refuses a ceiling of the memory under which nobody could be served.
+fn check_ceiling(max_bytes: usize, scales: Option<&Scales>) -> Result<(), ServeError> {
+    match scales.and_then(Scales::weigh) {
+        Some(rss_bytes) if rss_bytes + WORK_BYTES_MIN > max_bytes => Err(ServeError::Memory { max_bytes, rss_bytes }),
+        _ => Ok(()),
+    }
 }
 
 /// A command that found no server may be at work in the store. Most take a moment only.

@@ -43,6 +43,7 @@ use crate::net::conn::{Conn, Scratch, Stage};
 use crate::net::dial::Dialed;
 use crate::net::listen::{Keepalive, Listener};
 use crate::net::log::{self as log_back_end, LogOptions};
+use crate::net::memory::Scales;
 use crate::net::supervisor::Supervisor;
 use crate::net::threads::Threads;
 use crate::storage::{Job, Stats, StoreError, Ticket};
@@ -56,6 +57,9 @@ const CERTIFICATES_CHECK_MS: u64 = 60_000;
 
 /// How long accepting pauses when the system is out of file descriptors or memory.
 const EXHAUSTED_PAUSE_MS: u64 = 500;
+
+/// What is queued for all sockets together before the first of them is written to.
+const UNWRITTEN_BYTES_MAX: usize = 262_144;
 
 /// What threads and tasks tell the worker.
 pub enum Report {
@@ -149,6 +153,10 @@ pub struct Shell {
     /// Who waits for the disk.
     flushing: VecDeque<Sender<Reply>>,
     certificates_check_ms: u64,
+    /// None where the process is not ours alone.
+    scales: Option<Scales>,
+    /// Bytes that were queued in this tick and that no socket was asked to take yet.
+    unwritten_bytes: usize,
     /// What was last said about certificates that cannot be used.
     certificates_error: String,
     /// Accepting failed for want of resources; said once until it works again.
@@ -215,12 +223,20 @@ impl Shell {
             compacting: Vec::new(),
             flushing: VecDeque::new(),
             certificates_check_ms,
+            scales: None,
+            unwritten_bytes: 0,
             certificates_error: String::new(),
             exhausted: false,
             shutdown_ms: None,
             done: false,
             lost: None,
         }
+    }
+
+    /// Lets the engine know what the process weighs.
+    #[must_use]
+    pub fn weighed(self, scales: Option<Scales>) -> Self {
+        Self { scales, ..self }
     }
 
     /// Serves until a shutdown is complete.
@@ -255,6 +271,10 @@ impl Shell {
         if self.rung.is_empty() && self.reports.is_empty() {
             self.bell.take(&mut self.rung, &mut self.reports, None);
         }
+        let is_stale = self.engine.is_weight_stale();
+        if let Some(rss_bytes) = self.scales.as_mut().and_then(|scales| scales.weigh_now_and_then(is_stale, now)) {
+            self.engine.handle(now, Input::Weighed { rss_bytes });
+        }
         self.sort_rung();
         let mut reports = mem::take(&mut self.reports);
         for report in reports.drain(..) {
@@ -268,6 +288,9 @@ impl Shell {
                 Some(conn) if conn.is_handshaking() => self.handshakes.push_back(id),
                 Some(_) => self.turn(id, now),
                 None => {}
+            }
+            if self.engine.is_sated() {
+                break;
             }
         }
         for _ in 0..self.handshakes.len().min(self.steps_max()) {
@@ -511,30 +534,63 @@ impl Shell {
                 let conn = conn_of(&output);
                 let mut output = Some(output);
                 self.guard(conn, now, &mut |shell| output.take().into_iter().for_each(|o| shell.obey(o, now)));
+                if self.unwritten_bytes > UNWRITTEN_BYTES_MAX {
+                    self.write_dirty(now);
+                }
             }
             if self.dirty.is_empty() {
-                return;
+                return self.trim();
             }
-            let mut dirty = mem::take(&mut self.dirty);
-            for id in dirty.drain(..) {
-                self.guard(Some(id), now, &mut |shell| shell.write(id, now));
-            }
-            // What writing made dirty again is in a list of its own by now.
-            if self.dirty.is_empty() {
-                self.dirty = dirty;
-            }
+            self.write_dirty(now);
         }
+    }
+
+    fn write_dirty(&mut self, now: Now) {
+        self.unwritten_bytes = 0;
+        let mut dirty = mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            self.guard(Some(id), now, &mut |shell| shell.write(id, now));
+        }
+        // What writing made dirty again is in a list of its own by now.
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+    }
+
+    /// Gives memory back that a crowd has left.
+    fn trim(&mut self) {
+        let len = self.conns.len();
+        if self.conns.capacity() > 8 * len + 64 {
+            self.conns.shrink_to(2 * len);
+            self.established.shrink_to(2 * len);
+            self.handshakes.shrink_to(2 * len);
+            self.dirty.shrink_to(2 * len);
+            self.rung.shrink_to(2 * len);
+            self.reports.shrink_to(64);
+        }
+    }
+
+    /// Memory is short: gives up whatever can be had again, and whoever is only being closed.
+    fn shrink(&mut self) {
+        while let Some(&(_, id)) = self.closing_end.first() {
+            self.forget(id);
+        }
+        self.scratch.shrink();
+        self.dials.forget_names();
+        self.trim();
     }
 
     fn obey(&mut self, output: Output, now: Now) {
         match output {
             Output::Write { conn: id, bytes } => {
                 let Some(conn) = self.live(id) else { return };
+                let len = bytes.len();
                 if let Err(error) = conn.queue(bytes) {
                     log::debug!("a connection is lost: {error}");
                     self.engine.handle(now, Input::Closed { conn: id });
                     self.begin_close(id, now);
                 }
+                self.unwritten_bytes += len;
                 self.mark_dirty(id);
             }
             Output::StartTls { conn: id } => self.start_tls(id, now),
@@ -546,6 +602,7 @@ impl Shell {
                     self.cancel_dial(id);
                 }
             }
+            Output::Shrink => self.shrink(),
             Output::PauseRead { conn: id } => self.pause(id, true),
             Output::ResumeRead { conn: id } => self.pause(id, false),
             Output::Commit(batch) => {

@@ -27,6 +27,7 @@ use rustls::{KeyLog, ProtocolVersion, ServerConfig};
 
 pub use self::connector::{ALPN_CLIENT, ALPN_SERVER, TlsConnector};
 pub use self::peer::PeerVerifier;
+use crate::budget::allocated;
 use crate::stream::{PeerCert, TlsFacts};
 
 /// The largest record on the wire: 2^14 bytes of plaintext, 2048 of expansion (RFC 5246 section 6.2.3), the header.
@@ -38,6 +39,10 @@ const KEPT_BYTES_MAX: usize = RECORD_BYTES_MAX;
 
 /// The same for a peer that shows its certificates, which are seldom more than 6 kB.
 const KEPT_WITH_CERTIFICATES_BYTES_MAX: usize = 3 * RECORD_BYTES_MAX;
+
+/// What rustls holds during a handshake, and afterwards.
+const HANDSHAKE_BYTES: usize = 3360;
+const OPEN_BYTES: usize = 2688;
 
 /// Plaintext in one record (RFC 8446 section 5.1).
 const FRAGMENT_BYTES_MAX: usize = 16_384;
@@ -301,6 +306,11 @@ impl TlsConn {
     /// Bytes that are buffered for this connection here, for the budget; 0 when it is idle.
     pub fn held_bytes(&self) -> usize {
         self.kept.capacity()
+    }
+
+    /// What it takes beside that: this type, keys, and what a handshake remembers, as `tests/budgets.rs` measures it.
+    pub fn state_bytes(&self) -> usize {
+        allocated(size_of::<Self>()) + if self.phase == Phase::Handshaking { HANDSHAKE_BYTES } else { OPEN_BYTES }
     }
 
     /// Reads what there is and keeps the rest.

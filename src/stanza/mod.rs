@@ -7,6 +7,7 @@ pub mod forged;
 pub mod form;
 pub mod rsm;
 
+use crate::budget::allocated;
 use crate::jid::Jid;
 use crate::xml::{Attribute, Builder, Element, ElementRef, ns, write_attribute};
 use std::rc::Rc;
@@ -74,6 +75,15 @@ pub struct Stanza {
     pub lang: Option<Rc<str>>,
     /// The stanza element. Attributes of it that are fields here are not looked at again: the fields hold.
     pub payload: Rc<Element>,
+}
+
+impl Stanza {
+    /// Bytes of the heap that it takes beside its addresses, which others share.
+    pub fn heap_bytes(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        let text = |text: &Option<Rc<str>>| text.as_ref().map_or(0, |text| allocated(COUNTS + text.len()));
+        text(&self.id) + text(&self.lang) + allocated(COUNTS + size_of::<Element>()) + self.payload.heap_bytes()
+    }
 }
 
 /// Why an element is not a stanza that may go on.

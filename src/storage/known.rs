@@ -5,6 +5,7 @@
 //! and whatever takes writes back forgets what they may have changed.
 
 use super::Ticket;
+use crate::budget::allocated;
 use std::collections::BTreeMap;
 
 /// Rows that are known not to be there: one for each of a thousand people who talk.
@@ -41,6 +42,8 @@ pub(super) struct Known {
     /// Each key has one place, and the newest takes it, memory and all; no key is empty. Without places until there is
     /// one.
     absent: Vec<Vec<u8>>,
+    /// What those keys take.
+    absent_bytes: usize,
     /// By what all keys of a range start with.
     extents: BTreeMap<Box<[u8]>, Shown>,
 }
@@ -58,8 +61,10 @@ impl Known {
             self.absent.resize(ABSENT_MAX, Vec::new());
         }
         if let Some(place) = self.absent.get_mut(place(key)) {
+            let before = allocated(place.capacity());
             place.clear();
             place.extend_from_slice(key);
+            self.absent_bytes = self.absent_bytes - before + allocated(place.capacity());
         }
     }
 
@@ -106,6 +111,12 @@ impl Known {
     /// Writes are taken back that were of one input. What they wrote is not remembered as absent, which is no mistake.
     pub fn forget_extents(&mut self) {
         self.extents.clear();
+    }
+
+    /// Bytes that it holds; ranges are taken to be of common length.
+    pub fn held_bytes(&self) -> usize {
+        const EXTENT_BYTES: usize = 256;
+        self.absent.len() * size_of::<Vec<u8>>() + self.absent_bytes + self.extents.len() * EXTENT_BYTES
     }
 
     /// Writes are taken back, which may bring rows back, too.

@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// What a pending row costs beside its key and value, roughly: two map entries and the counts of its two allocations.
-const ROW_BYTES: usize = 96;
+const ROW_BYTES: usize = 192;
 
 /// Snapshots that are tried for one read.
 const SNAPSHOT_TRIES: u32 = 4;
@@ -341,6 +341,18 @@ impl View {
     /// Bytes of memory that batches hold, those on their way and the tick's.
     pub fn pending_bytes(&self) -> usize {
         self.waiting.iter().map(|(_, bytes)| bytes).sum::<usize>() + self.open_bytes
+    }
+
+    /// Bytes of memory that what is known beside rows takes.
+    pub fn known_bytes(&self) -> usize {
+        self.known.held_bytes()
+    }
+
+    /// Forgets what is known beside rows, and gives up memory that is kept to be used again.
+    pub fn forget_known(&mut self) {
+        self.known.forget();
+        (self.key, self.encoder, self.open_keys) = (Vec::new(), Encoder::new(), std::mem::take(&mut self.open_keys));
+        self.open_keys.shrink_to_fit();
     }
 
     /// Shows `each` the bytes of a row.

@@ -51,6 +51,7 @@ use super::negotiation::{Negotiation, NewStream, Stop};
 use super::sasl::keys::{HashWork, StoredKeys};
 use super::sasl::{Failure, Ht, ScramKeys, Slot, Tokens};
 use super::{IssuedToken, StreamError, TlsFacts, UserAgent, header};
+use crate::budget::allocated;
 use crate::clock::Entropy;
 use crate::fault::{Fault, trip};
 use crate::jid::Jid;
@@ -440,10 +441,11 @@ impl C2s {
     /// Bytes held on the heap for this client, but for what it shares with others.
     pub fn heap_bytes(&self) -> usize {
         let negotiation = match &self.phase {
-            Phase::Negotiating(n) => size_of::<Negotiation>() + n.heap_bytes(),
+            Phase::Negotiating(n) => allocated(size_of::<Negotiation>()) + n.heap_bytes(),
             _ => 0,
         };
-        self.framer.heap_bytes() + self.output.capacity() + self.lang.as_ref().map_or(0, |l| l.len()) + negotiation
+        let lang = self.lang.as_ref().map_or(0, |lang| allocated(lang.len() + 16));
+        self.framer.heap_bytes() + allocated(self.output.capacity()) + lang + negotiation
     }
 
     /// Handles one frame.

@@ -1,5 +1,6 @@
 //! Bytes of one stream that have come in, cut into frames.
 
+use crate::budget::allocated;
 use crate::xml::{Frame, ScanError, ScanLimits, Scanner};
 use zeroize::Zeroize;
 
@@ -77,6 +78,6 @@ impl Framer {
     }
 
     pub fn heap_bytes(&self) -> usize {
-        self.input.capacity()
+        allocated(self.input.capacity())
     }
 }

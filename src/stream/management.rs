@@ -1,5 +1,6 @@
 //! Stream management (XEP-0198): its elements, and what may be acknowledged of what a client has sent.
 
+use crate::budget::allocated;
 use crate::fault::{Fault, armed};
 use crate::stanza::Condition;
 use crate::storage::Ticket;
@@ -212,7 +213,7 @@ impl Inbound {
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.waiting.capacity() * size_of::<Waiting>()
+        allocated(self.waiting.capacity() * size_of::<Waiting>())
     }
 
     fn find(&mut self, number: u64) -> Option<&mut Waiting> {

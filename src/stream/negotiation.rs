@@ -12,6 +12,7 @@ use super::sasl::{
     self, AwaitKeys, AwaitResponse, AwaitTokens, AwaitVerdict, Bindings, Failure, Mechanism, SaslCx, ScramKeys, Step,
 };
 use super::{StreamError, TlsFacts, features, header, management, sasl2};
+use crate::budget::allocated;
 use crate::jid::{self, Jid};
 use crate::limits::Limits;
 use crate::stanza::{self, Condition, IqType, Kind, Stanza, StanzaError};
@@ -151,8 +152,9 @@ impl Negotiation {
     /// Bytes held on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         let login = self.login.as_ref().map_or(0, |login| login.heap_bytes());
-        let from = self.from.as_ref().map_or(0, |from| from.as_str().len());
-        self.host.as_ref().map_or(0, String::capacity) + self.user.as_ref().map_or(0, String::capacity) + login + from
+        let from = self.from.as_ref().map_or(0, Jid::heap_bytes);
+        let text = |text: &Option<String>| text.as_ref().map_or(0, |text| allocated(text.capacity()));
+        text(&self.host) + text(&self.user) + login + from
     }
 
     /// The client has opened a stream. Returns its language.

@@ -7,6 +7,7 @@
 
 use super::ns;
 use super::write::{escape_attribute, escape_text};
+use crate::budget::allocated;
 use zeroize::Zeroize;
 
 /// Offset and length of a piece of the text buffer.
@@ -75,7 +76,7 @@ impl Element {
 
     /// Bytes held on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + self.text.capacity()
+        allocated(self.nodes.capacity() * size_of::<Node>()) + allocated(self.text.capacity())
     }
 
     /// Nodes in the table.

@@ -129,6 +129,16 @@ impl Reader {
         }
     }
 
+    /// Bytes that the cache holds.
+    pub fn held_bytes(&self) -> usize {
+        self.cache.iter().map(|(declared, _)| TEMPLATE_BYTES + Template(declared.clone()).heap_bytes()).sum()
+    }
+
+    /// Empties the cache.
+    pub fn forget_templates(&mut self) {
+        self.cache = Vec::new();
+    }
+
     fn bounds(&self, template: &Template) -> Bounds {
         if matches!(template.content_ns(), ns::SERVER | ns::COMPONENT) { self.server_bounds } else { self.bounds }
     }
@@ -271,6 +281,9 @@ pub fn parse(text: &str) -> Result<Element, ReadError> {
     let first = next_in_document(&mut parser)?;
     build(&mut parser, first, None, bounds)
 }
+
+/// What a parser takes that has read the header of a stream, roughly.
+const TEMPLATE_BYTES: usize = 4096;
 
 type Parser<'a> = EventReader<Source<'a>>;
 

@@ -195,6 +195,7 @@ impl InProcess {
                 self.engine.handle(self.now, input);
             }
             Output::Hash(job) => self.engine.handle(self.now, Input::Hashed(sasl::keys::run(job))),
+            Output::Shrink => {}
             Output::AdminReply { reply, .. } => self.replies.push_back((reply.code, reply.text)),
             Output::Exit => self.exited = true,
             Output::Dial { conn, domain, .. } if self.servers.contains(&domain) => self.dials.push((conn, domain)),

@@ -418,6 +418,7 @@ impl World {
             Output::Commit(batch) => self.disk.accept(batch),
             Output::Hash(job) => self.hashing.push_back(job),
             Output::AdminReply { reply, .. } => self.replies.push(reply),
+            Output::Shrink => {}
             Output::Reload { .. } => {}
             Output::Exit => self.exited = true,
         }

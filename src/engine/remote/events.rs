@@ -3,7 +3,7 @@
 use super::{LOG, PeerId, Verify, s2s_cx};
 use crate::core::flight::{Item, Receipt, Sender};
 use crate::core::io::{ConnId, Output};
-use crate::engine::{Engine, Holder, Timer};
+use crate::engine::{Engine, Holder, Pause, Timer};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::pipeline;
@@ -19,6 +19,7 @@ impl Engine {
             Some(link) if !link.ends => link.stream.feed(data),
             _ => return,
         }
+        self.tick_bytes += data.len();
         self.spend(conn, data.len());
         self.drive_link(conn);
     }
@@ -26,6 +27,9 @@ impl Engine {
     /// Lets the machine work until it has nothing more. Its output goes to the queue before the event that came with
     /// it is acted upon, so that order is that of time.
     pub(in crate::engine) fn drive_link(&mut self, conn: ConnId) {
+        if self.remotes.links.get(conn.0).is_some_and(|link| link.pace.has(Pause::Tick)) {
+            self.pause(conn, Pause::Tick, false);
+        }
         loop {
             let settings = self.core.settings.clone();
             let Some(link) = self.remotes.links.get_mut(conn.0).filter(|link| !link.ends) else { return };
@@ -38,6 +42,9 @@ impl Engine {
             match event {
                 None => return,
                 Some(event) => self.link_event(conn, event),
+            }
+            if self.is_sated() {
+                return self.put_off(conn);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Connections with other servers: how they begin and end, and what leaves on them.
 
 use super::{LOG, Link, s2s_cx};
-use crate::budget::Charge;
+use crate::budget::{Charge, Kind as Held, allocated};
 use crate::core::flight::Item;
 use crate::core::io::{ConnId, DialFailure, Output, Role};
 use crate::core::out_queue::OutQueue;
@@ -37,17 +37,18 @@ impl Engine {
     /// Adds a link. None when memory is short.
     pub(super) fn new_link(&mut self, stream: S2s, ip: Option<IpAddr>) -> Option<ConnId> {
         let now_ms = self.core.now.mono_ms;
-        let mut charge = Charge::default();
-        if !self.budget.settle(&mut charge, size_of::<Link>()) {
-            self.budget.settle(&mut charge, 0);
-            log::warn!(target: LOG, "no connection with another server: memory.max is reached");
+        if !self.has_room_for_strangers() {
+            log::debug!(target: LOG, "no connection with another server: memory is short");
             return None;
         }
+        let mut charge = Charge::default();
+        self.budget.settle(Held::Servers, &mut charge, size_of::<Link>());
         let link = Link {
             stream,
             ip,
             out: OutQueue::default(),
             charge,
+            socket: Charge::default(),
             waiting_bytes: 0,
             since_ms: now_ms,
             touched_ms: now_ms,
@@ -127,9 +128,10 @@ impl Engine {
             }
         }
         let inbound = link.inbound.as_ref().map_or(0, |inbound| inbound.heap_bytes());
-        let held = inbound + link.stream.heap_bytes() + link.out.held_bytes() + link.waiting_bytes + bytes.len();
+        let held =
+            inbound + link.stream.heap_bytes() + link.out.held_bytes() + allocated(link.waiting_bytes + bytes.len());
         link.waiting_bytes += bytes.len();
-        self.budget.settle(&mut link.charge, size_of::<Link>() + held);
+        self.budget.settle(Held::Servers, &mut link.charge, size_of::<Link>() + held);
         let pauses = match link.ends {
             true => link.pace.clear(),
             false => link.pace.set(Pause::Question, link.stream.is_asking()),
@@ -302,8 +304,9 @@ impl Engine {
         self.leave_link(conn, refusal);
         let Some(mut link) = self.remotes.links.remove(conn.0) else { return };
         if !armed(Fault::LinkChargeKept) {
-            self.budget.settle(&mut link.charge, 0);
+            self.budget.settle(Held::Servers, &mut link.charge, 0);
         }
+        self.budget.settle(Held::Sockets, &mut link.socket, 0);
         if let Some(at) = link.deadline_ms {
             self.timers.remove(&(at, Timer::Conn(conn)));
         }

@@ -15,7 +15,7 @@ mod room;
 
 use super::pace::Pace;
 use super::{Engine, Holder, Timer};
-use crate::budget::Charge;
+use crate::budget::{Charge, Kind as Held};
 use crate::core::flight::{Parcel, Receipt};
 use crate::core::io::ConnId;
 use crate::core::out_queue::OutQueue;
@@ -69,6 +69,8 @@ struct Link {
     ip: Option<IpAddr>,
     out: OutQueue,
     charge: Charge,
+    /// Of what the shell holds for it.
+    socket: Charge,
     /// Bytes that the shell has not got rid of yet.
     waiting_bytes: usize,
     /// When it was begun.
@@ -178,10 +180,16 @@ impl Remotes {
         link.stream.remote()
     }
 
-    /// Bytes that are charged to links and peers.
-    pub fn charged_bytes(&self) -> usize {
-        self.links.iter().map(|(_, l)| l.charge.bytes()).sum::<usize>()
-            + self.peers.iter().map(|(_, p)| p.charge.bytes()).sum::<usize>()
+    /// Bytes of the tables beside those of links and peers.
+    pub fn spare_bytes(&self) -> usize {
+        self.links.spare_bytes() + self.peers.spare_bytes()
+    }
+
+    /// Bytes that are charged to links and peers, and those to sockets of links.
+    pub fn charged_bytes(&self) -> (usize, usize) {
+        let links = self.links.iter().map(|(_, l)| l.charge.bytes()).sum::<usize>();
+        let peers = self.peers.iter().map(|(_, p)| p.charge.bytes()).sum::<usize>();
+        (links + peers, self.links.iter().map(|(_, l)| l.socket.bytes()).sum())
     }
 }
 
@@ -194,6 +202,40 @@ impl Engine {
     /// Stanzas of a server with stream management.
     pub(super) fn link_inbound(&mut self, conn: ConnId) -> Option<&mut Inbound> {
         self.remotes.links.get_mut(conn.0)?.inbound.as_deref_mut()
+    }
+
+    /// The shell holds so much for a link.
+    pub(super) fn link_held(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(link) = self.remotes.links.get_mut(conn.0) {
+            self.budget.settle(Held::Sockets, &mut link.socket, bytes);
+        }
+    }
+
+    /// Links of which nobody knows yet who they are, with what they hold.
+    pub(super) fn strange_links(&self) -> Vec<(usize, ConnId)> {
+        let is_strange = |link: &Link| link.ip.is_some() && !link.is_settled();
+        let links = self.remotes.links.iter().filter(|(_, link)| is_strange(link));
+        links.map(|(key, link)| (link.charge.bytes() + link.socket.bytes(), ConnId(key))).collect()
+    }
+
+    /// All links, with what they hold.
+    pub(super) fn link_charges(&self) -> Vec<(usize, ConnId)> {
+        self.remotes.links.iter().map(|(key, link)| (link.charge.bytes(), ConnId(key))).collect()
+    }
+
+    /// What waits for servers that no link reaches goes back to its senders, where it is more than a fair share.
+    pub(super) fn shed_peers(&mut self, fair: usize) {
+        let peers = self.remotes.peers.iter().filter(|(_, peer)| peer.charge.bytes() > fair);
+        let mut peers: Vec<(usize, PeerId)> = peers.map(|(key, peer)| (peer.charge.bytes(), PeerId(key))).collect();
+        peers.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        for (_, peer) in peers {
+            if self.budget.excess_bytes() == 0 {
+                break;
+            }
+            self.give_up(peer, FULL, &|_| true);
+            self.arm_peer(peer);
+        }
+        self.bring_all_back();
     }
 
     /// The queue of what is for a peer.

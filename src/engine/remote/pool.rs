@@ -1,11 +1,11 @@
 //! Peers: what waits for them, when they are tried, what goes back.
 
 use super::{ABSENT, FULL, LATE, LOG, PeerId, Refusal, SHUNNED, TOO_LONG, receipt_of, s2s_cx};
-use crate::budget::Charge;
+use crate::budget::{Charge, Kind as Held, State};
 use crate::core::flight::{InFlight, Item, Keep, Parcel};
 use crate::core::io::{ConnId, Output};
 use crate::core::out_queue::OutQueue;
-use crate::engine::{Engine, FAIR_BYTES, Holder, Timer};
+use crate::engine::{Engine, Holder, Timer};
 use crate::fault::{Fault, armed};
 use crate::jid::{Jid, idna};
 use crate::pipeline;
@@ -66,6 +66,7 @@ impl Engine {
         if self.shutting_down && via.is_none() && receipt.is_none() {
             return self.bring_back(parcel, LATE);
         }
+        self.tick_bytes += parcel.held_bytes();
         let Some(out) = self.peer_queue(id) else { return };
         let bytes = out.held_bytes() + parcel.held_bytes();
         // A server that is there may be slow to acknowledge: what it has been sent is bounded by its bytes alone.
@@ -107,7 +108,9 @@ impl Engine {
     fn settle_peer(&mut self, id: PeerId) {
         let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
         let held = if peer.out.stanzas() > 0 { size_of::<Peer>() + peer.out.held_bytes() } else { 0 };
-        if !self.budget.settle(&mut peer.charge, held) && held > FAIR_BYTES {
+        let fair = self.core.settings.limits.fair_bytes as usize;
+        self.budget.settle(Held::Servers, &mut peer.charge, held);
+        if self.budget.state() == State::Shedding && held > fair {
             self.give_up(id, FULL, &|_| true);
         }
     }
@@ -301,7 +304,7 @@ impl Engine {
     }
 
     /// Returns those of the waiting stanzas of a peer that `which` names.
-    fn give_up(&mut self, id: PeerId, refusal: Refusal, which: &dyn Fn(&Keep) -> bool) {
+    pub(super) fn give_up(&mut self, id: PeerId, refusal: Refusal, which: &dyn Fn(&Keep) -> bool) {
         let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
         let spools = peer.out.spools();
         let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut peer.out)
@@ -313,7 +316,7 @@ impl Engine {
         }
         peer.out.set_spools(spools);
         let held = if peer.out.stanzas() > 0 { size_of::<Peer>() + peer.out.held_bytes() } else { 0 };
-        self.budget.settle(&mut peer.charge, held);
+        self.budget.settle(Held::Servers, &mut peer.charge, held);
         self.remotes.returned.extend(gone.into_iter().map(|parcel| (parcel, refusal)));
     }
 
@@ -420,7 +423,7 @@ impl Engine {
         if next_ms.is_none() && peer.is_idle() {
             self.remotes.by_pair.remove(&peer.pair);
             if let Some(mut peer) = self.remotes.peers.remove(id.0) {
-                self.budget.settle(&mut peer.charge, 0);
+                self.budget.settle(Held::Servers, &mut peer.charge, 0);
             }
         }
     }

@@ -58,7 +58,7 @@ impl Muc {
         let Some(session) = core.sessions.get(id) else { return Vec::new() };
         let mut before = places(before);
         let mut all = Vec::new();
-        for at in &session.directed {
+        for at in session.directed.iter() {
             let Some(room) = self.rooms.get(&at.bare()) else { continue };
             let Some((nick, occupant)) = room.who(&session.jid).filter(|(nick, _)| room.at(nick) == *at) else {
                 continue;

@@ -118,6 +118,13 @@ impl Dials {
         self.dialer = Some(Rc::new(Dialer { resolver, connector, routes, patience, clock }));
     }
 
+    /// Forgets the addresses of servers.
+    pub fn forget_names(&self) {
+        if let Some(dialer) = &self.dialer {
+            dialer.resolver.forget();
+        }
+    }
+
     /// Attempts, under way and waiting.
     pub fn len(&self) -> usize {
         self.under_way.len() + self.waiting.len()
@@ -188,6 +195,7 @@ impl Shell {
         match result {
             Ok((conn, tls, plain)) => {
                 self.conns.insert(id, Box::new(conn));
+                self.tell_held(id, now);
                 self.engine.handle(now, Input::Dialed { conn: id, tls });
                 if !plain.is_empty() {
                     self.engine.handle(now, Input::Bytes { conn: id, data: &plain });

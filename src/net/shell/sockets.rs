@@ -72,8 +72,16 @@ impl Shell {
             } else if finished {
                 self.set_deadline(id, 0);
             }
+            self.tell_held(id, now);
         }
         self.mark_dirty(id);
+    }
+
+    /// Tells the engine what a connection holds here, if that has changed.
+    pub(super) fn tell_held(&mut self, id: ConnId, now: Now) {
+        if let Some(bytes) = self.live(id).and_then(Conn::news_of_held) {
+            self.engine.handle(now, Input::Held { conn: id, bytes });
+        }
     }
 
     pub(super) fn begin_close(&mut self, id: ConnId, now: Now) {
@@ -114,6 +122,7 @@ impl Shell {
         match conn.start_tls(tls) {
             Ok(()) => {
                 self.set_deadline(id, self.tls_deadline_ms(now));
+                self.tell_held(id, now);
                 self.mark_dirty(id);
             }
             Err(error) => {
@@ -174,6 +183,7 @@ impl Shell {
                 if direct {
                     self.set_deadline(id, self.tls_deadline_ms(now));
                 }
+                self.tell_held(id, now);
                 self.enqueue(id);
             }
             Err(error) => {
@@ -219,6 +229,7 @@ impl Shell {
             Ok(Written::Some(waiting_bytes)) => {
                 if live {
                     self.engine.handle(now, Input::Wrote { conn: id, waiting_bytes });
+                    self.tell_held(id, now);
                 }
                 self.watch(id);
             }

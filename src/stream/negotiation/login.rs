@@ -8,6 +8,7 @@
 use zeroize::Zeroizing;
 
 use super::{Negotiation, NewStream, State, Stop};
+use crate::budget::allocated;
 use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::stanza::Condition;
@@ -43,7 +44,7 @@ pub(super) struct Login {
 
 impl Login {
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.request.bind.as_ref().map_or(0, Element::heap_bytes)
+        allocated(size_of::<Self>()) + self.request.bind.as_ref().map_or(0, Element::heap_bytes)
     }
 }
 

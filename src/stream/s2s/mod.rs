@@ -34,6 +34,7 @@ use std::rc::Rc;
 
 use super::framing::Framer;
 use super::{PeerCert, StreamError, TlsFacts};
+use crate::budget::allocated;
 use crate::clock::{Entropy, token};
 use crate::fault::{Fault, armed};
 use crate::limits::Limits;
@@ -419,11 +420,13 @@ impl S2s {
     /// Bytes held on the heap for this peer, but for what it shares with others; with those of keys that it has sent
     /// and that wait elsewhere.
     pub fn heap_bytes(&self) -> usize {
-        let pair = |pair: &Pair| size_of::<Pair>() + pair.local.len() + pair.remote.len();
+        let text = |text: usize| allocated(text + 16);
+        let pair = |pair: &Pair| size_of::<Pair>() + text(pair.local.len()) + text(pair.remote.len());
         let claims = self.claims.iter().map(|claim| pair(claim) + dialback::KEY_BYTES_MAX);
-        let asked = self.asked.iter().map(|(asked, id)| pair(asked) + size_of::<String>() + id.len());
+        let asked = self.asked.iter().map(|(asked, id)| pair(asked) + size_of::<String>() + text(id.len()));
         let pairs: usize = self.pairs.iter().map(pair).chain(claims).chain(asked).sum();
-        self.framer.heap_bytes() + self.output.capacity() + pairs + self.cert.as_ref().map_or(0, |_| 512)
+        let cert = self.cert.as_ref().map_or(0, |_| 512);
+        self.framer.heap_bytes() + allocated(self.output.capacity()) + pairs + cert
     }
 
     /// Says what has become of a key: answers [`Event::Verify`].

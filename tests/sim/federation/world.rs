@@ -454,6 +454,7 @@ impl World {
             }
             Output::Commit(batch) => self.servers[server].disk.accept(batch),
             Output::Hash(job) => self.servers[server].hashing.push_back(job),
+            Output::Shrink => {}
             Output::AdminReply { reply, .. } => self.servers[server].replies.push(reply),
             Output::Reload { .. } => {}
             Output::Exit => self.servers[server].exited = true,
