@@ -150,12 +150,14 @@ impl Core {
         self.caps.forget_cache();
     }
 
-    /// Refuses what would write while more than `limits.store_pending_bytes_max` waits for the disk.
+    /// Refuses what would write while more than `limits.store_pending_bytes_max` waits for the disk, or a sixth of all
+    /// memory.
     ///
     /// # Errors
     /// `resource-constraint`.
     pub fn may_write(&self) -> Result<(), StanzaError> {
-        if self.view.pending_bytes() > self.settings.limits.store_pending_bytes_max as usize {
+        let max_bytes = self.settings.limits.store_pending_bytes_max as usize;
+        if self.view.pending_bytes() > max_bytes.min(self.settings.memory.max_bytes / 6) {
             return Err(Condition::ResourceConstraint.because("Too much waits for the disk."));
         }
         Ok(())

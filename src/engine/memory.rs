@@ -189,7 +189,8 @@ impl Engine {
             Parked(SessionId),
         }
         let fair = self.core.settings.limits.fair_bytes as usize;
-        let conns = self.conns.iter().map(|(key, c)| (c.charge.bytes(), Holder::Conn(ConnId(key))));
+        let held = |c: &super::Conn| c.charge.bytes() + c.socket.bytes();
+        let conns = self.conns.iter().map(|(key, c)| (held(c), Holder::Conn(ConnId(key))));
         let parked = self.managed.iter().filter_map(|(id, m)| {
             let lot = m.lot.as_ref().filter(|lot| lot.resuming.is_none())?;
             Some((lot.charge.bytes(), Holder::Parked(*id)))
@@ -268,7 +269,8 @@ impl Engine {
             Some(rss) => writeln!(text, " (RSS {rss}; the program by itself {})", budget.base_bytes()),
             None => writeln!(text),
         };
-        let _ = writeln!(text, "held for peers: {} bytes", budget.used_bytes());
+        let own = budget.used_by(Kind::Tables) + budget.used_by(Kind::Caches);
+        let _ = writeln!(text, "held for peers: {} bytes", budget.used_bytes() - own);
         for kind in Kind::ALL {
             let _ = writeln!(text, "  {}: {}", kind.name(), budget.used_by(kind));
         }

@@ -19,7 +19,7 @@ pub(super) enum Pause {
     /// What it sends has no room where it goes.
     Room = 4,
     /// It has more to say than the tick could take.
-    Tick = 64,
+    Tick = 128,
 }
 
 const MINUTE_MS: u64 = 60_000;

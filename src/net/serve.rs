@@ -245,8 +245,8 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
         supervisor.ready();
     }
     let (tuning, reload) = (options.tuning, options.reload);
-    let shell = Shell::new(engine, clock, bell, threads, listeners, tls, tuning, reload, supervisor, spawner)
-        .weighed(scales);
+    let shell =
+        Shell::new(engine, clock, bell, threads, listeners, tls, tuning, reload, supervisor, spawner).weighed(scales);
     log::info!("ready in {} ms", clock.now().mono_ms);
     if let Some(on_ready) = options.on_ready {
         on_ready(&serving);

@@ -120,6 +120,7 @@ class Couplet(Server):
             COUPLET_S2S__LISTEN="",
             COUPLET_S2S__DIRECT_TLS_LISTEN="",
             COUPLET_STORAGE__PATH=str(self.folder / "data"),
+            COUPLET_MEMORY__MAX="1 GB",
         )
 
     def command(self):

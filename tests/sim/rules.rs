@@ -254,7 +254,7 @@ impl World {
         }
     }
 
-    /// "held for peers: 123 of 456 bytes"
+    /// "held for peers: 123 bytes"
     fn held(&mut self) -> Check<usize> {
         let status = self.status()?;
         let held = status.lines().find_map(|l| l.strip_prefix("held for peers: ")?.split(' ').next()?.parse().ok());

@@ -220,7 +220,8 @@ impl Engine {
 
     /// All links, with what they hold.
     pub(super) fn link_charges(&self) -> Vec<(usize, ConnId)> {
-        self.remotes.links.iter().map(|(key, link)| (link.charge.bytes(), ConnId(key))).collect()
+        let held = |link: &Link| link.charge.bytes() + link.socket.bytes();
+        self.remotes.links.iter().map(|(key, link)| (held(link), ConnId(key))).collect()
     }
 
     /// What waits for servers that no link reaches goes back to its senders, where it is more than a fair share.

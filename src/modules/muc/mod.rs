@@ -63,6 +63,9 @@ fn domains(hosts: &[String]) -> Result<(), String> {
     }
 }
 
+/// Of this module in `memory.modules`.
+const MODULE: &str = "muc";
+
 /// Lines of history that are given up at once when the store is full.
 const GIVEN_UP_LINES: usize = 256;
 
@@ -73,6 +76,8 @@ pub struct Muc {
     hosts: Vec<String>,
     /// Those that somebody is in, by bare address.
     rooms: BTreeMap<Jid, Room>,
+    /// What they hold.
+    held_bytes: usize,
     /// Whose history was shortened last for want of room.
     halved: Option<Jid>,
     /// Those that nobody is in any more, until that is durable.
@@ -108,7 +113,7 @@ impl Module for Muc {
 
     fn new(config: Config) -> Self {
         let hosts = prepared(&config);
-        Self { config, hosts, rooms: BTreeMap::new(), halved: None, fading: Vec::new() }
+        Self { config, hosts, rooms: BTreeMap::new(), held_bytes: 0, halved: None, fading: Vec::new() }
     }
 
     fn reconfigure(&mut self, config: Config) {
@@ -149,9 +154,16 @@ impl Module for Muc {
             self.rooms.insert(jid.clone(), room);
         }
         let outcome = match self.rooms.get_mut(&jid) {
+            Some(room) if enters(room, stanza) => core
+                .may_hold(MODULE, self.held_bytes)
+                .and_then(|()| handle(core, &self.config, room, flight, to)),
             Some(room) => handle(core, &self.config, room, flight, to),
             None => self.absent(core, flight, to),
         };
+        // What is said in a room changes nothing of what it holds, but for its subject.
+        if !matches!(stanza.kind, Kind::Message(_) | Kind::Iq(IqType::Get)) {
+            self.weigh(&jid);
+        }
         self.settle(core, &jid)?;
         if outcome.is_err()
             && stanza.kind == Kind::Presence(PresenceType::Available)
@@ -192,6 +204,11 @@ impl Module for Muc {
                 self.rooms.insert(room.jid.clone(), room);
             }
         }
+        self.held_bytes = self.rooms.values_mut().map(Room::weigh).sum();
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// The older half of the history of some rooms, one after the other.
@@ -254,6 +271,12 @@ fn prepared(config: &Config) -> Vec<String> {
     config.hosts.iter().filter_map(|h| Some(Jid::parse(h).ok()?.domain().to_string())).collect()
 }
 
+/// Whether somebody comes who is not in the room.
+fn enters(room: &Room, stanza: &Stanza) -> bool {
+    stanza.kind == Kind::Presence(PresenceType::Available)
+        && stanza.from.as_ref().is_some_and(|from| !room.nicks.contains_key(from))
+}
+
 /// A stanza for a room that is there.
 fn handle(
     core: &mut Core,
@@ -291,6 +314,7 @@ impl Muc {
             };
         }
         core.may_write()?;
+        core.may_hold(MODULE, self.held_bytes)?;
         let is_admin = core.is_admin(from)?;
         if self.config.restrict_creation && !is_admin {
             return Err(Condition::NotAllowed.because("Only admins may create rooms."));
@@ -339,12 +363,21 @@ impl Muc {
         }
     }
 
+    /// Finds out anew what a room holds.
+    fn weigh(&mut self, jid: &Jid) {
+        if let Some(room) = self.rooms.get_mut(jid) {
+            self.held_bytes -= room.held_bytes;
+            self.held_bytes += room.weigh();
+        }
+    }
+
     /// After each stanza: a room without occupants leaves the memory, and the store if it is not to stay.
     fn settle(&mut self, core: &mut Core, jid: &Jid) -> Result<(), StanzaError> {
         if self.rooms.get(jid).is_none_or(|room| !room.occupants.is_empty()) {
             return Ok(());
         }
         let Some(mut room) = self.rooms.remove(jid) else { return Ok(()) };
+        self.held_bytes -= room.held_bytes;
         if !room.record.persistent || room.record.locked {
             store::forget(core, jid, &room.record)?;
             room.wrote(core);

@@ -111,6 +111,7 @@ impl Muc {
                 let (id, hats) = (room.occupant_id(account.as_str()).into(), hats::of(core, &at, account.as_str())?);
                 join::take_seat(room, nick, Occupant { account, affiliation, role, id, hats, seats: vec![seat] });
             }
+            self.weigh(&at);
         }
         Ok(())
     }

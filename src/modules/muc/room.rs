@@ -2,6 +2,7 @@
 
 use super::hats::Hat;
 use super::store::{self, RoomRecord};
+use crate::budget::allocated;
 use crate::core::Core;
 use crate::core::flight::{Filters, InFlight};
 use crate::core::session::SessionId;
@@ -111,6 +112,15 @@ pub struct Occupant {
 }
 
 impl Occupant {
+    fn heap_bytes(&self) -> usize {
+        let hat = |hat: &Hat| size_of::<Hat>() + allocated(hat.uri.len()) + allocated(hat.record.title.len());
+        let seat = |seat: &Seat| size_of::<Seat>() + seat.presence.heap_bytes();
+        self.account.heap_bytes()
+            + allocated(self.id.len() + 16)
+            + self.hats.iter().map(hat).sum::<usize>()
+            + self.seats.iter().map(seat).sum::<usize>()
+    }
+
     /// Somebody who is not in the room.
     pub fn stranger(room: &Room, account: Jid) -> Self {
         let id = room.occupant_id(account.as_str()).into();
@@ -118,6 +128,12 @@ impl Occupant {
         Self { account, affiliation, role, id, hats: Vec::new(), seats: Vec::new() }
     }
 }
+
+/// A room's place in the table of rooms.
+const ROOM_BYTES: usize = size_of::<(Jid, Room)>() * 4 / 3;
+
+/// An occupant's place in the table of occupants, and the counts in front of the nickname.
+const NICK_BYTES: usize = size_of::<(Rc<str>, Occupant)>() * 4 / 3 + 16;
 
 /// A room that somebody is in, or that is being looked at.
 #[derive(Debug)]
@@ -140,6 +156,8 @@ pub struct Room {
     pub written: crate::storage::Ticket,
     /// Nickname and session.
     pub removed: Vec<(Rc<str>, Seat)>,
+    /// What it held when it was last weighed.
+    pub held_bytes: usize,
 }
 
 impl Room {
@@ -169,6 +187,17 @@ impl Room {
         Ok(Some(room))
     }
 
+    /// Finds out what the room holds, in bytes.
+    pub fn weigh(&mut self) -> usize {
+        let texts = [&self.record.name, &self.record.description, &self.record.subject, &self.record.creator];
+        let record = texts.into_iter().map(|text| allocated(text.capacity())).sum::<usize>();
+        let occupants = self.occupants.iter().map(|(nick, o)| NICK_BYTES + allocated(nick.len()) + o.heap_bytes());
+        // A node of a tree is three quarters full, more or less.
+        let seats = self.nicks.len() * (size_of::<(Jid, Rc<str>)>() * 4 / 3);
+        self.held_bytes = ROOM_BYTES + record + self.jid.heap_bytes() + occupants.sum::<usize>() + seats;
+        self.held_bytes
+    }
+
     /// Looks up how much history is stored.
     ///
     /// # Errors
@@ -195,6 +224,7 @@ impl Room {
             history_bytes: 0,
             written: crate::storage::Ticket(0),
             removed: Vec::new(),
+            held_bytes: 0,
         }
     }
 

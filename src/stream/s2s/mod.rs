@@ -425,8 +425,7 @@ impl S2s {
         let claims = self.claims.iter().map(|claim| pair(claim) + dialback::KEY_BYTES_MAX);
         let asked = self.asked.iter().map(|(asked, id)| pair(asked) + size_of::<String>() + text(id.len()));
         let pairs: usize = self.pairs.iter().map(pair).chain(claims).chain(asked).sum();
-        let cert = self.cert.as_ref().map_or(0, |_| 512);
-        self.framer.heap_bytes() + allocated(self.output.capacity()) + pairs + cert
+        self.framer.heap_bytes() + allocated(self.output.capacity()) + pairs + self.cert.as_ref().map_or(0, |_| 512)
     }
 
     /// Says what has become of a key: answers [`Event::Verify`].

@@ -1,0 +1,323 @@
+//! The memory ceiling: who is given up in which order, and who never is.
+#![cfg(feature = "muc")]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use couplet::budget::{Kind, State};
+use couplet::clock::{Entropy, Now};
+use couplet::core::admin::Command;
+use couplet::core::io::{ConnId, Input, Output, Role, Transport};
+use couplet::engine::{Engine, Settings};
+use couplet::storage::{Writer, memory};
+use couplet::stream::{TlsFacts, sasl};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use zeroize::Zeroizing;
+
+/// The ceiling of these tests. The process weighs nothing here beside what is charged.
+const MAX: usize = 1_000_000;
+
+/// Above that the server sheds, down to where it is calm.
+const SHEDS_AT: usize = MAX - MAX / 16;
+
+struct Seed(u64);
+
+impl Entropy for Seed {
+    fn fill(&mut self, out: &mut [u8]) {
+        for byte in out {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (self.0 >> 56) as u8;
+        }
+    }
+}
+
+struct World {
+    engine: Engine,
+    writer: Box<dyn Writer>,
+    now_ms: u64,
+    /// What each connection was told since it was looked at last.
+    said: BTreeMap<ConnId, String>,
+    closed: Vec<ConnId>,
+    /// Sockets that take nothing, and what waits for them.
+    stuck: BTreeMap<ConnId, usize>,
+    told: String,
+    shrunk: usize,
+}
+
+impl World {
+    fn new(users: &[&str]) -> Self {
+        let mut settings = Settings::default();
+        settings.core.iterations = 1;
+        settings.core.memory.max_bytes = MAX;
+        settings.core.memory.modules = vec![("muc".to_string(), 20_000)];
+        let (reader, writer) = memory::Memory::new().open();
+        let engine = Engine::new(settings, reader, Box::new(Seed(1)), at(1000)).unwrap();
+        let (said, stuck) = (BTreeMap::new(), BTreeMap::new());
+        let mut world =
+            Self { engine, writer, now_ms: 1000, said, closed: Vec::new(), stuck, told: String::new(), shrunk: 0 };
+        for user in users {
+            let (jid, password) = (format!("{user}@localhost"), Zeroizing::new("p".to_string()));
+            world.input(Input::Admin { id: 1, command: Command::UserAdd { jid, password } });
+        }
+        world
+    }
+
+    /// One input, and those that answer its outputs.
+    fn input(&mut self, input: Input<'_>) {
+        let (mut inputs, now) = (vec![input], at(self.now_ms));
+        while let Some(input) = inputs.pop() {
+            self.engine.handle(now, input);
+            self.engine.end_tick(now);
+            while let Some(output) = self.engine.poll_output() {
+                match output {
+                    Output::Write { conn, bytes } => {
+                        let text = std::str::from_utf8(&bytes).unwrap();
+                        let waiting_bytes = match self.stuck.get_mut(&conn) {
+                            Some(waiting) => {
+                                *waiting += bytes.len();
+                                *waiting
+                            }
+                            None => 0,
+                        };
+                        self.said.entry(conn).or_default().push_str(text);
+                        inputs.push(Input::Wrote { conn, waiting_bytes });
+                    }
+                    Output::Close { conn } => self.closed.push(conn),
+                    Output::Commit(batch) => {
+                        self.writer.commit(std::slice::from_ref(&batch)).unwrap();
+                        inputs.push(Input::Committed(batch.ticket));
+                    }
+                    Output::Hash(job) => inputs.push(Input::Hashed(sasl::keys::run(job))),
+                    Output::AdminReply { reply, .. } => self.told = reply.text,
+                    Output::Shrink => self.shrunk += 1,
+                    _ => {}
+                }
+            }
+            assert!(self.engine.budget_is_sound());
+        }
+    }
+
+    /// Lets time pass, and what is due happen.
+    fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+        while self.engine.next_deadline().is_some_and(|at| at <= self.now_ms) {
+            self.input(Input::Wake);
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, text: &str) -> String {
+        self.said.remove(&conn);
+        self.input(Input::Bytes { conn, data: text.as_bytes() });
+        self.said.remove(&conn).unwrap_or_default()
+    }
+
+    fn is_served(&mut self, conn: ConnId) -> bool {
+        self.send(conn, "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>").contains("type='result'")
+    }
+
+    fn connect(&mut self) -> Option<ConnId> {
+        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let conn = self.engine.accept(at(self.now_ms), Role::Client, Transport::DirectTls, peer)?;
+        let facts = TlsFacts { tls13: true, ..TlsFacts::default() };
+        self.input(Input::TlsReady { conn, facts });
+        Some(conn)
+    }
+
+    fn log_in(&mut self, user: &str) -> ConnId {
+        let conn = self.connect().unwrap();
+        let secret = STANDARD.encode(format!("\0{user}\0p"));
+        self.send(conn, HEADER);
+        self.send(conn, &format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>"));
+        self.send(conn, HEADER);
+        let bound = self.send(conn, "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
+        assert!(bound.contains("</jid>"), "{bound}");
+        self.send(conn, "<presence/>");
+        conn
+    }
+
+    /// A socket that takes nothing more, with so much that waits for it already.
+    fn stick(&mut self, conn: ConnId, waiting_bytes: usize) {
+        self.stuck.insert(conn, waiting_bytes);
+        self.input(Input::Wrote { conn, waiting_bytes });
+    }
+
+    fn state(&self) -> State {
+        self.engine.budget().state()
+    }
+
+    fn used(&self) -> usize {
+        self.engine.budget().used_bytes()
+    }
+}
+
+const HEADER: &str = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
+                      xmlns:stream='http://etherx.jabber.org/streams'>";
+
+fn at(mono_ms: u64) -> Now {
+    Now { mono_ms, wall_ms: 1_795_305_540_000 + mono_ms as i64 }
+}
+
+fn message(to: &str, body: &str) -> String {
+    format!("<message type='chat' id='m' to='{to}@localhost'><body>{body}</body></message>")
+}
+
+#[test]
+fn strangers_go_first_and_the_one_that_holds_most_before_the_others() {
+    let mut world = World::new(&["romeo"]);
+    let romeo = world.log_in("romeo");
+    let (small, large) = (world.connect().unwrap(), world.connect().unwrap());
+    world.send(small, HEADER);
+    world.input(Input::Held { conn: large, bytes: 100_000 });
+    world.input(Input::Weighed { rss_bytes: 200_000 });
+    world.input(Input::Weighed { rss_bytes: SHEDS_AT });
+    assert_eq!(world.closed, [large]);
+    assert!(world.is_served(romeo));
+    assert_eq!(world.state(), State::Warning, "what the large one has left is room enough");
+    world.input(Input::Weighed { rss_bytes: MAX });
+    assert_eq!(world.state(), State::Shedding);
+    assert_eq!(world.closed, [large, small]);
+    assert!(world.said[&small].contains("<resource-constraint "), "it is told why: {}", world.said[&small]);
+    assert!(world.connect().is_none(), "nobody new is let in");
+    assert!(world.shrunk > 0, "caches are given up");
+    assert!(world.is_served(romeo), "who has logged in and holds little is served");
+    world.input(Input::Admin { id: 1, command: Command::Status });
+    assert!(
+        world.told.contains("memory: shedding, ") && world.told.contains("\n  sockets and TLS: "),
+        "{}",
+        world.told
+    );
+    world.input(Input::Weighed { rss_bytes: 200_000 });
+    assert_eq!(world.state(), State::Normal);
+    assert!(world.connect().is_some());
+}
+
+#[test]
+fn the_larger_of_account_and_weight_drives_it_and_it_is_weighed_again() {
+    let mut world = World::new(&["romeo"]);
+    let romeo = world.log_in("romeo");
+    world.input(Input::Weighed { rss_bytes: 100_000 });
+    assert_eq!(world.state(), State::Normal);
+    assert_eq!(world.engine.budget().base_bytes(), 100_000 - world.used());
+    let deadline = world.engine.next_deadline();
+    world.input(Input::Weighed { rss_bytes: MAX });
+    assert_eq!(world.state(), State::Shedding);
+    assert_eq!(world.engine.next_deadline(), Some(world.now_ms + 1000), "somebody must look whether it is over");
+    assert!(world.is_served(romeo));
+    world.input(Input::Weighed { rss_bytes: 100_000 });
+    assert_eq!(world.state(), State::Normal);
+    world.pass(1000);
+    assert_eq!(world.engine.next_deadline(), deadline, "an idle server is not woken");
+}
+
+#[test]
+fn who_holds_more_than_a_fair_share_goes_and_nothing_acknowledged_is_lost() {
+    let mut world = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (world.log_in("romeo"), world.log_in("juliet"));
+    world.send(romeo, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    let enabled = world.send(juliet, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    let id = enabled.split(" id='").nth(1).unwrap().split('\'').next().unwrap().to_string();
+    // Her socket takes nothing; he sends, and what waits for her is written to the disk before he is told that it is
+    // safe.
+    world.stick(juliet, 0);
+    for n in 0..20 {
+        world.send(romeo, &message("juliet", &format!("{n} {}", "x".repeat(8000))));
+    }
+    world.pass(200);
+    assert!(world.send(romeo, "<r xmlns='urn:xmpp:sm:3'/>").contains(" h='20'"));
+    assert!(world.engine.budget().used_by(Kind::Connections) > 160_000);
+    world.input(Input::Weighed { rss_bytes: 500_000 });
+    world.input(Input::Weighed { rss_bytes: MAX + 50_000 });
+    assert_eq!(world.closed, [juliet]);
+    assert!(world.is_served(romeo));
+    world.input(Input::Weighed { rss_bytes: MAX + 50_000 });
+    assert_eq!(world.engine.budget().used_by(Kind::Connections), world.engine.held_most_bytes());
+    assert!(world.engine.budget().used_by(Kind::Parked) < 10_000, "her queue is on the disk alone");
+    // She comes back.
+    world.input(Input::Weighed { rss_bytes: 500_000 });
+    let again = world.connect().unwrap();
+    let secret = STANDARD.encode("\0juliet\0p");
+    world.send(again, HEADER);
+    world.send(again, &format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>"));
+    world.send(again, HEADER);
+    let resumed = world.send(again, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>"));
+    assert!(resumed.contains("<resumed "), "{resumed}");
+    let bodies: Vec<usize> = (0..20).filter_map(|n| resumed.find(&format!("<body>{n} x"))).collect();
+    assert_eq!(bodies.len(), 20, "all of them");
+    assert!(bodies.is_sorted(), "in their order");
+}
+
+#[test]
+fn an_account_holds_no_more_than_its_share_by_several_connections() {
+    let mut world = World::new(&["romeo", "juliet"]);
+    world.engine.reconfigure({
+        let mut settings = Settings::default();
+        settings.core.limits.account_bytes_max = 100_000;
+        settings
+    });
+    let (romeo, first, second) = (world.log_in("romeo"), world.log_in("juliet"), world.log_in("juliet"));
+    world.stick(first, 60_000);
+    assert!(world.closed.is_empty());
+    world.stick(second, 50_000);
+    assert_eq!(world.closed, [first]);
+    assert!(world.is_served(romeo));
+}
+
+#[test]
+fn a_module_holds_no_more_than_its_quota() {
+    let mut world = World::new(&["romeo"]);
+    let romeo = world.log_in("romeo");
+    let enter = |n: usize| {
+        let x = "<x xmlns='http://jabber.org/protocol/muc'/>";
+        let status = "x".repeat(1000);
+        format!("<presence to='r{n}@conference.localhost/n'><status>{status}</status>{x}</presence>")
+    };
+    let mut refused = None;
+    for n in 0..30 {
+        let told = world.send(romeo, &enter(n));
+        if told.contains("<resource-constraint ") {
+            refused = Some(n);
+            break;
+        }
+    }
+    assert!(refused.is_some_and(|n| n > 3), "{refused:?} rooms had room");
+    let held = world.engine.budget().used_by(Kind::Modules);
+    assert!((20_000..25_000).contains(&held), "{held}");
+    world.send(romeo, "<presence to='r0@conference.localhost/n' type='unavailable'/>");
+    world.send(romeo, "<presence to='r1@conference.localhost/n' type='unavailable'/>");
+    assert!(!world.send(romeo, &enter(40)).contains("<resource-constraint "), "there is room again");
+    world.input(Input::Closed { conn: romeo });
+    assert_eq!(world.engine.budget().used_by(Kind::Modules), 0);
+}
+
+#[test]
+fn a_tick_takes_no_more_than_there_is_room_for() {
+    let mut world = World::new(&["romeo"]);
+    let romeo = world.log_in("romeo");
+    let ask = "<iq type='get' id='d' to='localhost'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>";
+    let before = world.send(romeo, ask).len();
+    // Some megabytes of answers to one read.
+    const QUESTIONS: usize = 4000;
+    world.said.remove(&romeo);
+    let now = at(world.now_ms);
+    world.engine.handle(now, Input::Bytes { conn: romeo, data: ask.repeat(QUESTIONS).as_bytes() });
+    assert!(world.engine.is_sated());
+    let (mut most, mut ticks) = (0, 0);
+    loop {
+        world.engine.end_tick(now);
+        let mut written = 0;
+        while let Some(output) = world.engine.poll_output() {
+            if let Output::Write { conn, bytes } = output {
+                written += bytes.len();
+                world.said.entry(conn).or_default().push_str(std::str::from_utf8(&bytes).unwrap());
+                world.engine.handle(now, Input::Wrote { conn, waiting_bytes: 0 });
+            }
+        }
+        (most, ticks) = (written.max(most), ticks + 1);
+        match world.engine.next_deadline() {
+            Some(at) if at <= world.now_ms => world.engine.handle(now, Input::Wake),
+            _ => break,
+        }
+    }
+    assert_eq!(world.said[&romeo].matches("type='result'").count(), QUESTIONS, "each is answered");
+    assert!(most < MAX / 2 && ticks > 4, "{most} bytes at most in {ticks} ticks of {before} each");
+}
