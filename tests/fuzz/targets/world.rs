@@ -112,7 +112,7 @@ fn base() -> Vec<Batch> {
 pub fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
     let mut settings = Settings::default();
     settings.core.iterations = 1;
-    settings.core.memory_max_bytes = 600_000;
+    settings.core.memory.max_bytes = 600_000;
     let limits = &mut settings.core.limits;
     limits.stanza_bytes_max = 20_000;
     limits.offline_messages_max = 4;
@@ -256,7 +256,7 @@ impl World {
             }
             Output::Dial { conn, domain, .. } => self.dials.push((conn, domain)),
             Output::AdminReply { reply, .. } => assert_eq!(reply.code, 0, "{}", reply.text),
-            Output::Reload { .. } => {}
+            Output::Reload { .. } | Output::Shrink => {}
             Output::Exit => self.exited = true,
         }
     }
