@@ -69,21 +69,24 @@ interop: plays
 plays:
 	@tests/interop/plays.py
 
-# As much as a night gives: CUTS and KILLS of the published binary, or of the one in BINARY, and SEEDS simulated runs.
+# As much as a night gives: CUTS and KILLS of the published binary, or of the one in BINARY, floods of so many seconds
+# each, and SEEDS simulated runs.
 # Power cuts and full disks need root and /dev/fuse; without them they say that they were skipped.
 CUTS   ?= 200
 KILLS  ?= 200
+FLOODS ?= 5
 SEEDS  ?= 2000
 # How long each target is fuzzed.
 FUZZ_SECONDS ?= 60
 BINARY ?= $(abspath $(SHIPPED))
 
-#: make nightly  what is slow: power cuts, kills, full and failing disks, long simulations, fuzzing
+#: make nightly  what is slow: power cuts, kills, full and failing disks, floods, long simulations, fuzzing
 nightly:
 	@if test "$(BINARY)" = "$(abspath $(SHIPPED))"; then cross/build $(TARGET); fi
 	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --test power -- --nocapture --test-threads=1
 	COUPLET_CUTS=$(CUTS) $(CARGO) test --features planted-faults --test power -- --nocapture
 	COUPLET_BINARY=$(BINARY) COUPLET_KILLS=$(KILLS) $(CARGO) test --test kill9 -- --nocapture
+	COUPLET_BINARY=$(BINARY) COUPLET_FLOODS=$(FLOODS) $(CARGO) test --test attack floods -- --nocapture
 	COUPLET_SIM_SEEDS=$(SEEDS) $(CARGO) test --test sim every_rule_holds
 	$(MAKE) fuzz
 

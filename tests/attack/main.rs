@@ -2,13 +2,17 @@
 //! has the answer that its specification fixes, what must not be allowed is refused and its allowed twin is not, and
 //! a client that does nothing wrong is served all the while.
 //!
-//! `COUPLET_ATTACK=carbons` runs what has that word in its name, `COUPLET_BINARY` attacks another build.
+//! `COUPLET_ATTACK=carbons` runs what has that word in its name, `COUPLET_BINARY` attacks another build, and with
+//! `COUPLET_FLOODS=5` floods last five seconds each and the figures are measured that are promised.
 
 #[path = "../load/client.rs"]
 #[allow(dead_code, reason = "tests of power cuts and kills need more of it")]
 mod client;
+mod figures;
+mod floods;
 mod gate;
 mod pairs;
+mod process;
 mod script;
 mod seen;
 #[path = "../load/server.rs"]
@@ -23,7 +27,9 @@ mod wire;
 mod witness;
 
 use pairs::{Cast, PAIRS};
+use process::Peak;
 use seen::observe;
+use std::time::Duration;
 use table::{Input, STAGES};
 use target::Target;
 use witness::Witness;
@@ -54,31 +60,25 @@ fn said_no_bug(target: &Target) {
     assert!(!said.contains(" ERROR ") && !said.contains("panic"), "{said}");
 }
 
-#[test]
-fn every_hostile_input_has_its_answer() {
-    let target = Target::start("inputs", &[]).unwrap();
-    let witness = Witness::start(&target).unwrap();
+/// Performs all inputs; what is wrong with them.
+fn inputs(target: &Target) -> Vec<String> {
     let (mut wrong, mut all) = (Vec::new(), 0);
     for (stage, table) in STAGES {
         let inputs = table::read(table).unwrap();
         for input in inputs.iter().filter(|input| wanted(&format!("{stage}: {}", input.name))) {
-            wrong.extend(judge(&target, input, &inputs).err().map(|text| format!("{stage}: {text}")));
+            wrong.extend(judge(target, input, &inputs).err().map(|text| format!("{stage}: {text}")));
         }
         println!("{stage}: {} inputs", inputs.len());
         all += inputs.len();
     }
     println!("{all} inputs");
-    wrong.extend(witness.stop().err().map(|error| format!("the witness: {error}")));
-    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
-    said_no_bug(&target);
+    wrong
 }
 
-#[test]
-fn what_must_not_be_allowed_is_refused_and_its_twin_is_not() {
-    let target = Target::start("pairs", &[]).unwrap();
-    let witness = Witness::start(&target).unwrap();
+/// Performs all pairs; what is wrong with them.
+fn pairs(target: &Target) -> Vec<String> {
     let lines = pairs::read(PAIRS).unwrap();
-    let mut cast = Cast::new(&target);
+    let mut cast = Cast::new(target);
     let mut wrong = Vec::new();
     for line in &lines {
         let twin = lines.iter().find(|other| other.pair == line.pair && other.kind == '+');
@@ -86,7 +86,44 @@ fn what_must_not_be_allowed_is_refused_and_its_twin_is_not() {
         wrong.extend(cast.perform(line, twin).err());
     }
     println!("{} pairs", lines.iter().filter(|line| line.kind == '+').count());
+    wrong
+}
+
+/// Does it while a witness is served; nothing is wrong.
+fn witnessed(target: &Target, act: fn(&Target) -> Vec<String>) {
+    let witness = Witness::start(target).unwrap();
+    let mut wrong = act(target);
     wrong.extend(witness.stop().err().map(|error| format!("the witness: {error}")));
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
-    said_no_bug(&target);
+    said_no_bug(target);
+}
+
+#[test]
+fn every_hostile_input_has_its_answer() {
+    witnessed(&Target::start("inputs", &[]).unwrap(), inputs);
+}
+
+#[test]
+fn what_must_not_be_allowed_is_refused_and_its_twin_is_not() {
+    witnessed(&Target::start("pairs", &[]).unwrap(), pairs);
+}
+
+#[test]
+fn floods_harm_nobody() {
+    let seconds = std::env::var("COUPLET_FLOODS").ok().and_then(|seconds| seconds.parse().ok());
+    match seconds.map(Duration::from_secs) {
+        None => {
+            let target = Target::start("floods", &[]).unwrap();
+            let peak = Peak::watch(target.server.pid().unwrap());
+            let flood =
+                |flood: &&floods::Flood| floods::run(&target, flood, floods::LITTLE, Duration::ZERO, &peak).err();
+            let wrong: Vec<_> = floods::all().iter().filter(|flood| wanted(flood.name)).filter_map(flood).collect();
+            assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+            said_no_bug(&target);
+        }
+        Some(lasts) => {
+            let wrong = figures::measure(lasts, &[inputs, pairs], wanted).unwrap();
+            assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+        }
+    }
 }

@@ -66,6 +66,24 @@ fn inner(script: &str, stream: &mut Stream) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
+/// The text of one turn: what stands in further braces has turns of its own.
+fn numbered(body: &str, turn: usize) -> String {
+    let (mut out, mut depth) = (String::with_capacity(body.len()), 0);
+    for c in body.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            '%' if depth == 0 => {
+                out.push_str(&turn.to_string());
+                continue;
+            }
+            _ => {}
+        }
+        out.push(c);
+    }
+    out
+}
+
 /// Where the brace closes that the text begins with.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0;
@@ -87,7 +105,7 @@ fn command(words: &str, stream: &mut Stream, out: &mut Vec<u8>) -> io::Result<()
     if let Ok(times) = word.parse::<usize>() {
         let body = rest.strip_prefix("* ").ok_or_else(|| io::Error::other(format!("no * in {words}")))?;
         for turn in 0..times {
-            let body = body.replace('%', &turn.to_string());
+            let body = numbered(body, turn);
             match body.contains('{') {
                 true => out.extend(inner(&body, stream)?),
                 false => out.extend_from_slice(body.as_bytes()),

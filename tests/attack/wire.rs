@@ -92,6 +92,21 @@ impl Wire {
         }
     }
 
+    /// Writes without reading what comes; false when that takes longer.
+    pub fn say_blindly(&mut self, text: &str, patience: Duration) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        let written = match link {
+            Link::Plain(socket) => {
+                socket.set_write_timeout(Some(patience)).and_then(|()| socket.write_all(text.as_bytes()))
+            }
+            Link::Tls(tls) => {
+                let patient = tls.sock.set_write_timeout(Some(patience));
+                patient.and_then(|()| tls.write_all(text.as_bytes())).and_then(|()| tls.flush())
+            }
+        };
+        written.is_ok()
+    }
+
     /// Everything up to and including `end`; an error when the connection ends first, or nothing more comes.
     pub fn hear(&mut self, end: &str) -> io::Result<String> {
         self.hear_in(end, PATIENCE)

@@ -50,3 +50,10 @@ impl Witness {
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the witness has fallen")))
     }
 }
+
+/// The time that this share of the answers took at most.
+pub fn percentile(times: &[Duration], percent: usize) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}

@@ -1,0 +1,177 @@
+//! The figures that are promised of a server under attack, each measured on the published binary with little memory.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::floods::{self, HEAVY, Kind, LEFT_MAX_BYTES, MEMORY_MAX, REST, RSS_MAX_BYTES};
+use crate::process::{Peak, cpu, rss_bytes};
+use crate::script;
+use crate::seen::{Outcome, look};
+use crate::stages::Stage;
+use crate::target::Target;
+use crate::wire::{End, Wire};
+
+/// What a megabyte may cost, whatever it is.
+const CPU_MAX: Duration = Duration::from_millis(100);
+
+/// Connections that say nothing, what each may cost, and how long they may stay.
+const SILENT: u16 = 500;
+const SILENT_MAX_BYTES: u64 = 12_000;
+const DEADLINE: (&str, &str) = ("COUPLET_LIMITS__AUTH_TIMEOUT_S", "10 s");
+/// What one client may send, where the operator says nothing.
+const RATE: (&str, &str) = ("COUPLET_LIMITS__C2S__RATE", "");
+const GONE: Duration = Duration::from_secs(20);
+
+fn mb(bytes: u64) -> String {
+    format!("{}.{:02}", bytes / 1_000_000, bytes % 1_000_000 / 10_000)
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1000.0)
+}
+
+/// Measures all of it, prints tables, and gives what is not as promised.
+pub fn measure(
+    lasts: Duration,
+    acts: &[fn(&Target) -> Vec<String>],
+    wanted: fn(&str) -> bool,
+) -> io::Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let target = Target::start("figures", &[MEMORY_MAX, DEADLINE])?;
+    let pid = target.server.pid().ok_or(io::ErrorKind::NotFound)?;
+    let peak = Peak::watch(pid);
+    let start_bytes = rss_bytes(pid)?;
+    println!("memory.max {}, resident at the start: {} MB", MEMORY_MAX.1, mb(start_bytes));
+    if wanted("silent") {
+        wrong.extend(silent(&target)?);
+    }
+    for act in acts {
+        wrong.extend(act(&target));
+    }
+    let functional = peak.take();
+    println!("inputs and pairs: at most {} MB\n", mb(functional));
+    if functional > RSS_MAX_BYTES {
+        wrong.push(format!("inputs and pairs: {} MB", mb(functional)));
+    }
+    // As fast as they can, which is what memory has to stand.
+    wrong.extend(pour(&target, lasts, REST, &peak, wanted)?);
+    println!("\n| a megabyte of | CPU (ms) | told |\n|---|---|---|");
+    for (name, script) in HEAVY.iter().filter(|(name, _)| wanted(name)) {
+        let (cost, told) = heavy(&target, pid, script)?;
+        println!("| {name} | {} | {told} |", ms(cost));
+        if cost > CPU_MAX {
+            wrong.push(format!("a megabyte of {name}: {} ms", ms(cost)));
+        }
+    }
+    std::thread::sleep(REST);
+    let end_bytes = rss_bytes(pid)?;
+    println!("\nresident at the end: {} MB", mb(end_bytes));
+    let said = target.server.said();
+    if said.contains(" ERROR ") || said.contains("panic") {
+        wrong.push(said);
+    }
+    drop(peak);
+    drop(target);
+    println!("\nthe same at the rates that hold where nothing is configured");
+    let target = Target::start("rates", &[MEMORY_MAX, DEADLINE, RATE])?;
+    let peak = Peak::watch(target.server.pid().ok_or(io::ErrorKind::NotFound)?);
+    wrong.extend(pour(&target, lasts, Duration::ZERO, &peak, wanted)?);
+    Ok(wrong)
+}
+
+/// All floods, one after the other; what is not as promised.
+fn pour(
+    target: &Target,
+    lasts: Duration,
+    rest: Duration,
+    peak: &Peak,
+    wanted: fn(&str) -> bool,
+) -> io::Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    println!("| flood | done | witness p50, p95 (ms) | MB before, at most, after | CPU (ms) | told |");
+    println!("|---|---|---|---|---|---|");
+    for flood in floods::all().into_iter().filter(|flood| wanted(flood.name)) {
+        let f = match floods::run(target, flood, lasts, rest, peak) {
+            Ok(figures) => figures,
+            Err(error) => {
+                wrong.push(error);
+                continue;
+            }
+        };
+        let told: Vec<_> = f.tally.errors.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        println!(
+            "| {} | {} | {}, {} | {}, {}, {} | {} | {} |",
+            flood.name,
+            f.tally.done,
+            ms(f.p50),
+            ms(f.p95),
+            mb(f.before_bytes),
+            mb(f.peak_bytes),
+            mb(f.after_bytes),
+            ms(f.cpu),
+            told.join(", ")
+        );
+        // Without rates, stanzas take what there is of the processor.
+        let (p95_max, paced) = (flood.kind.p95_max(), rest.is_zero() || flood.kind == Kind::Connections);
+        let left = !rest.is_zero() && f.after_bytes > f.before_bytes + LEFT_MAX_BYTES;
+        let broken = [
+            (paced && f.p95 > p95_max).then(|| format!("the witness waits {} ms, not {}", ms(f.p95), ms(p95_max))),
+            (f.peak_bytes > RSS_MAX_BYTES).then(|| format!("{} MB at most", mb(f.peak_bytes))),
+            left.then(|| format!("{} MB after", mb(f.after_bytes))),
+        ];
+        wrong.extend(broken.into_iter().flatten().map(|what| format!("{}: {what}", flood.name)));
+    }
+    Ok(wrong)
+}
+
+/// What it costs to look at it, and what is said of it.
+fn heavy(target: &Target, pid: u32, script: &str) -> io::Result<(Duration, String)> {
+    let mut stream = Stage::Bound("tybalt").open(target)?;
+    let before = cpu(pid)?;
+    script::send(script, &mut stream)?;
+    let seen = look(&mut stream, &Outcome::Answers(String::new()))?;
+    let told = seen.text.split("<stream:error><").nth(1).and_then(|rest| rest.split(' ').next());
+    Ok((cpu(pid)? - before, told.unwrap_or("nothing").to_owned()))
+}
+
+/// Connections that say nothing at all, or nothing more when TLS stands.
+fn silent(target: &Target) -> io::Result<Vec<String>> {
+    let pid = target.server.pid().ok_or(io::ErrorKind::NotFound)?;
+    let mut wrong = Vec::new();
+    println!("| silent connections | are there | bytes for each | gone after (s) |\n|---|---|---|---|");
+    for (name, kind, tls) in
+        [("before STARTTLS", "STARTTLS", false), ("before TLS", "direct TLS", false), ("under TLS", "direct TLS", true)]
+    {
+        let before = rss_bytes(pid)?;
+        let begun = Instant::now();
+        let mut wires = Vec::new();
+        for n in 0..SILENT {
+            let [high, low] = n.to_be_bytes();
+            let mut wire = Wire::connect_from(Ipv4Addr::new(127, 1, high + 1, low.max(1)), target.port(kind)?)?;
+            if !tls || wire.start_tls("xmpp-client", None).is_ok() {
+                wires.push(wire);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        let open = |wires: &mut Vec<Wire>| {
+            wires.iter_mut().for_each(|wire| while wire.wait(Duration::ZERO) {});
+            wires.iter().filter(|wire| wire.end == End::Open).count()
+        };
+        let there = open(&mut wires);
+        let each = rss_bytes(pid)?.saturating_sub(before) / (there as u64).max(1);
+        while open(&mut wires) > 0 && begun.elapsed() < GONE {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let gone = begun.elapsed();
+        println!("| {name} | {there} | {each} | {:.1} |", gone.as_secs_f64());
+        if each > SILENT_MAX_BYTES {
+            wrong.push(format!("silent connections {name}: {each} bytes each"));
+        }
+        if gone >= GONE {
+            wrong.push(format!("silent connections {name}: {} stay", open(&mut wires)));
+        }
+    }
+    println!();
+    Ok(wrong)
+}

@@ -1,0 +1,63 @@
+//! What the server's process uses, as the system counts it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Time between two looks at the memory of a process.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Resident memory, in bytes.
+pub fn rss_bytes(pid: u32) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let kib = line.trim().split(' ').next().and_then(|kib| kib.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS"))
+}
+
+/// Processor time of all its threads so far.
+pub fn cpu(pid: u32) -> io::Result<Duration> {
+    let mut sum = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end meanwhile.
+        let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        sum += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or_default();
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
+/// Remembers the most memory that a process had.
+pub struct Peak {
+    stop: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Peak {
+    pub fn watch(pid: u32) -> Self {
+        let (stop, bytes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, most) = (stop.clone(), bytes.clone());
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                // One that has ended needs none.
+                most.fetch_max(rss_bytes(pid).unwrap_or_default(), Ordering::Relaxed);
+                thread::sleep(LOOK);
+            }
+        });
+        Self { stop, bytes, thread: Some(thread) }
+    }
+
+    /// Bytes, since the last call.
+    pub fn take(&self) -> u64 {
+        self.bytes.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Peak {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
+}
