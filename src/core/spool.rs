@@ -277,6 +277,12 @@ impl Core {
         Ok(rows)
     }
 
+    /// True when all rows of an account are in no queue, which is known without reading them.
+    pub fn spool_is_free(&self, account: &Jid) -> bool {
+        let all = (account.bare_str().into(), 0)..=(account.bare_str().into(), u64::MAX);
+        !self.sessions.any_resumable(account) && self.spool.held.range(all).next().is_none()
+    }
+
     /// Rows that a parked session has on disk alone, in the order of its queue.
     ///
     /// # Errors
