@@ -8,8 +8,8 @@ TARGET ?= x86_64-unknown-linux-musl
 
 SHIPPED = target/cross/$(TARGET)/$(TARGET)/ship/couplet
 
-.PHONY: help run test lint deny unit smoke deploy interop plays nightly ship size measure bench dist package image deb-test \
-    image-test device-test source
+.PHONY: help run test lint deny unit smoke deploy interop plays nightly ship size measure bench dist sbom reproducible \
+    package image deb-test image-test device-test source
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -55,7 +55,8 @@ smoke:
 	$(CARGO) build --quiet --bin couplet
 	tests/interop/run --binary target/debug/couplet
 
-# Scripts, packages and the unit of what is under cross/deploy. APK and OPKG name OpenWrt's own tools, if they are here.
+# Scripts, packages and the unit of what is under cross/deploy, and machines that lack something. APK and OPKG name
+# OpenWrt's own tools, if they are here.
 deploy:
 	$(CARGO) build --quiet --bin couplet
 	tests/deploy/run --binary target/debug/couplet
@@ -80,7 +81,7 @@ SEEDS  ?= 2000
 FUZZ_SECONDS ?= 60
 BINARY ?= $(abspath $(SHIPPED))
 
-#: make nightly  what is slow: power cuts, kills, full and failing disks, floods, long simulations, fuzzing
+#: make nightly  what is slow: power cuts, kills, full and failing disks, floods, simulations, a second build, fuzzing
 nightly:
 	@if test "$(BINARY)" = "$(abspath $(SHIPPED))"; then cross/build $(TARGET); fi
 	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --test power -- --nocapture --test-threads=1
@@ -88,6 +89,7 @@ nightly:
 	COUPLET_BINARY=$(BINARY) COUPLET_KILLS=$(KILLS) $(CARGO) test --test kill9 -- --nocapture
 	COUPLET_BINARY=$(BINARY) COUPLET_FLOODS=$(FLOODS) $(CARGO) test --test attack floods -- --nocapture
 	COUPLET_SIM_SEEDS=$(SEEDS) $(CARGO) test --test sim every_rule_holds
+	$(MAKE) reproducible
 	$(MAKE) fuzz
 
 #: make fuzz     hostile bytes for all that reads some, FUZZ_SECONDS each (60); first, that each planted fault is found
@@ -115,6 +117,14 @@ bench: ship
 #: make dist     an archive of it in target/dist/
 dist: ship
 	@cross/pack $(TARGET) $(SHIPPED)
+
+#: make sbom     what it is made of, as CycloneDX, in target/dist/; `make dist` writes it, too
+sbom: ship
+	@cross/sbom $(TARGET) $(SHIPPED)
+
+#: make reproducible    builds it a second time, elsewhere, and compares
+reproducible: ship
+	cross/reproducible $(TARGET) $(SHIPPED)
 
 #: make package  packages of it in target/dist/: KIND=deb, ipk (OpenWrt) or apk (OpenWrt from 25.12 on)
 KIND ?= deb
