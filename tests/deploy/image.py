@@ -35,7 +35,17 @@ def container(checks, binary):
     inspected = json.loads(run(*PODMAN, "image", "inspect", NAME).stdout or "[{}]")[0]
     said = inspected.get("Config", {})
     checks.that("image: says what it is", said.get("User") == "10000:10000" and said.get("StopSignal") == "SIGTERM"
-                and "/data" in said.get("Volumes", {}) and bool(inspected.get("Healthcheck")), said)
+                and "/data" in said.get("Volumes", {}), said)
+    asks = (inspected.get("Healthcheck") or {}).get("Test")
+    checks.that("image: asks the program how it is", asks == ["CMD", "/couplet", "healthcheck"], asks)
+    with tempfile.TemporaryDirectory(prefix="couplet-image-") as name:
+        copy = Path(name) / "copy"
+        copy.write_bytes(binary.read_bytes())
+        again = run(ROOT / "cross" / "image", f"{NAME}-again", f"amd64={copy}", umask=0o077)
+        layers = [json.loads(run(*PODMAN, "image", "inspect", which).stdout or "[{}]")[0].get("RootFS", {}).get("Layers")
+                  for which in [NAME, f"{NAME}-again"]]
+        checks.that("image: the same binary gives the same layer", layers[0] and layers[0] == layers[1], f"{layers} {again.stderr}")
+        run(*PODMAN, "image", "rm", "-f", f"{NAME}-again")
     with tempfile.TemporaryDirectory(prefix="couplet-image-") as name:
         data = Path(name) / "data"
         data.mkdir()

@@ -186,7 +186,7 @@ def real_tools(checks, kind, package, folder):
 
 def lint(checks):
     """Scripts of the shell, by shellcheck."""
-    scripts = [*(ROOT / "cross" / name for name in ["build", "pack", "size"]), OPENWRT / "test.sh", OPENWRT / "couplet.init",
+    scripts = [*(ROOT / "cross" / name for name in ["build", "image", "pack", "reproducible", "size"]), OPENWRT / "test.sh", OPENWRT / "couplet.init",
                *(ROOT / "cross" / "deploy" / "deb").iterdir()]
     if not shutil.which("shellcheck"):
         return checks.skip("shellcheck", "not installed; try `apt-get install shellcheck`")
