@@ -1,5 +1,7 @@
 //! The program as an operator types it: the built binary, its exit codes and what it prints.
 
+#[path = "cli/machine.rs"]
+mod machine;
 #[path = "cli/network.rs"]
 mod network;
 

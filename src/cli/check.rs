@@ -1,6 +1,7 @@
 //! `couplet check`: everything that `couplet run` would stumble over, all at once.
 
-use super::{Exit, complain, run::federation, run::listen_addresses, say, with_config};
+use super::run::{federation, lacks, listen_addresses};
+use super::{Exit, complain, say, with_config};
 use crate::config::{Config, Output};
 use crate::core::admin::{Command, OK};
 use crate::net::admin::{CallError, call};
@@ -9,9 +10,10 @@ use crate::net::certs::CertStore;
 use crate::net::listen::key_of;
 use crate::net::modes::{self, Exposure};
 use crate::net::process::{Account, fit_connections, raise_open_files};
-use crate::net::sandbox;
+use crate::net::{machine, sandbox};
 use argh::FromArgs;
 use rustix::fs::Access;
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -61,6 +63,10 @@ impl Check {
         configuration(&config, &mut report);
         let is_running = server(&config, &mut report);
         process(&config, &mut report);
+        // Whether there are authorities is looked at below, and harder.
+        for (what, notice) in lacks(&config).iter().filter(|(what, _)| *what != "authorities") {
+            report.warn(what, notice);
+        }
         certificates(&config, &mut report);
         authorities(&config, &mut report);
         if !is_running {
@@ -246,13 +252,31 @@ fn storage(config: &Config, report: &mut Report) {
     };
     if !file.exists() && !store.has_other_form() {
         return match writable_ancestor(&config.data_folder()) {
-            Ok(()) => report.ok("storage", &format!("{} will be made at the first start", file.display())),
+            Ok(()) => new_store(file, report),
             Err(error) => report.fail("storage", &error),
         };
     }
     match store.open() {
         Ok(_) => report.ok("storage", &store.status()),
         Err(error) => report.fail("storage", &error.to_string()),
+    }
+}
+
+/// A disk that has too little room for a new store.
+fn new_store(file: &Path, report: &mut Report) {
+    let folder = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let (folder, needed) = (existing_ancestor(&folder), machine::NEW_STORE_BYTES);
+    match machine::room_bytes(folder).filter(|free| *free < needed) {
+        None => report.ok("storage", &format!("{} will be made at the first start", file.display())),
+        Some(free) => report.fail(
+            "storage",
+            &format!(
+                "{} kB are free in {}, and a new store takes {} kB: free some space, or set storage.path",
+                free / 1000,
+                folder.display(),
+                needed / 1000
+            ),
+        ),
     }
 }
 
@@ -272,15 +296,22 @@ fn log_file(config: &Config, report: &mut Report) {
 /// Whether `folder`, or else the nearest folder above it that exists, can be written to.
 fn writable_ancestor(folder: &Path) -> Result<(), String> {
     let folder = std::path::absolute(folder).map_err(|e| e.to_string())?;
-    let existing = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
-    writable(existing)
+    writable(existing_ancestor(&folder))
+}
+
+fn existing_ancestor(folder: &Path) -> &Path {
+    folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"))
 }
 
 fn writable(folder: &Path) -> Result<(), String> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    if folder.is_dir() && rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
+    let access = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK);
+    if folder.is_dir() && access.is_ok() {
         return Ok(());
     }
-    let remedy = "make it a folder that the user who runs couplet may write to";
+    let remedy = match access {
+        Err(Errno::ROFS) => "look at the disk (dmesg), then mount it for writing, or set another folder",
+        _ => "make it a folder that the user who runs couplet may write to",
+    };
     Err(format!("cannot write to {}: {remedy}", folder.display()))
 }

@@ -88,7 +88,11 @@ pub fn make_folder(config: &Config) -> Result<(), String> {
         None => Ok(()),
     });
     made.map_err(|error| {
-        let remedy = "make it writable for the user that runs couplet, or set storage.path";
+        let remedy = match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => "mount its disk for writing, or set storage.path",
+            io::ErrorKind::StorageFull => "free some space on its disk, or set storage.path",
+            _ => "make it writable for the user that runs couplet, or set storage.path",
+        };
         format!("cannot make the data folder {}: {error}; {remedy}", folder.display())
     })
 }

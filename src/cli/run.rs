@@ -8,12 +8,14 @@ use crate::core::admin::Command;
 use crate::core::io::{Role, Transport};
 use crate::engine::Settings;
 use crate::jid::Jid;
+use crate::net::authorities::Authorities;
+use crate::net::clock::Clock;
 use crate::net::listen::{Keepalive, Wish};
 use crate::net::log::{LogFormat, LogOptions, LogTarget};
 use crate::net::process::{self, Account, Process};
 use crate::net::sandbox::Places;
 use crate::net::shell::{Federation, Reload, Report, Tuning};
-use crate::net::{Handle, ServeError, ServeOptions, serve};
+use crate::net::{Handle, ServeError, ServeOptions, machine, serve};
 use argh::FromArgs;
 use log::LevelFilter;
 use std::ffi::OsString;
@@ -97,7 +99,8 @@ fn options(mut config: Config, path: Option<PathBuf>, is_new: bool) -> Result<Se
 /// What the process gives up; the limits of connections become what it has files for.
 fn process(config: &mut Config) -> Result<Process, String> {
     let account = Account::find(&config.process.user, &config.process.group)?;
-    let notices = process::fit_connections(&mut config.limits, process::raise_open_files());
+    let mut notices: Vec<String> = lacks(config).into_iter().map(|(_, notice)| notice).collect();
+    notices.extend(process::fit_connections(&mut config.limits, process::raise_open_files()));
     let places = config.process.sandbox.then(|| Places {
         data: config.data_folder(),
         certificates: config.certificates_folder(),
@@ -112,8 +115,24 @@ fn process(config: &mut Config) -> Result<Process, String> {
         data: config.data_folder(),
         backups: config.backup_folder(),
         secrets: config.secret_files(),
-        notices: notices.into_iter().collect(),
+        notices,
     })
+}
+
+/// What this machine lacks, and what to do about it; with the word that `couplet check` has for it.
+pub fn lacks(config: &Config) -> Vec<(&'static str, String)> {
+    let listens = config.s2s.enabled && !(config.s2s.listen.is_empty() && config.s2s.direct_tls_listen.is_empty());
+    let no_authorities = || Authorities::new(config.authorities_file()).path().err();
+    let on_disk = config.storage.backend == Backend::Redb;
+    [
+        ("clock", machine::clock(Clock::start().now().wall_ms)),
+        ("memory", machine::memory(config.memory.max.0.into())),
+        ("storage", on_disk.then(|| machine::room(&config.data_folder())).flatten()),
+        ("authorities", listens.then(no_authorities).flatten()),
+    ]
+    .into_iter()
+    .filter_map(|(what, notice)| Some((what, notice?)))
+    .collect()
 }
 
 /// Files that variables of the environment name in place of a value.

@@ -86,6 +86,15 @@ impl fmt::Display for AdminError {
                  set admin.socket to a shorter one such as \"/run/couplet/couplet.sock\"",
                 path.display()
             ),
+            Self::Io(path, error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => write!(
+                f,
+                "cannot make the admin socket {}: {error}; look at the disk (dmesg), then mount it for writing, or set \
+                 storage.path",
+                path.display()
+            ),
+            Self::Io(path, error) if error.kind() == io::ErrorKind::StorageFull => {
+                write!(f, "cannot make the admin socket {}: {error}; free some space on its disk", path.display())
+            }
             Self::Io(path, error) => write!(
                 f,
                 "cannot make the admin socket {}: {error}; make its folder writable for the user that runs couplet, \

@@ -15,6 +15,7 @@ pub mod dial;
 pub mod dns;
 pub mod listen;
 pub mod log;
+pub mod machine;
 pub mod memory;
 pub mod modes;
 pub mod probe;

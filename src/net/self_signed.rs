@@ -10,14 +10,12 @@ use rustls::sign::SigningKey;
 use rustls::{Error, SignatureScheme};
 use zeroize::Zeroizing;
 
+use super::machine::CLOCK_UNSET_BEFORE_MS;
 use super::x509::{BOOLEAN, OCTETS, OID, OID_SAN, OID_SRV_NAME, OID_XMPP_ADDR, SEQUENCE};
 use crate::clock;
 
 /// Validity of the certificate. Clients pin it, so its end is an outage; nothing is gained by an early one.
 const YEARS: i32 = 10;
-
-/// 2026-01-01, in milliseconds since 1970: a machine whose clock says less has not been told the time yet.
-const CLOCK_UNSET_BEFORE_MS: i64 = 1_767_225_600_000;
 
 const INTEGER: u8 = 0x02;
 const BITS: u8 = 0x03;

@@ -151,7 +151,10 @@ impl fmt::Display for ServeError {
             }
             Self::Store(error) => error.fmt(f),
             Self::System(what, error) => {
-                write!(f, "the system gives no {what}: {error}; raise the limits of the user that runs couplet")
+                write!(
+                    f,
+                    "the system gives no {what}: {error}; give the user that runs couplet more memory, or higher limits"
+                )
             }
             Self::Entropy => {
                 f.write_str("the system gives no random bytes: couplet needs getrandom(2) or a readable /dev/urandom")
@@ -186,6 +189,11 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     let scales = options.process.as_ref().and_then(|_| Scales::open());
     // No thread has been started, and nothing but the configuration has been read.
     let in_force = options.process.as_mut().map(Process::confine).transpose().map_err(ServeError::Process)?;
+    try_thread().map_err(|error| ServeError::System("threads", error))?;
+    // Told to stop or to reload while it starts, it does so as soon as it has started: by default the system would end
+    // it at once, or, in a container, where it is process 1, not at all.
+    let signals = options.process.as_ref().map(|_| signals::open()).transpose();
+    let signals = signals.map_err(|error| ServeError::System("signals", error))?;
     if let Some(log) = &options.tuning.log {
         log_back_end::apply(log).map_err(ServeError::Log)?;
     }
@@ -215,8 +223,7 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     let bell = Arc::new(Bell::new());
     let threads = Threads::start(writer, options.plan, &bell).map_err(|error| ServeError::System("threads", error))?;
     let executor = Rc::new(LocalExecutor::new());
-    if options.process.is_some() {
-        let signals = signals::open().map_err(|error| ServeError::System("signals", error))?;
+    if let Some(signals) = signals {
         executor.spawn(signals::pass_on(signals, bell.clone())).detach();
     }
     if let Some(admin) = admin {
@@ -260,6 +267,12 @@ fn check_ceiling(max_bytes: usize, scales: Option<&Scales>) -> Result<(), ServeE
         Some(rss_bytes) if rss_bytes + WORK_BYTES_MIN > max_bytes => Err(ServeError::Memory { max_bytes, rss_bytes }),
         _ => Ok(()),
     }
+}
+
+/// A thread that cannot be had is an error here; the runtime takes one that it needs for granted.
+fn try_thread() -> io::Result<()> {
+    // It has nothing to do that could fail.
+    std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join().unwrap_or_default())
 }
 
 /// A command that found no server may be at work in the store. Most take a moment only.

@@ -251,7 +251,7 @@ fn a_start_on_a_disk_in_trouble_is_refused_with_a_line() {
         disk.trouble(trouble);
         let (code, text) = said(&["run"]);
         assert_eq!(code, Some(1), "{trouble:?}: {text}");
-        says(&text, at_start, "").unwrap();
+        says(&text, at_start, if trouble == Trouble::ReadOnly { "mount it for writing" } else { "" }).unwrap();
         let (code, text) = said(&["user", "list"]);
         assert_eq!((code, text.lines().count()), (Some(1), 1), "{trouble:?}: {text}");
         assert!(text.contains(&path), "{text}");
