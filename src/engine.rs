@@ -151,8 +151,9 @@ pub struct Engine {
     parts: memory::Parts,
     /// Connections whose question is answered: they have more to say.
     again: Vec<ConnId>,
-    /// Those that have more to say than the tick could take.
+    /// Those that have more to say than the tick could take, and those of them whose turn it is in this one.
     later: Vec<ConnId>,
+    due: Vec<ConnId>,
     /// What the tick has taken so far.
     tick_bytes: usize,
     /// The tick has ended, and connections are being flushed.
@@ -235,6 +236,7 @@ impl Engine {
             parts: memory::Parts::default(),
             again: Vec::new(),
             later: Vec::new(),
+            due: Vec::new(),
             tick_bytes: 0,
             flushes: false,
             hashing: Vec::new(),
@@ -325,6 +327,7 @@ impl Engine {
             self.outputs.push_back(Output::Commit(batch));
         }
         self.tick_bytes = 0;
+        self.due.append(&mut self.later);
         self.flushes = true;
     }
 
@@ -345,6 +348,11 @@ impl Engine {
     pub fn is_sated(&self) -> bool {
         let limits = &self.core.settings.limits;
         self.tick_bytes > (limits.tick_bytes_max as usize).min((self.budget.spare_bytes() / 4).max(TICK_BYTES_MIN))
+    }
+
+    /// True when a connection has more to say than this tick could take: the next is due at once.
+    pub fn has_more(&self) -> bool {
+        !self.later.is_empty() || !self.due.is_empty()
     }
 
     /// A connection has more to say than this tick can take: it goes on with the next, and nothing is read meanwhile.
@@ -382,7 +390,7 @@ impl Engine {
 
     /// When [`Input::Wake`] is due, on the clock of [`Now::mono_ms`].
     pub fn next_deadline(&self) -> Option<u64> {
-        if !self.later.is_empty() {
+        if self.has_more() {
             return Some(self.core.now.mono_ms);
         }
         self.timers.first_key().map(|(at, _)| *at)
@@ -533,9 +541,8 @@ impl Engine {
     }
 
     fn wake(&mut self) {
-        for conn in std::mem::take(&mut self.later) {
-            self.again.push(conn);
-        }
+        // Nobody has two turns in one tick.
+        self.again.append(&mut self.due);
         while let Some(&(at, timer)) = self.timers.first_key() {
             if at > self.core.now.mono_ms {
                 return;

@@ -167,6 +167,8 @@ limits! {
     tick_bytes_max = 1048576 Bytes "what is read, answered and passed on in one tick before all of it is flushed; a \
         quarter of the memory that is left, if that is less";
     tick_inputs_max = 512 Count "reads handled in one tick before everything is flushed";
+    turn_stanzas_max = 128 Count "stanzas of one connection handled before it is the turn of others; what more it has \
+        sent waits for the next tick";
     tick_handshakes_max = 8 Count "TLS handshake steps in one tick, so that strangers cannot starve clients";
     store_pending_bytes_max = 4194304 Bytes "writes on their way to the disk; more are refused \
         with resource-constraint";

@@ -49,6 +49,8 @@ impl World {
         let mut settings = Settings::default();
         settings.core.iterations = 1;
         settings.core.memory.max_bytes = MAX;
+        // What bounds a tick here is memory.
+        settings.core.limits.turn_stanzas_max = u32::MAX;
         settings.core.memory.modules = vec![("muc".to_string(), 20_000)];
         let (reader, writer) = memory::Memory::new().open();
         let engine = Engine::new(settings, reader, Box::new(Seed(1)), at(1000)).unwrap();

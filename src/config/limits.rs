@@ -25,6 +25,7 @@ const MINIMA: &[(&str, u32)] = &[
     ("out_bytes_max", 16_384),
     ("out_window_bytes", 4096),
     ("tick_inputs_max", 1),
+    ("turn_stanzas_max", 1),
     ("tick_handshakes_max", 1),
     ("store_pending_bytes_max", 65_536),
 ];

@@ -47,7 +47,7 @@ impl Engine {
         if self.conns.get(conn.0).is_some_and(|c| c.pace.has(Pause::Tick)) {
             self.pause(conn, Pause::Tick, false);
         }
-        loop {
+        for turn in 1.. {
             let settings = self.core.settings.clone();
             let Some(c) = self.conns.get_mut(conn.0) else { return };
             if c.ends {
@@ -64,7 +64,7 @@ impl Engine {
                 None => return,
                 Some(event) => self.event(conn, event),
             }
-            if self.is_sated() {
+            if self.is_sated() || turn >= self.core.settings.limits.turn_stanzas_max {
                 return self.put_off(conn);
             }
         }

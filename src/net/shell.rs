@@ -312,7 +312,11 @@ impl Shell {
 
     fn has_work(&self) -> bool {
         let waiting_door = |door: &Door| door.ready && door.shut_until_ms == 0;
-        !self.established.is_empty() || !self.handshakes.is_empty() || self.listeners.iter().any(waiting_door)
+        // A deadline that is due would be met without a look at who has become ready.
+        self.engine.has_more()
+            || !self.established.is_empty()
+            || !self.handshakes.is_empty()
+            || self.listeners.iter().any(waiting_door)
     }
 
     /// After the engine has said its last word, what it said still has to reach its readers.

@@ -131,6 +131,10 @@ impl InProcess {
         for _ in 0..ROUNDS_MAX {
             self.engine.end_tick(self.now);
             let outputs: Vec<Output> = std::iter::from_fn(|| self.engine.poll_output()).collect();
+            if outputs.is_empty() && self.engine.has_more() {
+                self.engine.handle(self.now, Input::Wake);
+                continue;
+            }
             if outputs.is_empty() && self.bring() {
                 continue;
             }
@@ -223,7 +227,7 @@ impl InProcess {
             self.advance_to(at.max(self.now.mono_ms));
             self.engine.handle(self.now, Input::Wake);
             self.settle()?;
-            if self.engine.next_deadline() == Some(at) {
+            if self.engine.next_deadline() == Some(at) && !self.engine.has_more() {
                 return Err("a deadline stays after it has passed".to_owned());
             }
         }

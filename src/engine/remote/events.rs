@@ -30,7 +30,7 @@ impl Engine {
         if self.remotes.links.get(conn.0).is_some_and(|link| link.pace.has(Pause::Tick)) {
             self.pause(conn, Pause::Tick, false);
         }
-        loop {
+        for turn in 1.. {
             let settings = self.core.settings.clone();
             let Some(link) = self.remotes.links.get_mut(conn.0).filter(|link| !link.ends) else { return };
             let event = link.stream.next(&mut s2s_cx!(self, settings));
@@ -43,7 +43,7 @@ impl Engine {
                 None => return,
                 Some(event) => self.link_event(conn, event),
             }
-            if self.is_sated() {
+            if self.is_sated() || turn >= self.core.settings.limits.turn_stanzas_max {
                 return self.put_off(conn);
             }
         }
