@@ -4,16 +4,13 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::floods::{self, HEAVY, Kind, LEFT_MAX_BYTES, MEMORY_MAX, REST, RSS_MAX_BYTES};
+use crate::floods::{self, HEAVY, Kind, LEFT_MAX_BYTES, MEMORY_MAX, REST, RSS_MAX_BYTES, heavy_cpu_max};
 use crate::process::{Peak, cpu, rss_bytes};
 use crate::script;
 use crate::seen::{Outcome, look};
 use crate::stages::Stage;
 use crate::target::Target;
 use crate::wire::{End, Wire};
-
-/// What a megabyte may cost, whatever it is.
-const CPU_MAX: Duration = Duration::from_millis(100);
 
 /// Connections that say nothing, what each may cost, and how long they may stay.
 const SILENT: u16 = 500;
@@ -56,11 +53,11 @@ pub fn measure(
     }
     // As fast as they can, which is what memory has to stand.
     wrong.extend(pour(&target, lasts, REST, &peak, wanted)?);
-    println!("\n| a megabyte of | CPU (ms) | told |\n|---|---|---|");
-    for (name, script) in HEAVY.iter().filter(|(name, _)| wanted(name)) {
+    println!("\n| a megabyte of | stanzas | CPU (ms) | each (µs) | told |\n|---|---|---|---|---|");
+    for (name, stanzas, script) in HEAVY.iter().filter(|(name, ..)| wanted(name)) {
         let (cost, told) = heavy(&target, pid, script)?;
-        println!("| {name} | {} | {told} |", ms(cost));
-        if cost > CPU_MAX {
+        println!("| {name} | {stanzas} | {} | {} | {told} |", ms(cost), (cost / *stanzas).as_micros());
+        if cost > heavy_cpu_max(*stanzas) {
             wrong.push(format!("a megabyte of {name}: {} ms", ms(cost)));
         }
     }

@@ -20,7 +20,7 @@ use crate::target::Target;
 use crate::wire::{End, Wire};
 use crate::witness::{Witness, percentile};
 
-pub use heavy::HEAVY;
+pub use heavy::{HEAVY, cpu_max as heavy_cpu_max};
 
 /// What the server may hold, and what its process may have at most.
 pub const MEMORY_MAX: (&str, &str) = ("COUPLET_MEMORY__MAX", "8 MB");
