@@ -46,11 +46,15 @@ struct World {
 
 impl World {
     fn new(users: &[&str]) -> Self {
+        // What bounds a tick here is memory.
+        Self::with_turns_of(u32::MAX, users)
+    }
+
+    fn with_turns_of(stanzas: u32, users: &[&str]) -> Self {
         let mut settings = Settings::default();
         settings.core.iterations = 1;
         settings.core.memory.max_bytes = MAX;
-        // What bounds a tick here is memory.
-        settings.core.limits.turn_stanzas_max = u32::MAX;
+        settings.core.limits.turn_stanzas_max = stanzas;
         settings.core.memory.modules = vec![("muc".to_string(), 20_000)];
         let (reader, writer) = memory::Memory::new().open();
         let engine = Engine::new(settings, reader, Box::new(Seed(1)), at(1000)).unwrap();
@@ -289,6 +293,22 @@ fn a_module_holds_no_more_than_its_quota() {
     assert!(!world.send(romeo, &enter(40)).contains("<resource-constraint "), "there is room again");
     world.input(Input::Closed { conn: romeo });
     assert_eq!(world.engine.budget().used_by(Kind::Modules), 0);
+}
+
+#[test]
+fn whoever_sends_many_stanzas_at_once_takes_turns_with_others() {
+    const TURN: usize = 20;
+    let mut world = World::with_turns_of(TURN as u32, &["romeo"]);
+    let romeo = world.log_in("romeo");
+    let ping = "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
+    let answers = |said: &str| said.matches("type='result'").count();
+    assert_eq!(answers(&world.send(romeo, &ping.repeat(2 * TURN + 7))), TURN);
+    for (told, more) in [(TURN, true), (7, false)] {
+        assert_eq!(world.engine.next_deadline(), Some(world.now_ms), "the next tick is due at once");
+        world.said.clear();
+        world.input(Input::Wake);
+        assert_eq!((answers(&world.said[&romeo]), world.engine.has_more()), (told, more));
+    }
 }
 
 #[test]
