@@ -106,14 +106,12 @@ def commands_alone(checks, target, command, folder):
     added = command("user", "add", "romeo@localhost", "--password-stdin", input=f"{PASSWORD}\n")
     checks.that(f"{target}: adds a user", added.returncode == 0, added.stdout + added.stderr)
     backup = folder / "backup"
-    made = command("backup", "create", str(backup))
+    made = command("backup", "create", "--output", str(backup))
     checks.that(f"{target}: makes a backup", made.returncode == 0, made.stdout + made.stderr)
     deleted = command("user", "del", "romeo@localhost")
     listed = command("user", "list")
     checks.that(f"{target}: deletes a user", deleted.returncode == 0 and "romeo" not in listed.stdout, listed.stdout)
-    files = [backup] if backup.is_file() else sorted(backup.iterdir())
-    aside = command("set-aside")
-    restored = command("backup", "restore", str(files[-1]))
+    restored = command("backup", "restore", "--replace", str(backup))
     listed = command("user", "list")
     checks.that(f"{target}: puts the backup back", "romeo@localhost" in listed.stdout,
-                aside.stderr + restored.stdout + restored.stderr + listed.stderr)
+                restored.stdout + restored.stderr + listed.stderr)

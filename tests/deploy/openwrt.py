@@ -106,6 +106,13 @@ def init_script(checks, binary):
 
         calls, _ = start(folder, shipped, "service_triggers")
         checks.that("a change of its configuration reloads it", calls == ["procd_add_reload_trigger couplet"], calls)
+        (folder / "bin").mkdir()
+        (folder / "bin" / "couplet").symlink_to(binary)
+        version = couplet(binary, "--version").stdout.split()[-1]
+        environment = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TMPDIR": name}
+        tested = subprocess.run([*shell(), OPENWRT / "test.sh", "couplet", version], env=environment, capture_output=True,
+                                text=True)
+        checks.that("what the build robots run passes", tested.returncode == 0, tested.stdout + tested.stderr)
         checked = couplet(binary, "config", "show", "-c", str(OPENWRT / "couplet.toml"))
         checks.that("the shipped couplet.toml is right", checked.returncode == 0, checked.stderr)
 
