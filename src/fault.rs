@@ -69,7 +69,8 @@ pub enum Fault {
     AccessIgnored,
     /// Subscribers are not told of what is published.
     EventForgotten,
-    /// What a client has sent meets a bug.
+    /// What a client has sent meets a bug: `COUPLET_FAULT=PanicBytes`, for boards on which it is to be shown that the
+    /// program can unwind.
     PanicBytes,
     /// A TLS handshake that is done meets one.
     PanicTls,
@@ -112,7 +113,11 @@ thread_local! {
 
 #[cfg(feature = "planted-faults")]
 fn from_environment() -> Option<Fault> {
-    std::env::var_os("COUPLET_FAULT").filter(|name| name == "SyncLeftOut").map(|_| Fault::SyncLeftOut)
+    match std::env::var("COUPLET_FAULT").ok()?.as_str() {
+        "SyncLeftOut" => Some(Fault::SyncLeftOut),
+        "PanicBytes" => Some(Fault::PanicBytes),
+        _ => None,
+    }
 }
 
 /// Arms a fault in this thread, or none.

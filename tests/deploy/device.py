@@ -3,9 +3,11 @@
 Binaries of other processors run under qemu-user.
 """
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -99,6 +101,43 @@ def emulated(checks, binary, target):
                 if process.poll() is None:
                     process.kill()
     return None
+
+
+def unwinds(checks, binary, target):
+    """A bug ends the connection that it meets: of a binary that was built with the feature `planted-faults`."""
+    emulator = EMULATORS[target.split("-")[0]]
+    with tempfile.TemporaryDirectory(prefix="couplet-device-") as name:
+        folder = Path(name)
+        port = server.free_ports(1)[0]
+        environment = {"PATH": os.environ["PATH"], "COUPLET_HOSTS": "localhost", "COUPLET_STORAGE__BACKEND": "memory",
+                       "COUPLET_STORAGE__PATH": str(folder / "data"), "COUPLET_C2S__LISTEN": f"127.0.0.1:{port}",
+                       "COUPLET_C2S__DIRECT_TLS_LISTEN": "", "COUPLET_S2S__ENABLED": "false",
+                       "COUPLET_FAULT": "PanicBytes"}
+        command = [part for part in (emulator, str(binary), "run") if part]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            deadline = time.monotonic() + START_S
+            while not server.listening(port) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            answers = [stream_header(port), stream_header(port)]
+            checks.that(f"{target}: a bug ends one connection, and the next is served",
+                        b"<stream:features" not in answers[0] and b"<stream:features" in answers[1], answers)
+        finally:
+            process.terminate()
+            said = process.communicate(timeout=60)[1].decode()
+        checks.that(f"{target}: and it is in the log", "a bug of ours" in said, said[-600:])
+
+
+def stream_header(port):
+    """What the server answers to the start of a stream, until it is silent for a moment or ends."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=3) as client:
+        client.sendall(b"<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
+                       b"xmlns:stream='http://etherx.jabber.org/streams'>")
+        with contextlib.suppress(OSError):
+            while part := client.recv(4096):
+                answer += part
+    return answer
 
 
 def commands_alone(checks, target, command, folder):
