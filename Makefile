@@ -81,7 +81,8 @@ SEEDS  ?= 2000
 FUZZ_SECONDS ?= 60
 BINARY ?= $(abspath $(SHIPPED))
 
-#: make nightly  what is slow: power cuts, kills, full and failing disks, floods, simulations, a second build, fuzzing
+#: make nightly  what is slow: power cuts, kills, full and failing disks, floods, simulations, a second build,
+#:               instructions, fuzzing
 nightly:
 	@if test "$(BINARY)" = "$(abspath $(SHIPPED))"; then cross/build $(TARGET); fi
 	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --test power -- --nocapture --test-threads=1
@@ -90,6 +91,7 @@ nightly:
 	COUPLET_BINARY=$(BINARY) COUPLET_FLOODS=$(FLOODS) $(CARGO) test --test attack floods -- --nocapture
 	COUPLET_SIM_SEEDS=$(SEEDS) $(CARGO) test --test sim every_rule_holds
 	$(MAKE) reproducible
+	$(MAKE) instructions
 	$(MAKE) fuzz
 
 #: make fuzz     hostile bytes for all that reads some, FUZZ_SECONDS each (60); first, that each planted fault is found
@@ -113,6 +115,11 @@ measure: ship
 #: make bench    figures beside those of Prosody and ejabberd, into target/bench/; BENCH_ONLY=chat,rooms, BENCH=full
 bench: ship
 	BENCH_COUPLET=$(SHIPPED) $(CARGO) bench --quiet --bench load
+
+#: make instructions  instructions and copied bytes of each message, by valgrind; fails 3 % above their budgets
+.PHONY: instructions
+instructions:
+	$(CARGO) bench --quiet --bench instructions
 
 #: make dist     an archive of it in target/dist/
 dist: ship
