@@ -47,6 +47,24 @@
 //!    [`Output::Write`](core::io::Output::Write) for each connection that has something to say.
 //! 7. The storage thread commits all batches that wait in one transaction; its report releases what waited for it.
 //!
+//! # What was tried for speed
+//!
+//! `make instructions` counts instructions and copied bytes of one message, one login, one delivery, for a build of
+//! profile `release`; `tests/budgets.rs` counts allocations, commits and writes. A chat message of 100 characters took
+//! 30 592 instructions when that was first counted, and 25 557 after these:
+//!
+//! | taken | instructions of a message |
+//! |---|---|
+//! | control characters looked for in words of eight bytes, and what needs escaping in a table of bytes; no search for `]]>` that is prepared anew for each frame | -2461 |
+//! | the table and the text of a stanza made once, as large as its frame suggests: 17 allocations, not 21; 64 bytes more | -1957 |
+//! | what needs escaping in a text found by vectors | -617 |
+//!
+//! Charging all memory to the budget added 1438 behind that: alone in a tick, a message takes 26 995, and 22 896 as one
+//! of a hundred.
+//!
+//! Not taken: the search by vectors for carriage returns as well, behind each replacement anew. It counts the same, but
+//! its time grows with the square of a text of nothing but carriage returns; one look ahead for them does without.
+//!
 //! # Where things go
 //!
 //! * **A new XEP**, say XEP-0012: one file `src/modules/last.rs` that implements [`Module`](modules::Module), one line

@@ -355,8 +355,13 @@ pub struct Builder {
 impl Builder {
     /// Starts with the root.
     pub fn new(ns: &str, name: &str) -> Self {
-        let mut b =
-            Self { element: Element { nodes: Vec::new(), text: String::new() }, open: Vec::new(), after_text: false };
+        Self::with_room(ns, name, 0, 0)
+    }
+
+    /// Starts with the root of an element that will have about so many nodes and bytes of text.
+    pub fn with_room(ns: &str, name: &str, nodes: usize, text_bytes: usize) -> Self {
+        let element = Element { nodes: Vec::with_capacity(nodes), text: String::with_capacity(text_bytes) };
+        let mut b = Self { element, open: Vec::new(), after_text: false };
         b.open(ns, name);
         b
     }
