@@ -77,23 +77,34 @@ fn answer(engine: &mut Engine, writer: &mut dyn Writer, clock: &Clock, command: 
 /// # Errors
 /// One line with what to do.
 pub fn make_folder(config: &Config) -> Result<(), String> {
-    let folder = config.data_folder();
+    make(config, &config.data_folder(), "the data folder", "storage.path")
+}
+
+/// The same with the folder of certificates: one that is not there when the sandbox closes could not be made any more.
+///
+/// # Errors
+/// One line with what to do.
+pub fn make_certificates_folder(config: &Config) -> Result<(), String> {
+    make(config, &config.certificates_folder(), "the folder of certificates", "tls.certificates")
+}
+
+fn make(config: &Config, folder: &Path, what: &str, key: &str) -> Result<(), String> {
     if folder.is_dir() {
         return Ok(());
     }
     let account = Account::find(&config.process.user, &config.process.group)?;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     let made = made.and_then(|()| match account.filter(|_| rustix::process::geteuid().is_root()) {
-        Some(account) => std::os::unix::fs::chown(&folder, Some(account.uid), Some(account.gid)),
+        Some(account) => std::os::unix::fs::chown(folder, Some(account.uid), Some(account.gid)),
         None => Ok(()),
     });
     made.map_err(|error| {
         let remedy = match error.kind() {
-            io::ErrorKind::ReadOnlyFilesystem => "mount its disk for writing, or set storage.path",
-            io::ErrorKind::StorageFull => "free some space on its disk, or set storage.path",
-            _ => "make it writable for the user that runs couplet, or set storage.path",
+            io::ErrorKind::ReadOnlyFilesystem => "mount its disk for writing",
+            io::ErrorKind::StorageFull => "free some space on its disk",
+            _ => "make it writable for the user that runs couplet",
         };
-        format!("cannot make the data folder {}: {error}; {remedy}", folder.display())
+        format!("cannot make {what} {}: {error}; {remedy}, or set {key}", folder.display())
     })
 }
 

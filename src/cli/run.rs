@@ -1,7 +1,7 @@
 //! `couplet run`.
 
 use super::invite::shown;
-use super::offline::{give_to_owner, make_folder};
+use super::offline::{give_to_owner, make_certificates_folder, make_folder};
 use super::{Exit, complain, load, say};
 use crate::config::{Backend, Config, Format, Level, Output};
 use crate::core::admin::Command;
@@ -41,7 +41,7 @@ impl Run {
             Err(exit) => return exit,
         };
         let is_new = !config.store().file().is_some_and(Path::exists);
-        if let Err(error) = make_folder(&config) {
+        if let Err(error) = make_folder(&config).and_then(|()| make_certificates_folder(&config)) {
             return complain(Exit::Failed, &error);
         }
         give_to_owner(&config);
