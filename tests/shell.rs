@@ -296,7 +296,7 @@ fn many_come_and_go() {
 
 #[test]
 fn a_reader_that_pauses_gets_everything_in_order() {
-    let limits = Limits { out_bytes_max: 16 << 20, ..Limits::default() };
+    let limits = Limits { out_bytes_max: 16 << 20, account_bytes_max: 16 << 20, ..Limits::default() };
     // At the rate of a client this would take a quarter of an hour.
     let server = Server::start_with("slow", limits, |options| {
         options.tuning.rates.c2s = Rate::UNLIMITED;

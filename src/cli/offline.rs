@@ -80,12 +80,17 @@ pub fn make_folder(config: &Config) -> Result<(), String> {
     make(config, &config.data_folder(), "the data folder", "storage.path")
 }
 
-/// The same with the folder of certificates: one that is not there when the sandbox closes could not be made any more.
+/// The same with a folder of certificates elsewhere: one that is not there when the sandbox closes could not be made
+/// any more.
 ///
 /// # Errors
 /// One line with what to do.
 pub fn make_certificates_folder(config: &Config) -> Result<(), String> {
-    make(config, &config.certificates_folder(), "the folder of certificates", "tls.certificates")
+    let folder = config.certificates_folder();
+    if folder.starts_with(config.data_folder()) {
+        return Ok(());
+    }
+    make(config, &folder, "the folder of certificates", "tls.certificates")
 }
 
 fn make(config: &Config, folder: &Path, what: &str, key: &str) -> Result<(), String> {
