@@ -125,6 +125,8 @@ def play(check, tmux, folder, args):
         other.see("here stands the bell ♥")
         other.say("and here the book")
         paris.see("and here the book")
+        # What is typed while it draws its own line waits for the next key.
+        other.see(rf"{args.peer}: and here the book")
         other.say("/leave")
         paris.see(rf"Participants(?![\s\S]*{args.peer}[\s\S]*Visitors)")
         paris.say("/leave")
