@@ -324,7 +324,8 @@ fn greeting(config: &Config, addresses: &[SocketAddr]) -> String {
         some => Some(some.iter().map(|a| a.port().to_string()).collect::<Vec<_>>().join(", ")),
     };
     let starttls = ports(addresses.get(..first).unwrap_or_default()).map(|p| format!("{p} (STARTTLS)"));
-    let direct = ports(addresses.get(first..).unwrap_or_default()).map(|p| format!("{p} (direct TLS)"));
+    let behind = first + config.c2s.direct_tls_listen.len();
+    let direct = ports(addresses.get(first..behind).unwrap_or_default()).map(|p| format!("{p} (direct TLS)"));
     let ports = [starttls, direct].into_iter().flatten().collect::<Vec<_>>().join(" and ");
     let kept = match config.storage.backend {
         Backend::Redb => format!("Everything is kept in {}.", absolute(&config.data_folder())),
@@ -347,4 +348,17 @@ fn greeting(config: &Config, addresses: &[SocketAddr]) -> String {
 
 fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Listeners stand in the order of their sections; a newcomer is told those that are for clients.
+    #[test]
+    fn the_greeting_names_the_ports_of_clients_and_no_others() {
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let said = greeting(&Config::default(), &[address(5222), address(5223), address(5269), address(5347)]);
+        assert!(said.contains("on port 5222 (STARTTLS) and 5223 (direct TLS). "), "{said}");
+    }
 }

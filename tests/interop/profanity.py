@@ -125,11 +125,9 @@ def play(check, tmux, folder, args):
         other.see("here stands the bell ♥")
         other.say("and here the book")
         paris.see("and here the book")
-        # What is typed while it draws its own line waits for the next key.
-        other.see(rf"{args.peer}: and here the book")
-        other.say("/leave")
+        other.say("/close")
         paris.see(rf"Participants(?![\s\S]*{args.peer}[\s\S]*Visitors)")
-        paris.say("/leave")
+        paris.say("/close")
     with check("a message to someone offline arrives after login, over the other transport"):
         paris.say("/win 1")
         other.quit()
