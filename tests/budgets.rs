@@ -22,7 +22,7 @@ mod trust;
 #[path = "budgets/world.rs"]
 mod world;
 
-use world::{NOW, Seed, World, in_a_room, message};
+use world::{NOW, Seeded, World, in_a_room, message};
 
 /// Counts what its thread allocates.
 struct Counting;
@@ -353,7 +353,7 @@ fn a_session_that_waits_to_be_resumed_holds_little() {
     // A new server has the sessions and nothing that connections have left behind.
     let held_by = |memory: &memory::Memory| {
         let before = LIVE.get();
-        let engine = Engine::new(Settings::default(), memory.open().0, Box::new(Seed(1)), NOW).unwrap();
+        let engine = Engine::new(Settings::default(), memory.open().0, Box::new(Seeded(1)), NOW).unwrap();
         let held = LIVE.get() - before;
         drop(engine);
         held

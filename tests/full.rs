@@ -1,15 +1,18 @@
 //! A store that is full: it is said once, and so is that there is room again; what was promised to nobody makes room.
 #![cfg(feature = "muc")]
 
+mod seeded;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use couplet::clock::{Entropy, Now};
+use couplet::clock::Now;
 use couplet::core::admin::Command;
 use couplet::core::io::{ConnId, Input, Output, Role, Transport};
 use couplet::core::parked::EndedSessions;
 use couplet::engine::{Engine, Settings};
 use couplet::storage::{StoreError, View, Writer, memory};
 use couplet::stream::{TlsFacts, sasl};
+use seeded::Seeded;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 use zeroize::Zeroizing;
@@ -34,17 +37,6 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-struct Seed(u64);
-
-impl Entropy for Seed {
-    fn fill(&mut self, out: &mut [u8]) {
-        for byte in out {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *byte = (self.0 >> 56) as u8;
-        }
-    }
-}
-
 struct World {
     engine: Engine,
     memory: memory::Memory,
@@ -59,7 +51,7 @@ impl World {
         settings.core.iterations = 1;
         let memory = memory::Memory::new();
         let (reader, writer) = memory.open();
-        let engine = Engine::new(settings, reader, Box::new(Seed(1)), at(1000)).unwrap();
+        let engine = Engine::new(settings, reader, Box::new(Seeded(1)), at(1000)).unwrap();
         Self { engine, memory, writer, now_ms: 1000, said: String::new() }
     }
 

@@ -1,15 +1,18 @@
 //! The memory ceiling: who is given up in which order, and who never is.
 #![cfg(feature = "muc")]
 
+mod seeded;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use couplet::budget::{Kind, State};
-use couplet::clock::{Entropy, Now};
+use couplet::clock::Now;
 use couplet::core::admin::Command;
 use couplet::core::io::{ConnId, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
 use couplet::storage::{Writer, memory};
 use couplet::stream::{TlsFacts, sasl};
+use seeded::Seeded;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use zeroize::Zeroizing;
@@ -19,17 +22,6 @@ const MAX: usize = 1_000_000;
 
 /// Above that the server sheds, down to where it is calm.
 const SHEDS_AT: usize = MAX - MAX / 16;
-
-struct Seed(u64);
-
-impl Entropy for Seed {
-    fn fill(&mut self, out: &mut [u8]) {
-        for byte in out {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *byte = (self.0 >> 56) as u8;
-        }
-    }
-}
 
 struct World {
     engine: Engine,
@@ -57,7 +49,7 @@ impl World {
         settings.core.limits.turn_stanzas_max = stanzas;
         settings.core.memory.modules = vec![("muc".to_string(), 20_000)];
         let (reader, writer) = memory::Memory::new().open();
-        let engine = Engine::new(settings, reader, Box::new(Seed(1)), at(1000)).unwrap();
+        let engine = Engine::new(settings, reader, Box::new(Seeded(1)), at(1000)).unwrap();
         let (said, stuck) = (BTreeMap::new(), BTreeMap::new());
         let mut world =
             Self { engine, writer, now_ms: 1000, said, closed: Vec::new(), stuck, told: String::new(), shrunk: 0 };

@@ -1,16 +1,20 @@
 //! The engine with everything around it, in this process, and what it is asked to do. What each call of the engine
 //! costs besides commits and writes is for `measured` of the program that includes this file.
 
+#[path = "../seeded/mod.rs"]
+mod seeded;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use couplet::clock::{Entropy, Now};
+use couplet::clock::Now;
 use couplet::core::admin::Command;
 use couplet::core::io::{ConnId, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
 use couplet::storage::{Writer, memory};
 use couplet::stream::{TlsFacts, sasl};
+pub use seeded::Seeded;
 use zeroize::Zeroizing;
 
 /// What the engine has done since the last look.
@@ -21,18 +25,6 @@ pub struct Cost {
     pub commits: u64,
     pub writes: u64,
     pub written_bytes: u64,
-}
-
-/// Numbers that look random and are the same in every run.
-pub struct Seed(pub u64);
-
-impl Entropy for Seed {
-    fn fill(&mut self, out: &mut [u8]) {
-        for byte in out {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *byte = (self.0 >> 56) as u8;
-        }
-    }
 }
 
 pub const NOW: Now = Now { mono_ms: 1_000_000, wall_ms: 1_795_305_540_000 };
@@ -53,7 +45,7 @@ impl World {
         settings.core.iterations = 1;
         let memory = memory::Memory::new();
         let (reader, writer) = memory.open();
-        let engine = Engine::new(settings, reader, Box::new(Seed(1)), NOW).unwrap();
+        let engine = Engine::new(settings, reader, Box::new(Seeded(1)), NOW).unwrap();
         let mut world = Self { engine, memory, writer, cost: Cost::default(), said: String::new() };
         for n in 0..users {
             let command =

@@ -2,12 +2,15 @@
 //!
 //! Hashing jobs are done and batches are committed at once. All time is the play's: nothing passes unless it says so.
 
+#[path = "../seeded/mod.rs"]
+mod seeded;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Once;
 
-use couplet::clock::{Entropy, Now};
+use couplet::clock::Now;
 use couplet::config::ComponentSecret;
 use couplet::core::accounts::{Account, Accounts};
 use couplet::core::admin::Command;
@@ -19,6 +22,7 @@ use couplet::setting::{self, Setting, Value};
 use couplet::storage::memory::Memory;
 use couplet::storage::{StoreError, View, Writer};
 use couplet::stream::{TlsFacts, sasl};
+use seeded::Seeded;
 use zeroize::Zeroizing;
 
 use super::grammar::Play;
@@ -482,22 +486,6 @@ fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
     let mut sections = settings.modules.sections();
     let found = sections.iter_mut().find(|s| s.name() == section).ok_or("no such section")?;
     found.set(key, &Value::Text(value.to_owned()))
-}
-
-/// SplitMix64: the same bytes for the same seed.
-struct Seeded(u64);
-
-impl Entropy for Seeded {
-    fn fill(&mut self, out: &mut [u8]) {
-        for chunk in out.chunks_mut(8) {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^= z >> 31;
-            chunk.copy_from_slice(&z.to_le_bytes()[..chunk.len()]);
-        }
-    }
 }
 
 thread_local! {

@@ -67,9 +67,9 @@ fn tell(script: u64, doom: Option<(u64, Doom)>) -> (Check, String) {
 
 /// Scripts for both loops: `COUPLET_SIM_SCRIPTS=20` performs that many, `COUPLET_SIM_SCRIPT=4` that one.
 fn scripts() -> std::ops::Range<u64> {
-    match super::number("COUPLET_SIM_SCRIPT") {
+    match super::seeds::number("COUPLET_SIM_SCRIPT") {
         Some(script) => script..script + 1,
-        None => 0..super::number("COUPLET_SIM_SCRIPTS").unwrap_or(1),
+        None => 0..super::seeds::number("COUPLET_SIM_SCRIPTS").unwrap_or(1),
     }
 }
 

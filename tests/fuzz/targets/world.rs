@@ -1,10 +1,12 @@
 //! A server between hostile lanes: the engine, a disk that may be slow, and whoever is connected. After every step the
 //! rules hold that hold always.
 
+#[path = "../../seeded/mod.rs"]
+mod seeded;
 #[path = "../../sim/tap.rs"]
 mod tap;
 
-use couplet::clock::{Entropy, Now};
+use couplet::clock::Now;
 use couplet::core::admin::Command;
 use couplet::core::io::{ConnId, DialFailure, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
@@ -13,6 +15,7 @@ use couplet::storage::memory::Memory;
 use couplet::storage::{Batch, StoreError, Ticket, Writer};
 use couplet::stream::{TlsFacts, sasl};
 use couplet::xml::{Reader, ns};
+use seeded::Seeded;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use tap::{Frame, Tap};
@@ -31,18 +34,6 @@ const HEADER: &str = "<stream:stream to='localhost' version='1.0' xmlns='jabber:
 const ROUNDS_MAX: usize = 2000;
 /// Deadlines that may pass at once.
 const DEADLINES_MAX: usize = 20_000;
-
-/// Numbers that whoever knows the seed can guess.
-struct Counted(u64);
-
-impl Entropy for Counted {
-    fn fill(&mut self, out: &mut [u8]) {
-        for byte in out {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *byte = (self.0 >> 56) as u8;
-        }
-    }
-}
 
 /// A connection, from its beginning to its end.
 pub struct Lane {
@@ -129,7 +120,7 @@ pub fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
 
 fn start(settings: &Settings, memory: &Memory, seed: u64, now: Now) -> Result<(Engine, Box<dyn Writer>), StoreError> {
     let (reader, writer) = memory.open();
-    let engine = Engine::new(settings.clone(), reader, Box::new(Counted(seed)), now)?;
+    let engine = Engine::new(settings.clone(), reader, Box::new(Seeded(seed)), now)?;
     Ok((engine, writer))
 }
 
