@@ -14,44 +14,37 @@ import os
 import re
 import resource
 import ssl
-import time
 from pathlib import Path
 
 import peers
+from lane import Lane
 
 PASSWORD = "pencil"
-WAIT_S = 60
 SETTLE_S = 3
 WARM_UP = 2
 TICKS = os.sysconf("SC_CLK_TCK")
 SASL = "xmlns='urn:ietf:params:xml:ns:xmpp-sasl'"
 
 
-class Stream:
+class Stream(Lane):
     """One connection with direct TLS."""
 
+    WAIT_S = 60
+
     def __init__(self, port, context, name, header):
-        self.port, self.context, self.name, self.header, self.seen = port, context, name, header, ""
+        super().__init__(name)
+        self.port, self.context, self.header = port, context, header
 
     async def open(self):
         self.reader, self.writer = await asyncio.open_connection(
             "127.0.0.1", self.port, ssl=self.context, server_hostname=self.name)
         await self.ask(self.header, "</stream:features>")
 
-    async def ask(self, text, pattern):
-        self.writer.write(text.encode())
-        self.seen = ""
-        while not re.search(pattern, self.seen):
-            got = await asyncio.wait_for(self.reader.read(65536), WAIT_S)
-            self.seen += got.decode(errors="replace")
-            if not got or "<failure" in self.seen or "<stream:error" in self.seen:
-                raise RuntimeError(f"no {pattern} after {text[:80]}: {self.seen[-300:]}")
-
     async def count(self, text, wanted):
         """Reads until `text` has come as often as `wanted`."""
         found, rest = 0, ""
         while found < wanted:
-            got = (await asyncio.wait_for(self.reader.read(1 << 20), WAIT_S)).decode(errors="replace")
+            got = (await asyncio.wait_for(self.reader.read(1 << 20), self.WAIT_S)).decode(errors="replace")
             if not got:
                 raise RuntimeError(f"the connection ends after {found} of {wanted}")
             rest += got

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import base64
 import os
-import re
 import resource
 import socket
 import ssl
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import server
 import tools
+from lane import Lane
 
 HERE = Path(__file__).resolve().parent
 PASSWORD = "pencil"
@@ -41,12 +41,12 @@ IDLE_S = 10
 WAIT_S = 30
 
 
-class Client:
+class Client(Lane):
     """A light XMPP client: enough for a login, and no memory to speak of afterwards."""
 
     def __init__(self, host, user, direct):
+        super().__init__(user)
         self.host, self.user, self.direct = host, user, direct
-        self.seen = ""
 
     async def login(self, context):
         port = self.host.tls_port if self.direct else self.host.starttls_port
@@ -69,16 +69,6 @@ class Client:
 
     async def stream(self):
         await self.ask(HEADER, "</stream:features>")
-
-    async def ask(self, text, pattern):
-        """Sends `text`, then reads until what came since matches `pattern`."""
-        self.writer.write(text.encode())
-        self.seen = ""
-        while not re.search(pattern, self.seen):
-            got = await asyncio.wait_for(self.reader.read(65536), WAIT_S)
-            self.seen += got.decode(errors="replace")
-            if not got or "<failure" in self.seen or "<stream:error" in self.seen:
-                raise RuntimeError(f"{self.user}: no {pattern} after {text[:60]}: {self.seen[-300:]}")
 
     async def manage(self):
         """Stream management (XEP-0198): the session shall outlive its connection."""

@@ -5,37 +5,29 @@ Usage: poezio_tmux.py --poezio PROGRAM --starttls P --tls P --ca FILE --user A -
 Prints one line for each check, as slix.py does.
 """
 
-import argparse
 import os
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-from profanity import DOMAIN, LOOK_S, Checks, Screen, Tmux
+import terminal
+from terminal import DOMAIN, LOOK_S
 
-class Poezio(Screen):
+
+class Poezio(terminal.Screen):
     """One poezio with a configuration that says no more than where the server is."""
 
     def __init__(self, tmux, folder, args, name, user):
-        # The parent's opens profanity.
-        self.tmux, self.name, self.user, self.args = tmux, name, user, args
-        self.jid = f"{user}@{DOMAIN}"
+        super().__init__(tmux, args, name, user)
         home = folder / user
         home.mkdir()
-        (home / "poezio.cfg").write_text(
+        settings = home / "poezio.cfg"
+        settings.write_text(
             f"[Poezio]\njid = {self.jid}\npassword = {args.password}\ncustom_host = 127.0.0.1\n"
             f"custom_port = {args.starttls}\nca_cert_path = {args.ca}\n")
-        pairs = [f"{key}={value}" for key, value in {
-            "HOME": home, "XDG_CONFIG_HOME": home / "config", "XDG_DATA_HOME": home / "data",
-            "XDG_CACHE_HOME": home / "cache", "LANG": "C.UTF-8", "TERM": "screen"}.items()]
         # It does not run as root, so in a name space of its own it is not.
         lower = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
-        started = tmux("new-session", "-d", "-s", name, "-x", "120", "-y", "50", *lower, "env", *pairs,
-                       args.poezio,
-                       "-f", str(home / "poezio.cfg"))
-        if started.returncode:
-            raise AssertionError(f"tmux: {started.stderr}")
+        self.start({"HOME": home, "XDG_CONFIG_HOME": home / "config", "XDG_DATA_HOME": home / "data",
+                    "XDG_CACHE_HOME": home / "cache", "LANG": "C.UTF-8", "TERM": "screen"},
+                   [args.poezio, "-f", str(settings)], lower)
 
     def say(self, line):
         """A key for itself opens the line: what comes in one go counts as pasted."""
@@ -75,22 +67,5 @@ def play(check, tmux, folder, args):
         screen.say("/quit")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    for name in ("poezio", "ca", "user", "peer", "password"):
-        parser.add_argument(f"--{name}", required=True)
-    for name in ("starttls", "tls"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    args = parser.parse_args()
-    check = Checks()
-    with tempfile.TemporaryDirectory(prefix="couplet-poezio-") as folder:
-        tmux = Tmux(Path(folder))
-        try:
-            play(check, tmux, Path(folder), args)
-        finally:
-            tmux("kill-server")
-    sys.exit(1 if check.failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    terminal.main(play, "poezio")

@@ -5,66 +5,27 @@ Usage: profanity.py --starttls P --tls P --ca FILE --user A --peer B --password 
 Prints one line for each check, as slix.py does.
 """
 
-import argparse
 import contextlib
 import re
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-DOMAIN = "localhost"
-WAIT_S = 20
-LOOK_S = 0.1
+import terminal
+from terminal import DOMAIN, LOOK_S, WAIT_S
 
 
-class Tmux:
-    """A tmux server of our own: nothing of the user's configuration, nothing left behind."""
-
-    def __init__(self, folder):
-        self.socket = folder / "tmux"
-
-    def __call__(self, *words):
-        return subprocess.run(["tmux", "-S", str(self.socket), "-f", "/dev/null", *words],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
-
-
-class Screen:
+class Screen(terminal.Screen):
     """One profanity."""
 
     def __init__(self, tmux, folder, args, name, user):
-        self.tmux, self.name, self.user, self.args = tmux, name, user, args
-        self.jid = f"{user}@{DOMAIN}"
+        super().__init__(tmux, args, name, user)
         self.home = folder / user
         self.home.mkdir(exist_ok=True)
-        environment = {"HOME": self.home, "XDG_CONFIG_HOME": self.home / "config", "XDG_DATA_HOME": self.home / "data",
-                       "LANG": "C.UTF-8", "TERM": "screen", "SSL_CERT_FILE": args.ca}
-        pairs = [f"{key}={value}" for key, value in environment.items()]
-        started = self.tmux("new-session", "-d", "-s", name, "-x", "120", "-y", "50", "env", *pairs, "profanity")
-        if started.returncode:
-            raise AssertionError(f"tmux: {started.stderr}")
+        self.start({"HOME": self.home, "XDG_CONFIG_HOME": self.home / "config", "XDG_DATA_HOME": self.home / "data",
+                    "LANG": "C.UTF-8", "TERM": "screen", "SSL_CERT_FILE": args.ca}, ["profanity"])
         self.see("Type /help for help")
         for line in ("/tls certpath clear", "/presence console all", "/time all off",
                      "/wrap off", "/roster hide"):
             self.say(line)
-
-    def text(self):
-        return self.tmux("capture-pane", "-p", "-J", "-t", self.name).stdout
-
-    def say(self, line):
-        """Types a line."""
-        self.tmux("send-keys", "-t", self.name, "-l", line)
-        self.tmux("send-keys", "-t", self.name, "Enter")
-
-    def see(self, pattern):
-        """Waits until the screen shows `pattern`."""
-        deadline = time.monotonic() + WAIT_S
-        while not re.search(pattern, self.text()):
-            if time.monotonic() > deadline:
-                shown = " | ".join(line.strip() for line in self.text().splitlines() if line.strip())
-                raise AssertionError(f"{self.user} does not show /{pattern}/ but: {shown[-700:]}")
-            time.sleep(LOOK_S)
 
     def login(self, transport):
         """`transport` is STARTTLS or direct TLS; the certificate is verified in both."""
@@ -151,38 +112,5 @@ def play(check, tmux, folder, args):
             screen.quit()
 
 
-class Checks:
-    """`with check(name):` prints how the block went and goes on after a failure."""
-
-    def __init__(self):
-        self.failed = 0
-
-    @contextlib.contextmanager
-    def __call__(self, name):
-        try:
-            yield
-            print(f"ok {name}", flush=True)
-        except (AssertionError, OSError, subprocess.SubprocessError) as error:
-            self.failed += 1
-            print(f"not ok {name}: {' '.join(str(error).split())}", flush=True)
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    for name in ("ca", "user", "peer", "password"):
-        parser.add_argument(f"--{name}", required=True)
-    for name in ("starttls", "tls"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    args = parser.parse_args()
-    check = Checks()
-    with tempfile.TemporaryDirectory(prefix="couplet-profanity-") as folder:
-        tmux = Tmux(Path(folder))
-        try:
-            play(check, tmux, Path(folder), args)
-        finally:
-            tmux("kill-server")
-    sys.exit(1 if check.failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    terminal.main(play)
