@@ -3,6 +3,8 @@
 CARGO  ?= cargo
 # One run of clippy each: every tier compiles without a warning.
 TIERS  := minimal balanced enterprise cluster
+# The tier that holds all others.
+WHOLE  := cluster
 # What `make size`, `make dist` and `make measure` build; cross/README.md lists the targets.
 TARGET ?= x86_64-unknown-linux-musl
 
@@ -45,25 +47,27 @@ deny:
 	    fi; \
 	fi
 
-# The second run shows that the simulation and the fuzz targets see each fault that is planted in the server.
+# All that there is, then what the smallest tier does without the others. The third run shows that the simulation and
+# the fuzz targets see each fault that is planted in the server.
 unit:
-	$(CARGO) test
-	$(CARGO) test --features planted-faults --test sim --test fuzz every_planted_fault_is_noticed -- --nocapture
-	$(CARGO) test --features planted-faults --test shell bugs
+	$(CARGO) test --features $(WHOLE)
+	$(CARGO) test --lib --bins --test scenarios --test config
+	$(CARGO) test --features $(WHOLE),planted-faults --test sim --test fuzz every_planted_fault_is_noticed -- --nocapture
+	$(CARGO) test --features $(WHOLE),planted-faults --test shell bugs
 
 smoke:
-	$(CARGO) build --quiet --bin couplet
+	$(CARGO) build --quiet --bin couplet --features $(WHOLE)
 	tests/interop/run --binary target/debug/couplet
 
 # Scripts, packages and the unit of what is under cross/deploy, and machines that lack something. APK and OPKG name
 # OpenWrt's own tools, if they are here.
 deploy:
-	$(CARGO) build --quiet --bin couplet
+	$(CARGO) build --quiet --bin couplet --features $(WHOLE)
 	tests/deploy/run --binary target/debug/couplet
 
 #: make interop  the clients again and more of them, also in tmux, federation with Prosody and ejabberd, and `make plays`
 interop: plays
-	$(CARGO) build --quiet --bin couplet
+	$(CARGO) build --quiet --bin couplet --features $(WHOLE)
 	tests/interop/run --binary target/debug/couplet --strict --clients --federation
 
 #: make plays    the plays against Debian's Prosody: alike, or different as a play explains; SCENARIO=20 some of them
@@ -85,11 +89,11 @@ BINARY ?= $(abspath $(SHIPPED))
 #:               instructions, fuzzing
 nightly:
 	@if test "$(BINARY)" = "$(abspath $(SHIPPED))"; then cross/build $(TARGET); fi
-	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --test power -- --nocapture --test-threads=1
-	COUPLET_CUTS=$(CUTS) $(CARGO) test --features planted-faults --test power -- --nocapture
-	COUPLET_BINARY=$(BINARY) COUPLET_KILLS=$(KILLS) $(CARGO) test --test kill9 -- --nocapture
-	COUPLET_BINARY=$(BINARY) COUPLET_FLOODS=$(FLOODS) $(CARGO) test --test attack floods -- --nocapture
-	COUPLET_SIM_SEEDS=$(SEEDS) $(CARGO) test --test sim every_rule_holds
+	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --features $(WHOLE) --test power -- --nocapture --test-threads=1
+	COUPLET_CUTS=$(CUTS) $(CARGO) test --features $(WHOLE),planted-faults --test power -- --nocapture
+	COUPLET_BINARY=$(BINARY) COUPLET_KILLS=$(KILLS) $(CARGO) test --features $(WHOLE) --test kill9 -- --nocapture
+	COUPLET_BINARY=$(BINARY) COUPLET_FLOODS=$(FLOODS) $(CARGO) test --features $(WHOLE) --test attack floods -- --nocapture
+	COUPLET_SIM_SEEDS=$(SEEDS) $(CARGO) test --features $(WHOLE) --test sim every_rule_holds
 	$(MAKE) reproducible
 	$(MAKE) instructions
 	$(MAKE) fuzz
