@@ -1,5 +1,7 @@
 //! The program as an operator types it: the built binary, its exit codes and what it prints.
 
+#[path = "cli/certs.rs"]
+mod certs;
 #[path = "cli/machine.rs"]
 mod machine;
 #[path = "cli/network.rs"]
@@ -137,6 +139,7 @@ fn a_newcomer_gets_help() {
         "user",
         "invite",
         "check",
+        "cert",
         "status",
         "reload",
         "healthcheck",

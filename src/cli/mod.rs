@@ -7,6 +7,7 @@
 mod about;
 mod ask;
 mod backup;
+mod cert;
 mod check;
 mod config;
 mod dns;
@@ -80,6 +81,7 @@ enum Verb {
     User(user::User),
     Invite(invite::Invite),
     Check(check::Check),
+    Cert(cert::Cert),
     S2s(s2s::S2s),
     Status(ask::Status),
     Reload(ask::Reload),
@@ -129,6 +131,7 @@ fn dispatch() -> Exit {
         Some(Verb::User(verb)) => verb.run(),
         Some(Verb::Invite(verb)) => verb.run(),
         Some(Verb::Check(verb)) => verb.run(),
+        Some(Verb::Cert(verb)) => verb.run(),
         Some(Verb::S2s(verb)) => verb.run(),
         Some(Verb::Status(verb)) => verb.run(),
         Some(Verb::Reload(verb)) => verb.run(),

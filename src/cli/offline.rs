@@ -139,6 +139,28 @@ pub fn give_to_owner(config: &Config) {
     }
 }
 
+/// The same with the folder of certificates and what is in it, links excepted: what they lead to is somebody else's.
+pub fn give_certificates_to_owner(config: &Config) {
+    let folder = config.certificates_folder();
+    let give = || -> io::Result<()> {
+        let owner = fs::metadata(config.data_folder())?;
+        let inside = fs::read_dir(&folder)?.filter_map(Result::ok).map(|entry| entry.path());
+        for path in [folder.clone()].into_iter().chain(inside) {
+            let meta = fs::symlink_metadata(&path)?;
+            // A certificate that its owner has put there is read by the group, or by all; a new one is the owner's.
+            if meta.uid() == 0 && owner.uid() != 0 && !meta.is_symlink() && meta.mode() & 0o077 == 0 {
+                std::os::unix::fs::lchown(&path, Some(owner.uid()), Some(owner.gid()))?;
+            }
+        }
+        Ok(())
+    };
+    if rustix::process::geteuid().is_root()
+        && let Err(error) = give()
+    {
+        log::warn!("not all that is in {} belongs to the owner of the data folder: {error}", folder.display());
+    }
+}
+
 /// A file of the store, or a backup.
 fn is_ours(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"couplet"))

@@ -98,6 +98,11 @@ impl Watched {
     }
 }
 
+/// A certificate that lies anywhere, with its key.
+pub(super) fn candidate(cert: PathBuf, key: PathBuf) -> Candidate {
+    Candidate { stem: String::new(), content: look(&cert, &key), cert, key }
+}
+
 /// Looks at every certificate of the folder, in the order of their names. Keys are not read.
 pub(super) fn scan(folder: &Path) -> Result<Scan, CertError> {
     let mut watched = vec![Watched::new(folder.to_owned())];
@@ -122,7 +127,7 @@ pub(super) fn scan(folder: &Path) -> Result<Scan, CertError> {
                 continue;
             }
             let key = path.with_extension("key");
-            let key = if key.exists() { key } else { path.clone() };
+            let key = if key.exists() && !has_key(&path) { key } else { path.clone() };
             (path.file_stem(), path.clone(), key)
         };
         let Some(stem) = stem.and_then(OsStr::to_str) else { continue };
@@ -135,6 +140,14 @@ pub(super) fn scan(folder: &Path) -> Result<Scan, CertError> {
         candidates.push(Candidate { stem, cert, key, content });
     }
     Ok(Scan { candidates, watched })
+}
+
+/// In the first line of a key in PEM form, of whatever kind.
+const KEY_MARK: &[u8] = b"PRIVATE KEY-----";
+
+/// One file with both is not for a key beside it, which may belong to another certificate of the same name.
+fn has_key(cert: &Path) -> bool {
+    read(cert).is_ok_and(|bytes| memmem::find(&bytes, KEY_MARK).is_some())
 }
 
 fn look(cert: &Path, key: &Path) -> Content {
@@ -153,7 +166,7 @@ fn look(cert: &Path, key: &Path) -> Content {
     let Some(info) = CertInfo::parse(&der, cert.to_owned()) else {
         return Content::Broken(no_certificate("the certificate is damaged"));
     };
-    if key == cert && memmem::find(&bytes, b"PRIVATE KEY-----").is_none() {
+    if key == cert && memmem::find(&bytes, KEY_MARK).is_none() {
         let beside = cert.with_extension("key");
         return Content::Other(error(
             cert,
@@ -204,16 +217,8 @@ pub(super) fn exposed(path: &Path) -> bool {
 /// A key that is there already is used, not replaced: it may belong to a certificate that is still being issued.
 /// The key is written first, so that a crash in between leaves nothing but such a key.
 pub(super) fn create_self_signed(folder: &Path, host: &str, name: &str, wall_ms: i64) -> Result<PathBuf, CertError> {
-    // No slash, and no label is empty: the name is no path to elsewhere.
-    if !name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c)) {
-        return Err(error(
-            folder,
-            &format!("no certificate can be made for the host {host:?}: it is not a DNS name"),
-            "correct the host's name in the configuration",
-        ));
-    }
-    let cert_path = folder.join(format!("{name}.crt"));
-    let key_path = folder.join(format!("{name}.key"));
+    let cert_path = file_of(folder, host, name, ".crt")?;
+    let key_path = file_of(folder, host, name, ".key")?;
     let advice = "put a certificate for the host there yourself, or remove the key to have one made";
     let failed = |reason: &dyn fmt::Display| {
         error(&key_path, &format!("cannot make a certificate with this key ({reason})"), advice)
@@ -229,6 +234,22 @@ pub(super) fn create_self_signed(folder: &Path, host: &str, name: &str, wall_ms:
     Ok(cert_path)
 }
 
+/// The path of a file for `host` (`name` in A-labels).
+///
+/// # Errors
+/// When the host can have none.
+pub(super) fn file_of(folder: &Path, host: &str, name: &str, ending: &str) -> Result<PathBuf, CertError> {
+    // No slash, and no label is empty: the name is no path to elsewhere.
+    if name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c)) {
+        return Ok(folder.join(format!("{name}{ending}")));
+    }
+    Err(error(
+        folder,
+        &format!("no certificate can be made for the host {host:?}: it is not a DNS name"),
+        "correct the host's name in the configuration",
+    ))
+}
+
 /// Makes the folder if there is none, open to nobody else.
 pub(super) fn create_folder(folder: &Path) -> Result<(), CertError> {
     DirBuilder::new()
@@ -239,7 +260,7 @@ pub(super) fn create_folder(folder: &Path) -> Result<(), CertError> {
 }
 
 /// Writes a file that is there whole or not at all, after a power cut too.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertError> {
+pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertError> {
     let mut half = path.as_os_str().to_owned();
     half.push(".new");
     let half = PathBuf::from(half);
@@ -254,10 +275,10 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertError> {
         fs::rename(&half, path)?;
         path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
-    write().map_err(|e| io_error(path, "cannot write a self-signed certificate", &e))
+    write().map_err(|e| io_error(path, "cannot write the certificate", &e))
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertError> {
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertError> {
     let cannot = |e: io::Error| io_error(path, "cannot read the file", &e);
     let file = File::open(path).map_err(cannot)?;
     let size_bytes = file.metadata().map_err(cannot)?.len();

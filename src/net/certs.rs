@@ -1,9 +1,12 @@
 //! The certificates of our hosts: chosen by the server name that a client asks for, and exchanged while the server
 //! runs when their files change.
 //!
-//! A host's certificate is the one in the folder that names it; where several do, one that is valid now, then one in a
-//! file with the host's name, then one that names it without a wildcard, then the one that lasts longest. One in a file
-//! with the host's name is taken even if it does not name the host. A host that has none gets a self-signed one.
+//! A host's certificate is the one in the folder that names it; where several do, one that is valid now, then one that
+//! an authority has issued, then one in a file with the host's name, then one that names it without a wildcard, then
+//! the one that lasts longest. One in a file with the host's name is taken even if it does not name the host. A host
+//! that has none gets a self-signed one.
+
+mod import;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,6 +25,7 @@ pub use super::x509::CertInfo;
 use super::{tls, x509};
 use crate::clock;
 use crate::jid::idna;
+pub use import::{Imported, Pair, import, pairs};
 
 /// Something about the certificates that the operator should read, as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -342,7 +346,8 @@ fn choose<'a>(candidates: &'a [Candidate], name: &str) -> Result<Option<(&'a Can
         match &candidate.content {
             Content::Pair(info) if named || info.covers(name) => {
                 let exact = info.names.iter().any(|n| n == name);
-                let rank = (info.covers(name), info.valid_at(now), named, exact, info.not_after_unix_s);
+                let issued = !info.self_signed;
+                let rank = (info.covers(name), info.valid_at(now), issued, named, exact, info.not_after_unix_s);
                 // Of equals the first in the order of file names.
                 if best.as_ref().is_none_or(|(best_rank, _, _)| rank > *best_rank) {
                     best = Some((rank, candidate, info));

@@ -11,7 +11,7 @@ use rustls::{Error, SignatureScheme};
 use zeroize::Zeroizing;
 
 use super::machine::CLOCK_UNSET_BEFORE_MS;
-use super::x509::{BOOLEAN, OCTETS, OID, OID_SAN, OID_SRV_NAME, OID_XMPP_ADDR, SEQUENCE};
+use super::x509::{BOOLEAN, OCTETS, OID, OID_COMMON_NAME, OID_SAN, OID_SRV_NAME, OID_XMPP_ADDR, SEQUENCE};
 use crate::clock;
 
 /// Validity of the certificate. Clients pin it, so its end is an outage; nothing is gained by an early one.
@@ -25,7 +25,6 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SET: u8 = 0x31;
 
-const OID_COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const OID_BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 const OID_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 const OID_EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];

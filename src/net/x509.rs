@@ -23,6 +23,8 @@ pub struct CertInfo {
     pub not_after_unix_s: i64,
     /// True when it names itself as its issuer.
     pub self_signed: bool,
+    /// The issuer's common name, or else its organization, as it is there; empty when it has neither.
+    pub issuer: String,
     /// SHA-256 of the certificate, as clients show it.
     pub fingerprint_sha256: [u8; 32],
 }
@@ -33,6 +35,11 @@ const NAMES_MAX: usize = 1_000;
 /// The same for a certificate of a stranger: public authorities put 100 into one.
 const PEER_NAMES_MAX: usize = 256;
 
+/// What is shown of an issuer's name.
+const PARTY_CHARS_MAX: usize = 100;
+
+pub(super) const OID_COMMON_NAME: &[u8] = &[0x55, 4, 3];
+const OID_ORGANIZATION: &[u8] = &[0x55, 4, 10];
 pub(super) const OID_SAN: &[u8] = &[0x55, 0x1d, 0x11];
 pub(super) const OID_XMPP_ADDR: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 5];
 pub(super) const OID_SRV_NAME: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 7];
@@ -61,7 +68,8 @@ impl CertInfo {
         let mut fingerprint_sha256 = [0; 32];
         fingerprint_sha256.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
         let self_signed = fields.issuer == fields.subject;
-        Some(Self { path, names, not_before_unix_s, not_after_unix_s, self_signed, fingerprint_sha256 })
+        let issuer = party(fields.issuer).unwrap_or_default();
+        Some(Self { path, names, not_before_unix_s, not_after_unix_s, self_signed, issuer, fingerprint_sha256 })
     }
 
     /// True when one of its names is `host`, an A-label domain in lower case or an IP address.
@@ -79,6 +87,22 @@ impl CertInfo {
         let pairs: Vec<String> = self.fingerprint_sha256.iter().map(|b| format!("{b:02X}")).collect();
         pairs.join(":")
     }
+}
+
+/// Common name or organization of a distinguished name (RFC 5280 section 4.1.2.4).
+fn party(name: &[u8]) -> Option<String> {
+    let attribute = |kind: &[u8]| {
+        let mut sets = Der(name);
+        while let Some((_, set)) = sets.next() {
+            let mut pair = Der(Der(set).expect(SEQUENCE)?);
+            if pair.expect(OID)? == kind {
+                let value = std::str::from_utf8(pair.next()?.1).ok()?;
+                return Some(value.chars().filter(|c| !c.is_control()).take(PARTY_CHARS_MAX).collect::<String>());
+            }
+        }
+        None
+    };
+    attribute(OID_COMMON_NAME).or_else(|| attribute(OID_ORGANIZATION))
 }
 
 /// Issuer and subject of a certificate, in DER without their heads.
