@@ -75,7 +75,7 @@ pub fn datetime_ms(text: &str) -> Option<i64> {
 }
 
 /// Year, month, day of the proleptic Gregorian calendar, from days since 1970-01-01.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     // Eras of 400 years that start in March, so that the leap day comes last.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));

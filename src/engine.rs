@@ -18,6 +18,8 @@ mod memory;
 mod pace;
 mod parking;
 mod remote;
+#[cfg(feature = "http")]
+mod web;
 
 use crate::budget::{Budget, Charge, Kind as Held, allocated};
 use crate::clock::{Entropy, Now};
@@ -167,6 +169,9 @@ pub struct Engine {
     answered: Vec<Holder>,
     /// Other servers.
     remotes: Remotes,
+    /// Connections of HTTP.
+    #[cfg(feature = "http")]
+    guests: web::Guests,
     /// Answers to operators that wait for the disk.
     replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
     /// What strangers have shown, for as long as they are that.
@@ -244,6 +249,8 @@ impl Engine {
             unproven: VecDeque::new(),
             answered: Vec::new(),
             remotes: Remotes::default(),
+            #[cfg(feature = "http")]
+            guests: web::Guests::default(),
             replies: Vec::new(),
             visits: BTreeMap::new(),
             registering: Vec::new(),
@@ -285,6 +292,8 @@ impl Engine {
             Input::Dialed { conn, tls } => self.dialed(conn, tls.as_ref()),
             Input::DialFailed { conn, why } => self.dial_failed(conn, &why),
             Input::Closed { conn } if self.is_link(conn) => self.end_link(conn, None),
+            #[cfg(feature = "http")]
+            Input::Closed { conn } if self.is_guest(conn) => self.end_guest(conn),
             Input::Closed { conn } => {
                 self.park(conn);
                 self.end_conn(conn);

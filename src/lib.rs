@@ -14,7 +14,7 @@
 //! | [`core`](mod@core) | sessions, live and parked, routing table, roster, presence, spool, accounts, discovery, pubsub, [`Input`](core::io::Input) and [`Output`](core::io::Output) | any module by name |
 //! | [`modules`] | one file for each XEP, a folder for group chat | each other |
 //! | [`engine`] [`pipeline`] [`config`] | one `Engine` struct; the phases of a stanza on one screen; the configuration file | sockets, threads, real time |
-//! | [`net`] [`cli`] | smol, sockets, rustls, files, signals, real time; commands | protocol rules |
+//! | [`net`] `http` [`cli`] | smol, sockets, rustls, files, signals, real time; HTTP; commands | protocol rules |
 //!
 //! # What is absent, and why
 //!
@@ -93,6 +93,8 @@ pub mod dns;
 pub mod engine;
 #[doc(hidden)]
 pub mod fault;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod jid;
 pub mod limits;
 pub mod metrics;

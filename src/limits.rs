@@ -29,24 +29,24 @@ pub struct LimitInfo {
 }
 
 macro_rules! limits {
-    ($( $name:ident = $default:literal $unit:ident $reason:literal; )*) => {
+    ($( $(#[$built:meta])* $name:ident = $default:literal $unit:ident $reason:literal; )*) => {
         /// The limits in force.
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct Limits { $( #[doc = $reason] pub $name: u32, )* }
+        pub struct Limits { $( $(#[$built])* #[doc = $reason] pub $name: u32, )* }
 
         impl Default for Limits {
-            fn default() -> Self { Self { $( $name: $default, )* } }
+            fn default() -> Self { Self { $( $(#[$built])* $name: $default, )* } }
         }
 
         /// The whole table in the order of this file.
-        pub const TABLE: &[LimitInfo] = &[ $( LimitInfo {
+        pub const TABLE: &[LimitInfo] = &[ $( $(#[$built])* LimitInfo {
             name: stringify!($name), default: $default, unit: Unit::$unit, reason: $reason,
         }, )* ];
 
         impl Limits {
             /// The field of that name, for reading and setting by configuration.
             pub fn by_name(&mut self, name: &str) -> Option<&mut u32> {
-                match name { $( stringify!($name) => Some(&mut self.$name), )* _ => None }
+                match name { $( $(#[$built])* stringify!($name) => Some(&mut self.$name), )* _ => None }
             }
         }
     };
@@ -186,6 +186,13 @@ limits! {
     s2s_dial_timeout_s = 30 Seconds "one attempt to find and connect to another server, all its hosts and addresses";
     s2s_connect_timeout_s = 10 Seconds "one host of another server, all its addresses";
     dns_answers_max = 256 Count "answers of name servers that are remembered until their time is up";
+    #[cfg(feature = "http")]
+    http_head_timeout_s = 10 Seconds "how long a client may take for the head of a request (HTTP), from its connection \
+        or the first byte on";
+    #[cfg(feature = "http")]
+    http_idle_timeout_s = 60 Seconds "how long a connection of HTTP may wait for another request";
+    #[cfg(feature = "http")]
+    http_content_timeout_s = 30 Seconds "how long a client may take for each 16 kB that it sends or takes by HTTP";
     panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";
 }
 

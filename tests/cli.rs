@@ -44,6 +44,9 @@ impl Folder {
             command.env_remove(name);
         }
         command.env("COUPLET_CONFIG", self.0.join("couplet.toml")).current_dir(&self.0).args(args).stdin(Stdio::null());
+        if cfg!(feature = "http") {
+            command.env("COUPLET_HTTP__LISTEN", "127.0.0.1:0").env("COUPLET_HTTP__TLS_LISTEN", "127.0.0.1:0");
+        }
         command
     }
 

@@ -58,6 +58,9 @@ impl World {
             command.env_remove(name);
         }
         command.env("COUPLET_CONFIG", self.root.join("etc/couplet.toml")).current_dir("/").args(args);
+        if cfg!(feature = "http") {
+            command.env("COUPLET_HTTP__LISTEN", "").env("COUPLET_HTTP__TLS_LISTEN", "");
+        }
         command.stdin(Stdio::null());
         command
     }
@@ -405,6 +408,9 @@ fn what_is_only_unwise_is_said() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 400; exec \"$0\" run", env!("CARGO_BIN_EXE_couplet")]);
     command.env("COUPLET_CONFIG", world.root.join("etc/couplet.toml")).current_dir("/").stdin(Stdio::null());
+    if cfg!(feature = "http") {
+        command.env("COUPLET_HTTP__LISTEN", "").env("COUPLET_HTTP__TLS_LISTEN", "");
+    }
     let server = world.serve_by(command);
     let log = server.stop();
     for text in [

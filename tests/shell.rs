@@ -27,6 +27,9 @@ mod bugs;
 #[path = "shell/secrets.rs"]
 mod secrets;
 mod trust;
+#[cfg(feature = "http")]
+#[path = "shell/web.rs"]
+mod web;
 
 const OPEN: &str = "<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
                     xmlns:stream='http://etherx.jabber.org/streams'>";
@@ -35,6 +38,8 @@ const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 struct Server {
     starttls: SocketAddr,
     direct: SocketAddr,
+    /// All, in the order of the options.
+    addresses: Vec<SocketAddr>,
     handle: Handle,
     thread: JoinHandle<Result<(), String>>,
     /// Hosts that the next reload finds in the configuration, or the error in it.
@@ -52,6 +57,8 @@ fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -
         keepalive: Keepalive::default(),
         hosts: hosts.to_vec(),
         federation: Federation::default(),
+        #[cfg(feature = "http")]
+        site: web::options(),
         log: None,
     };
     let mut settings = Settings::default();
@@ -111,7 +118,7 @@ impl Server {
         });
         match wait.recv() {
             Ok((addresses, handle)) => {
-                Self { starttls: addresses[0], direct: addresses[1], handle, thread, next, folder }
+                Self { starttls: addresses[0], direct: addresses[1], addresses, handle, thread, next, folder }
             }
             Err(_) => panic!("the server does not start: {:?}", thread.join()),
         }
@@ -187,6 +194,11 @@ fn plain(address: SocketAddr) -> Client<TcpStream> {
 }
 
 fn under_tls(client: Client<TcpStream>) -> TlsClient {
+    under_tls_for(client, b"xmpp-client")
+}
+
+/// To speak that protocol (RFC 7301).
+fn under_tls_for(client: Client<TcpStream>, alpn: &[u8]) -> TlsClient {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -194,7 +206,7 @@ fn under_tls(client: Client<TcpStream>) -> TlsClient {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(trust::Anyone(provider)))
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"xmpp-client".to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     let name = ServerName::try_from("localhost").unwrap();
     let tls = ClientConnection::new(Arc::new(config), name).unwrap();
     Client { stream: StreamOwned::new(tls, client.stream), got: client.got }

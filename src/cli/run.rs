@@ -194,11 +194,16 @@ pub fn listen_addresses(config: &Config) -> Vec<Wish> {
         (&s2s.direct_tls_listen, Role::Server, Transport::DirectTls),
         (&components.listen, Role::Component, Transport::StartTls),
     ];
+    #[cfg(feature = "http")]
+    let kinds = kinds.into_iter().chain([
+        (&config.http.listen, Role::Web, Transport::StartTls),
+        (&config.http.tls_listen, Role::Web, Transport::DirectTls),
+    ]);
     let of_kind = |(addresses, role, transport): (&Vec<crate::config::Address>, Role, Transport)| {
         addresses.iter().map(move |a| (SocketAddr::new(a.ip, a.port), role, transport)).collect::<Vec<_>>()
     };
     let is_on = |(_, role, _): &(_, Role, _)| match role {
-        Role::Client => true,
+        Role::Client | Role::Web => true,
         Role::Server => s2s.enabled,
         Role::Component => !components.secrets.is_empty(),
     };
@@ -217,7 +222,21 @@ fn tuning(config: &Config) -> Tuning {
         },
         hosts: config.server.hosts.clone(),
         federation: federation(config),
+        #[cfg(feature = "http")]
+        site: site(config),
         log: Some(log_options(config)),
+    }
+}
+
+/// What is served by HTTP.
+#[cfg(feature = "http")]
+fn site(config: &Config) -> crate::http::SiteOptions {
+    crate::http::SiteOptions {
+        hosts: config.server.hosts.clone(),
+        external_url: config.http.url(),
+        trusted: config.http.trusted_proxies.iter().map(|network| network.0).collect(),
+        proxy_protocol: config.http.proxy_protocol,
+        origins: config.http.origins.clone(),
     }
 }
 
@@ -300,6 +319,11 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("s2s.direct_tls_listen", old.s2s.direct_tls_listen == new.s2s.direct_tls_listen);
     let components = |config: &Config| (config.components.listen.clone(), config.components.secrets.is_empty());
     compare("components.listen", components(old) == components(new));
+    #[cfg(feature = "http")]
+    compare("http.listen or http.tls_listen", {
+        let ports = |config: &Config| (config.http.listen.clone(), config.http.tls_listen.clone());
+        ports(old) == ports(new)
+    });
     compare("tls.certificates", old.tls.certificates == new.tls.certificates);
     compare("storage.path", old.storage.path == new.storage.path);
     compare("storage.backend", old.storage.backend == new.storage.backend);

@@ -134,6 +134,11 @@ fn listeners(config: &Config, errors: &mut Vec<ConfigError>) {
         ("s2s", "direct_tls_listen", &s2s.direct_tls_listen),
         ("components", "listen", &components.listen),
     ];
+    #[cfg(feature = "http")]
+    let lists: Vec<_> = {
+        let http = &config.http;
+        lists.into_iter().chain([("http", "listen", &http.listen), ("http", "tls_listen", &http.tls_listen)]).collect()
+    };
     for (index, (section, key, addresses)) in lists.iter().enumerate() {
         for (other_section, other_key, other) in lists.iter().take(index) {
             let Some(address) = addresses.iter().find(|a| a.port != 0 && other.contains(a)) else { continue };

@@ -7,6 +7,8 @@
 mod address;
 mod check;
 mod federation;
+#[cfg(feature = "http")]
+mod http;
 mod limits;
 mod prosody;
 mod rates;
@@ -16,6 +18,8 @@ mod show;
 
 pub use address::Address;
 pub use federation::{ComponentSecret, Components, Dns, NameServer, S2s};
+#[cfg(feature = "http")]
+pub use http::Http;
 pub use limits::shown as shown_limits;
 pub use rates::{Addresses, C2sRate, ComponentRate, Factor, Network, Preset, Rates, S2sRate};
 pub use sections::{
@@ -55,6 +59,9 @@ pub struct Config {
     pub components: Components,
     /// `[dns]`
     pub dns: Dns,
+    /// `[http]`
+    #[cfg(feature = "http")]
+    pub http: Http,
     /// `[tcp]`
     pub tcp: Tcp,
     /// `[tls]`
@@ -227,11 +234,19 @@ impl Config {
                 blocked: self.s2s.blocked_domains.clone(),
                 allowed: self.s2s.allowed_domains.clone(),
             },
-            exempt: self.addresses.exempt.iter().map(|network| network.0).collect(),
+            exempt: self.exempt(),
             rates: self.rates.all(&self.c2s_rate, &self.s2s_rate, &self.component_rate),
             limits: self.limits.clone(),
         };
         Settings { core, modules: self.modules.clone() }
+    }
+
+    /// For whom there are no limits of connections: whom the operator has named, and proxies that stand for others.
+    fn exempt(&self) -> Vec<crate::core::gate::Network> {
+        let named = self.addresses.exempt.iter();
+        #[cfg(feature = "http")]
+        let named = named.chain(&self.http.trusted_proxies);
+        named.map(|network| network.0).collect()
     }
 
     /// The values in force as TOML, each with where it comes from. Secrets are masked.
@@ -264,6 +279,8 @@ impl Config {
             &mut self.s2s,
             &mut self.components,
             &mut self.dns,
+            #[cfg(feature = "http")]
+            &mut self.http,
             &mut self.tls,
             &mut self.sasl,
             &mut self.storage,

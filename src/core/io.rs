@@ -30,6 +30,8 @@ pub enum Role {
     /// A server. Its certificate is asked for in the handshake, and none is refused there: what it proves is for the
     /// engine to judge.
     Server,
+    /// Somebody who speaks HTTP.
+    Web,
 }
 
 /// Why no connection to a server could be made.

@@ -140,6 +140,8 @@ impl Rates {
             Role::Client => self.c2s,
             Role::Server => self.s2s,
             Role::Component => self.component,
+            // Clients that come through it have theirs.
+            Role::Web => Rate::UNLIMITED,
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) struct Doors {
 impl Doors {
     fn gate(&mut self, role: Role) -> &mut Gate {
         match role {
-            Role::Client => &mut self.clients,
+            Role::Client | Role::Web => &mut self.clients,
             Role::Server | Role::Component => &mut self.servers,
         }
     }
@@ -59,20 +59,39 @@ impl Engine {
     /// Somebody has connected. None when one of the limits forbids it: the shell closes the socket.
     pub fn accept(&mut self, now: Now, role: Role, transport: Transport, peer: IpAddr) -> Option<ConnId> {
         self.core.now = now;
-        if role != Role::Client {
-            return self.accept_server(role, peer);
+        match role {
+            Role::Client => {
+                self.may_enter(peer)?;
+                self.enter(role, peer)?;
+                Some(self.admit_client(transport == Transport::DirectTls, transport == Transport::StartTls, peer))
+            }
+            #[cfg(feature = "http")]
+            Role::Web => self.accept_guest(peer),
+            _ => self.accept_server(role, peer),
         }
-        let settings = self.core.settings.clone();
-        if self.shutting_down || self.conns.len() >= settings.limits.connections_max as usize {
+    }
+
+    /// Whether there is room for somebody who is no server.
+    pub(super) fn may_enter(&mut self, peer: IpAddr) -> Option<()> {
+        #[cfg(feature = "http")]
+        let open = self.conns.len() + self.guests.len();
+        #[cfg(not(feature = "http"))]
+        let open = self.conns.len();
+        if self.shutting_down || open >= self.core.settings.limits.connections_max as usize {
             return self.turn_away(peer, "limits.connections_max is reached");
         }
         if !self.has_room_for_strangers() {
             return self.turn_away(peer, "memory is short");
         }
-        self.enter(role, peer)?;
+        Some(())
+    }
+
+    /// A client is here. `has_tls`: under TLS from the first byte; `starttls`: it can be had.
+    pub(super) fn admit_client(&mut self, has_tls: bool, starttls: bool, peer: IpAddr) -> ConnId {
+        let settings = self.core.settings.clone();
         let options = Options {
-            direct_tls: transport == Transport::DirectTls,
-            starttls: transport == Transport::StartTls,
+            direct_tls: has_tls,
+            starttls,
             encryption_required: settings.encryption_required,
             plain_allowed: settings.plain_allowed,
             sasl2: settings.sasl2,
@@ -81,7 +100,7 @@ impl Engine {
         };
         let mut charge = Charge::default();
         self.budget.settle(Held::Connections, &mut charge, size_of::<Conn>());
-        let deadline_ms = now.mono_ms + u64::from(settings.limits.auth_timeout_s) * 1000;
+        let deadline_ms = self.core.now.mono_ms + u64::from(settings.limits.auth_timeout_s) * 1000;
         let conn = Conn {
             stream: C2s::new(options, &settings.limits),
             peer,
@@ -98,14 +117,16 @@ impl Engine {
         let id = ConnId(self.conns.insert(conn));
         self.timers.insert((deadline_ms, Timer::Conn(id)), ());
         self.core.counters.connections = self.core.counters.connections.wrapping_add(1);
-        Some(id)
+        id
     }
 
     /// Counts a connection of an address. None when there are too many, or they come too fast.
     pub(super) fn enter(&mut self, role: Role, peer: IpAddr) -> Option<()> {
         let (now_ms, limits) = (self.core.now.mono_ms, &self.core.settings.limits);
         let (open_max, why) = match role {
-            Role::Client => (limits.connections_per_address_max, "limits.connections_per_address_max is reached"),
+            Role::Client | Role::Web => {
+                (limits.connections_per_address_max, "limits.connections_per_address_max is reached")
+            }
             _ => (limits.s2s_connections_per_address_max, "limits.s2s_connections_per_address_max is reached"),
         };
         let bounds = Bounds { open_max, new: self.new_rate(), places_max: limits.addresses_max };

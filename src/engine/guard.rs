@@ -86,6 +86,8 @@ impl Engine {
         self.caught(what);
         let end = |engine: &mut Self| match met {
             Met::Conn(conn) => {
+                #[cfg(feature = "http")]
+                engine.end_guest(conn);
                 if engine.is_link(conn) {
                     engine.end_link(conn, None);
                 } else {

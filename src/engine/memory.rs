@@ -62,6 +62,8 @@ impl Engine {
             self.budget.settle(Kind::Sockets, &mut c.socket, bytes);
         } else {
             self.link_held(conn, bytes);
+            #[cfg(feature = "http")]
+            self.guests.held(&mut self.budget, conn, bytes);
         }
     }
 
@@ -99,6 +101,8 @@ impl Engine {
             + self.timers.table_bytes()
             + self.remotes.spare_bytes()
             + self.outputs.capacity() * size_of::<Output>();
+        #[cfg(feature = "http")]
+        let tables = tables + self.guests.spare_bytes();
         [
             (Kind::Modules, self.modules.held_bytes()),
             (Kind::Tables, tables),
@@ -148,6 +152,8 @@ impl Engine {
         let mut strangers: Vec<(Reverse<usize>, ConnId)> =
             clients.map(|(key, c)| (Reverse(c.charge.bytes() + c.socket.bytes()), ConnId(key))).collect();
         strangers.extend(self.strange_links().into_iter().map(|(bytes, conn)| (Reverse(bytes), conn)));
+        #[cfg(feature = "http")]
+        strangers.extend(self.guests.charges().into_iter().map(|(bytes, conn)| (Reverse(bytes), conn)));
         strangers.sort_unstable();
         for (_, conn) in strangers {
             if self.is_light() {
@@ -216,6 +222,12 @@ impl Engine {
     pub(super) fn part_with(&mut self, conn: ConnId) {
         self.parts.closed = self.parts.closed.wrapping_add(1);
         self.core.counters.shed = self.core.counters.shed.wrapping_add(1);
+        #[cfg(feature = "http")]
+        if self.is_guest(conn) {
+            self.end_guest(conn);
+            self.outputs.push_back(Output::Close { conn });
+            return;
+        }
         if self.is_link(conn) {
             self.flush_link(conn);
             self.fail_link(conn, StreamError::ResourceConstraint, None);
@@ -295,6 +307,8 @@ impl Engine {
         let sessions = self.core.sessions.ids();
         let sessions = sessions.iter().filter_map(|id| self.core.sessions.get(*id));
         let (servers, link_sockets) = self.remotes.charged_bytes();
+        #[cfg(feature = "http")]
+        let link_sockets = link_sockets + self.guests.charged_bytes();
         let lots = || self.managed.values().filter_map(|m| m.lot.as_ref());
         let charged = |kind: Kind| match kind {
             Kind::Connections => self.conns.iter().map(|(_, c)| c.charge.bytes()).sum::<usize>(),

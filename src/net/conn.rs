@@ -6,6 +6,8 @@
 
 use std::io::{self, Read, Write};
 use std::mem;
+#[cfg(feature = "http")]
+use std::net::IpAddr;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -14,6 +16,8 @@ use async_io::Async;
 
 use crate::budget::allocated;
 use crate::core::io::{Role, Transport};
+#[cfg(feature = "http")]
+use crate::http::proxy::{Found, Prelude};
 use crate::net::bell::Clapper;
 use crate::net::shell::{Report, Tls as Shared};
 use crate::net::tls::{Progress, TlsAcceptor, TlsConn, TlsError};
@@ -64,6 +68,9 @@ impl Scratch {
 pub struct Received<'a> {
     /// The TLS handshake was finished.
     pub facts: Option<TlsFacts>,
+    /// From where the connection comes, as the proxy before it says.
+    #[cfg(feature = "http")]
+    pub from: Option<IpAddr>,
     /// Decrypted bytes; may be empty.
     pub data: &'a [u8],
     /// The peer will send no more.
@@ -156,6 +163,9 @@ pub struct Conn {
     clapper: Arc<Clapper<Report>>,
     tls: Tls,
     out: OutBuffer,
+    /// A header of the PROXY protocol comes first.
+    #[cfg(feature = "http")]
+    prelude: Option<Box<Prelude>>,
 }
 
 impl Conn {
@@ -204,6 +214,8 @@ impl Conn {
             clapper,
             tls,
             out: OutBuffer::default(),
+            #[cfg(feature = "http")]
+            prelude: None,
         }
     }
 
@@ -212,17 +224,23 @@ impl Conn {
         matches!(self.tls, Tls::Handshaking(_)) && self.stage == Stage::Live
     }
 
-    /// What it holds here beside what waits to be written, if that is not what this function has said before.
-    pub fn news_of_held(&mut self) -> Option<usize> {
+    /// What it holds here beside what waits to be written, and `beside` that, if it is not what this function has said
+    /// before.
+    pub fn news_of_held(&mut self, beside: usize) -> Option<usize> {
         let tls = match &self.tls {
             Tls::Plain => 0,
             Tls::Handshaking(tls) => tls.state_bytes() + allocated(tls.held_bytes()) + allocated(self.out.capacity()),
             Tls::Open(tls) => tls.state_bytes() + allocated(tls.held_bytes()),
         };
-        let held = SOCKET_BYTES + tls;
+        let held = SOCKET_BYTES + tls + beside;
         let is_news = held != self.told_bytes as usize;
         self.told_bytes = held as u32;
         is_news.then_some(held)
+    }
+
+    /// True for a connection of HTTP.
+    pub fn is_web(&self) -> bool {
+        matches!(self.origin, Origin::Accepted(Role::Web))
     }
 
     /// Bytes that wait to be written.
@@ -286,6 +304,23 @@ impl Conn {
             return received;
         }
         let raw = scratch.raw.get_mut(..read).unwrap_or_default();
+        #[cfg(feature = "http")]
+        let raw = match self.take_prelude(raw) {
+            Ok((used, from)) => {
+                received.from = from;
+                raw.get_mut(used..).unwrap_or_default()
+            }
+            Err(error) => {
+                self.peer_done = true;
+                self.broken = true;
+                received.end = Some(End::Socket(error));
+                return received;
+            }
+        };
+        #[cfg(feature = "http")]
+        if raw.is_empty() {
+            return received;
+        }
         let tls = match &mut self.tls {
             Tls::Plain => {
                 received.data = raw;
@@ -387,6 +422,50 @@ impl Conn {
             return Ok(Written::Over);
         }
         Ok(written)
+    }
+}
+
+/// What only connections of HTTP need.
+#[cfg(feature = "http")]
+impl Conn {
+    /// The first bytes are to be a header of the PROXY protocol.
+    pub fn expect_prelude(&mut self) {
+        self.prelude = Some(Box::default());
+    }
+
+    /// Takes such a header from the start of what was read: so many bytes are of it.
+    fn take_prelude(&mut self, raw: &[u8]) -> io::Result<(usize, Option<IpAddr>)> {
+        let Some(prelude) = &mut self.prelude else { return Ok((0, None)) };
+        match prelude.take(raw) {
+            (used, Found::Incomplete) => Ok((used, None)),
+            (used, Found::Header(_, from)) => {
+                self.prelude = None;
+                Ok((used, from))
+            }
+            (_, Found::Nothing) => Err(io::Error::other("a proxy that is to begin with a PROXY header has not")),
+        }
+    }
+
+    /// The address at the other end of the socket.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.socket.get_ref().peer_addr().ok().map(|address| address.ip().to_canonical())
+    }
+
+    /// Under TLS, whose handshake is done.
+    pub fn has_tls(&self) -> bool {
+        matches!(self.tls, Tls::Open(_))
+    }
+
+    /// It goes on under another name: `clapper` has that.
+    pub fn rename(&mut self, clapper: Arc<Clapper<Report>>, role: Role) {
+        self.clapper = clapper;
+        self.origin = Origin::Accepted(role);
+        (self.readable, self.writable, self.queued, self.dirty, self.told_bytes) = (true, true, false, false, 0);
+    }
+
+    /// What waits to be written, as the allocator takes it.
+    pub fn out_bytes(&self) -> usize {
+        allocated(self.out.capacity())
     }
 }
 

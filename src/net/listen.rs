@@ -67,6 +67,8 @@ pub fn key_of(role: Role, transport: Transport) -> &'static str {
         (Role::Component, _) => "components.listen",
         (Role::Server, Transport::StartTls) => "s2s.listen",
         (Role::Server, Transport::DirectTls) => "s2s.direct_tls_listen",
+        (Role::Web, Transport::StartTls) => "http.listen",
+        (Role::Web, Transport::DirectTls) => "http.tls_listen",
     }
 }
 

@@ -313,6 +313,8 @@ pub fn kind_of(role: Role, transport: Transport) -> &'static str {
         (Role::Component, _) => "components",
         (Role::Server, Transport::StartTls) => "servers, STARTTLS",
         (Role::Server, Transport::DirectTls) => "servers, direct TLS",
+        (Role::Web, Transport::StartTls) => "HTTP",
+        (Role::Web, Transport::DirectTls) => "HTTPS",
     }
 }
 

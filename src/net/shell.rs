@@ -17,6 +17,8 @@
 mod federation;
 pub(super) mod guard;
 mod sockets;
+#[cfg_attr(not(feature = "http"), path = "shell/no_web.rs")]
+mod web;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::{self, Future};
@@ -51,6 +53,7 @@ use crate::stream::sasl::keys::HashResult;
 
 use federation::Dials;
 pub use federation::{Federation, Tls};
+use web::Web;
 
 /// How often the certificate folder is looked at.
 const CERTIFICATES_CHECK_MS: u64 = 60_000;
@@ -100,6 +103,9 @@ pub struct Tuning {
     pub hosts: Vec<String>,
     /// How other servers are found and believed.
     pub federation: Federation,
+    /// What is served by HTTP.
+    #[cfg(feature = "http")]
+    pub site: crate::http::SiteOptions,
     /// Where the log goes; None leaves it to whoever runs the server in a thread.
     pub log: Option<LogOptions>,
 }
@@ -127,6 +133,7 @@ pub struct Shell {
     listeners: Vec<Door>,
     tls: Tls,
     dials: Dials,
+    web: Web,
     tuning: Tuning,
     reload: Reload,
     supervisor: Option<Supervisor>,
@@ -206,6 +213,7 @@ impl Shell {
             listeners,
             tls,
             dials,
+            web: Web::new(&tuning),
             tuning,
             reload,
             supervisor,
@@ -340,7 +348,10 @@ impl Shell {
         for set in [&self.handshakes_end, &self.closing_end] {
             next = set.first().map_or(next, |&(at, _)| next.min(at));
         }
-        for at in [self.shutdown_ms, self.supervisor.as_ref().and_then(Supervisor::due_ms)].into_iter().flatten() {
+        for at in [self.web.next_ms(), self.shutdown_ms, self.supervisor.as_ref().and_then(Supervisor::due_ms)]
+            .into_iter()
+            .flatten()
+        {
             next = next.min(at);
         }
         self.listeners
@@ -489,6 +500,7 @@ impl Shell {
             self.tls =
                 Tls::new(self.tls.certificates.clone(), &tuning.federation).map_err(|error| error.to_string())?;
         }
+        self.web.configure(&tuning);
         self.tuning = tuning;
         let Tuning { federation, limits, .. } = &self.tuning;
         self.dials.configure(federation, limits, self.tls.connector.clone(), self.clock);
@@ -575,9 +587,9 @@ impl Shell {
     }
 
     /// Memory is short: gives up whatever can be had again, and whoever is only being closed.
-    fn shrink(&mut self) {
+    fn shrink(&mut self, now: Now) {
         while let Some(&(_, id)) = self.closing_end.first() {
-            self.forget(id);
+            self.forget(id, now);
         }
         self.scratch.shrink();
         self.dials.forget_names();
@@ -587,7 +599,7 @@ impl Shell {
     fn obey(&mut self, output: Output, now: Now) {
         match output {
             Output::Write { conn: id, bytes } => {
-                let Some(conn) = self.live(id) else { return };
+                let Some(conn) = self.live(id) else { return self.web_deliver(id, bytes, now) };
                 let len = bytes.len();
                 if let Err(error) = conn.queue(bytes) {
                     log::debug!("a connection is lost: {error}");
@@ -602,13 +614,13 @@ impl Shell {
             Output::Close { conn: id } => {
                 if self.live(id).is_some() {
                     self.begin_close(id, now);
-                } else {
-                    self.cancel_dial(id);
+                } else if !self.cancel_dial(id) {
+                    self.web_close(id, now);
                 }
             }
-            Output::Shrink => self.shrink(),
-            Output::PauseRead { conn: id } => self.pause(id, true),
-            Output::ResumeRead { conn: id } => self.pause(id, false),
+            Output::Shrink => self.shrink(now),
+            Output::PauseRead { conn: id } => self.pause(id, true, now),
+            Output::ResumeRead { conn: id } => self.pause(id, false, now),
             Output::Commit(batch) => {
                 if self.threads.storage.send(Job::Commit(batch)).is_err() {
                     self.lose("storage");
@@ -627,7 +639,10 @@ impl Shell {
                 };
                 self.answer(id, reply);
             }
-            Output::Exit => self.done = true,
+            Output::Exit => {
+                self.done = true;
+                self.web_end(now);
+            }
         }
     }
 }

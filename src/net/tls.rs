@@ -25,6 +25,8 @@ use rustls::unbuffered::{
 };
 use rustls::{KeyLog, ProtocolVersion, ServerConfig};
 
+#[cfg(feature = "http")]
+pub use self::connector::ALPN_HTTP;
 pub use self::connector::{ALPN_CLIENT, ALPN_SERVER, TlsConnector};
 pub use self::peer::PeerVerifier;
 use crate::budget::allocated;

@@ -45,6 +45,9 @@ impl Server {
             ("COUPLET_LIMITS__OUT_BYTES_MAX", "20 MB"),
             ("COUPLET_LIMITS__SM_SPOOL_DELAY_MS", "20"),
         ];
+        if cfg!(feature = "http") {
+            all.extend([("COUPLET_HTTP__LISTEN", ""), ("COUPLET_HTTP__TLS_LISTEN", "")]);
+        }
         all.extend(environment);
         let environment = all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let said = Arc::new(Mutex::new(String::new()));

@@ -44,6 +44,9 @@ impl OwnServer {
             ("COUPLET_S2S__ENABLED".to_owned(), "false".to_owned()),
             ("COUPLET_SASL__ITERATIONS".to_owned(), "4096".to_owned()),
         ];
+        if cfg!(feature = "http") {
+            environment.extend(["LISTEN", "TLS_LISTEN"].map(|key| (format!("COUPLET_HTTP__{key}"), String::new())));
+        }
         for setting in &play.settings {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
             let key = format!("COUPLET_{}", key.trim().to_uppercase().replace('.', "__"));

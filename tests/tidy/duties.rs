@@ -1,10 +1,11 @@
-//! What specifications ask of a server, and where it is shown: `tests/duties/xep-NNNN.md`.
+//! What specifications ask of a server, and where it is shown: `tests/duties/xep-NNNN.md`, `tests/duties/rfc-NNNN.md`.
 
 use crate::source::File;
 use std::collections::BTreeSet;
 
 fn is_table(file: &&File) -> bool {
-    file.path.starts_with("tests/duties/xep-") && file.path.ends_with(".md")
+    let is_of = |kind: &str| file.path.starts_with(&format!("tests/duties/{kind}-"));
+    (is_of("xep") || is_of("rfc")) && file.path.ends_with(".md")
 }
 
 /// Numbers of four digits, each with the word before it.

@@ -36,9 +36,16 @@ pub struct Federation {
     pub name_servers: Vec<SocketAddr>,
 }
 
+/// What is spoken with clients where TLS starts with the first byte. One port is enough for both: who has not said
+/// what he speaks, speaks what the port is for.
+#[cfg(feature = "http")]
+const OF_CLIENTS: &[&[u8]] = &[ALPN_CLIENT, crate::net::tls::ALPN_HTTP];
+#[cfg(not(feature = "http"))]
+const OF_CLIENTS: &[&[u8]] = &[ALPN_CLIENT];
+
 /// TLS for every kind of connection.
 pub struct Tls {
-    /// Clients, where it starts with the first byte (RFC 7301 protocol xmpp-client, XEP-0368).
+    /// Clients, where it starts with the first byte (RFC 7301 protocol xmpp-client, XEP-0368), and HTTP.
     client_direct: TlsAcceptor,
     /// Clients, where it starts later (RFC 6120 section 5).
     client_later: TlsAcceptor,
@@ -60,7 +67,7 @@ impl Tls {
         let verifier = Arc::new(PeerVerifier::new(Authorities::new(federation.authorities.clone())));
         let resolver = || certificates.resolver();
         Ok(Self {
-            client_direct: TlsAcceptor::new(resolver(), &[ALPN_CLIENT])?,
+            client_direct: TlsAcceptor::new(resolver(), OF_CLIENTS)?,
             client_later: TlsAcceptor::new(resolver(), &[])?,
             server_direct: TlsAcceptor::for_servers(resolver(), &[ALPN_SERVER], verifier.clone())?,
             server_later: TlsAcceptor::for_servers(resolver(), &[], verifier.clone())?,
@@ -72,8 +79,8 @@ impl Tls {
     /// For connections that come in.
     pub fn acceptor(&self, role: Role, transport: Transport) -> &TlsAcceptor {
         match (role, transport) {
-            (Role::Client, Transport::DirectTls) => &self.client_direct,
-            (Role::Client, Transport::StartTls) => &self.client_later,
+            (Role::Client | Role::Web, Transport::DirectTls) => &self.client_direct,
+            (Role::Client | Role::Web, Transport::StartTls) => &self.client_later,
             (Role::Server | Role::Component, Transport::DirectTls) => &self.server_direct,
             // Components do not start TLS.
             (Role::Server | Role::Component, Transport::StartTls) => &self.server_later,

@@ -14,7 +14,7 @@ impl Shell {
     /// Does something that a bug may break off, for a connection or for all.
     pub(super) fn guard(&mut self, conn: Option<ConnId>, now: Now, run: &mut dyn FnMut(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
-            conn.into_iter().for_each(|id| self.forget(id));
+            conn.into_iter().for_each(|id| self.forget(id, now));
             self.engine.met_bug(now, conn);
         }
     }

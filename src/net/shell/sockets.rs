@@ -5,6 +5,8 @@ use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::task::{Context, Waker};
 
+#[cfg(feature = "http")]
+use super::web;
 use super::{CERTIFICATES_CHECK_MS, EXHAUSTED_PAUSE_MS, Shell};
 use crate::clock::Now;
 use crate::core::io::{ConnId, DialFailure, Input, Role, Transport};
@@ -49,8 +51,15 @@ impl Shell {
         conn.queued = false;
         conn.watch();
         let live = conn.stage == Stage::Live;
+        #[cfg(feature = "http")]
+        let (is_web, has_role) = (conn.is_web(), matches!(conn.origin, Origin::Accepted(_)));
         let shakes_hands = conn.is_handshaking() && conn.origin.is_dialed();
         let received = conn.receive(scratch);
+        #[cfg(feature = "http")]
+        if live && has_role && (is_web || received.facts.as_ref().is_some_and(web::speaks_http)) {
+            let got = web::Got::new(received);
+            return self.attend_web(id, got, now);
+        }
         if live {
             let finished = received.facts.is_some();
             if let Some(facts) = received.facts {
@@ -79,12 +88,14 @@ impl Shell {
 
     /// Tells the engine what a connection holds here, if that has changed.
     pub(super) fn tell_held(&mut self, id: ConnId, now: Now) {
-        if let Some(bytes) = self.live(id).and_then(Conn::news_of_held) {
+        let beside = self.web_held_bytes(id);
+        if let Some(bytes) = self.live(id).and_then(|conn| conn.news_of_held(beside)) {
             self.engine.handle(now, Input::Held { conn: id, bytes });
         }
     }
 
     pub(super) fn begin_close(&mut self, id: ConnId, now: Now) {
+        self.web_gone(id, now);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.close();
             self.set_deadline(id, now.mono_ms + u64::from(self.tuning.limits.close_timeout_s) * 1000);
@@ -106,7 +117,8 @@ impl Shell {
         }
     }
 
-    pub(super) fn forget(&mut self, id: ConnId) {
+    pub(super) fn forget(&mut self, id: ConnId, now: Now) {
+        self.web_gone(id, now);
         self.set_deadline(id, 0);
         self.conns.remove(&id);
     }
@@ -169,7 +181,7 @@ impl Shell {
         if self.conns.len() >= self.tuning.limits.connections_max as usize
             && let Some(&(_, id)) = self.closing_end.first()
         {
-            self.forget(id);
+            self.forget(id, now);
         }
         let Some(id) = self.engine.accept(now, role, transport, peer.ip().to_canonical()) else { return };
         let direct = transport == Transport::DirectTls;
@@ -178,6 +190,7 @@ impl Shell {
         let acceptor = direct.then(|| self.tls.acceptor(role, transport));
         match tuned.and_then(|()| Conn::new(socket, clapper, acceptor, Origin::Accepted(role))) {
             Ok(mut conn) => {
+                self.web_welcome(id, &mut conn, peer.ip().to_canonical(), now);
                 conn.read_bytes = self.tuning.rates.of(role).read_bytes(READ_BYTES);
                 self.conns.insert(id, Box::new(conn));
                 if direct {
@@ -195,15 +208,16 @@ impl Shell {
 
     pub(super) fn pass_deadlines(&mut self, now: Now) {
         while let Some(&(_, id)) = self.closing_end.first().filter(|(at, _)| *at <= now.mono_ms) {
-            self.forget(id);
+            self.forget(id, now);
         }
         while let Some(&(_, id)) = self.handshakes_end.first().filter(|(at, _)| *at <= now.mono_ms) {
             log::debug!("a TLS handshake took too long");
             let is_dialed = self.conns.get(&id).is_some_and(|conn| conn.origin.is_dialed());
             let late = Input::DialFailed { conn: id, why: DialFailure::Timeout };
             self.engine.handle(now, if is_dialed { late } else { Input::Closed { conn: id } });
-            self.forget(id);
+            self.forget(id, now);
         }
+        self.web_deadlines(now);
         if self.engine.next_deadline().is_some_and(|at| at <= now.mono_ms) {
             self.engine.handle(now, Input::Wake);
         }
@@ -213,40 +227,46 @@ impl Shell {
         }
     }
 
-    pub(super) fn pause(&mut self, id: ConnId, paused: bool) {
-        if let Some(conn) = self.live(id) {
-            conn.paused = paused;
-            self.watch(id);
+    pub(super) fn pause(&mut self, id: ConnId, paused: bool, now: Now) {
+        match self.live(id) {
+            Some(conn) => {
+                conn.paused = paused;
+                self.watch(id);
+            }
+            None => self.web_pause(id, paused, now),
         }
     }
 
     pub(super) fn write(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.dirty = false;
-        let live = conn.stage == Stage::Live;
+        let (live, is_web) = (conn.stage == Stage::Live, conn.is_web());
         match conn.write() {
             Ok(Written::Nothing) => self.watch(id),
             Ok(Written::Some(waiting_bytes)) => {
                 if live {
-                    self.engine.handle(now, Input::Wrote { conn: id, waiting_bytes });
+                    match is_web {
+                        true => self.web_wrote(id, waiting_bytes, now),
+                        false => self.engine.handle(now, Input::Wrote { conn: id, waiting_bytes }),
+                    }
                     self.tell_held(id, now);
                 }
                 self.watch(id);
             }
-            Ok(Written::Over) => self.forget(id),
+            Ok(Written::Over) => self.forget(id, now),
             Err(error) => {
                 log_end(&End::Socket(error));
                 if live {
                     self.engine.handle(now, Input::Closed { conn: id });
                 }
-                self.forget(id);
+                self.forget(id, now);
             }
         }
     }
 }
 
 /// At `debug`: peers come and go as they like.
-fn log_end(end: &End) {
+pub(super) fn log_end(end: &End) {
     match end {
         End::Closed => log::debug!("a peer closed its connection"),
         End::Tls(error) => log::debug!("a connection is lost: {error}"),

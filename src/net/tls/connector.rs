@@ -12,6 +12,10 @@ use crate::net::certs::CertStore;
 /// XEP-0368 and the registry of ALPN protocols: XMPP from a client.
 pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
 
+/// HTTP/1.1 (RFC 7301 section 6).
+#[cfg(feature = "http")]
+pub const ALPN_HTTP: &[u8] = b"http/1.1";
+
 /// The same from a server.
 pub const ALPN_SERVER: &[u8] = b"xmpp-server";
 

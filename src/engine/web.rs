@@ -1,0 +1,123 @@
+//! Connections of HTTP as far as they are the engine's business: they are counted and charged like those of clients,
+//! and what is in them is the shell's. Clients that come through one (WebSocket, BOSH) are clients like all others, on
+//! streams whose bytes the shell takes from it.
+
+use super::{ConnId, Engine, Role};
+use crate::budget::{Budget, Charge, Kind as Held};
+use crate::clock::Now;
+use crate::core::slab::Slab;
+use std::net::IpAddr;
+
+/// Keys of connections with servers are below it.
+const GUESTS_START: u32 = 3 << 30;
+
+/// One connection of HTTP.
+struct Guest {
+    peer: IpAddr,
+    /// Of what the shell holds for it.
+    socket: Charge,
+    /// It has become that of a client, who is counted and charged for it.
+    serves: bool,
+}
+
+/// All connections of HTTP.
+pub(super) struct Guests {
+    all: Slab<Guest>,
+    /// Those that are no client's.
+    counted: usize,
+}
+
+impl Default for Guests {
+    fn default() -> Self {
+        Self { all: Slab::starting_at(GUESTS_START), counted: 0 }
+    }
+}
+
+impl Guests {
+    /// Those that are no client's.
+    pub fn len(&self) -> usize {
+        self.counted
+    }
+
+    /// Bytes of the table beside its entries.
+    pub fn spare_bytes(&self) -> usize {
+        self.all.spare_bytes()
+    }
+
+    /// Bytes that are charged.
+    pub fn charged_bytes(&self) -> usize {
+        self.all.iter().map(|(_, guest)| guest.socket.bytes()).sum()
+    }
+
+    /// The shell holds so much for one of them.
+    pub fn held(&mut self, budget: &mut Budget, conn: ConnId, bytes: usize) {
+        if let Some(guest) = self.all.get_mut(conn.0).filter(|guest| !guest.serves) {
+            budget.settle(Held::Sockets, &mut guest.socket, bytes);
+        }
+    }
+
+    /// Those that hold something, with what that is.
+    pub fn charges(&self) -> Vec<(usize, ConnId)> {
+        let held = self.all.iter().filter(|(_, guest)| !guest.serves);
+        held.map(|(key, guest)| (guest.socket.bytes(), ConnId(key))).collect()
+    }
+}
+
+impl Engine {
+    /// True when the connection is one of HTTP.
+    pub(super) fn is_guest(&self, conn: ConnId) -> bool {
+        self.guests.all.get(conn.0).is_some()
+    }
+
+    /// Whether strangers are let in and what they write is stored.
+    ///
+    /// # Errors
+    /// Why not, in a few words.
+    pub fn readiness(&self) -> Result<(), &'static str> {
+        if self.shutting_down {
+            Err("shutting down")
+        } else if !self.has_room_for_strangers() {
+            Err("memory is short")
+        } else if self.full_ms.is_some() {
+            Err("the disk is full")
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn accept_guest(&mut self, peer: IpAddr) -> Option<ConnId> {
+        self.may_enter(peer)?;
+        self.enter(Role::Web, peer)?;
+        self.core.counters.connections = self.core.counters.connections.wrapping_add(1);
+        self.guests.counted += 1;
+        Some(ConnId(self.guests.all.insert(Guest { peer, socket: Charge::default(), serves: false })))
+    }
+
+    /// A client comes through HTTP, from that address, with TLS as far as we can know. None when one of the limits
+    /// forbids it. [`Input`](super::Input)s and [`Output`](super::Output)s are as for any other client.
+    pub fn accept_through_web(&mut self, now: Now, is_secure: bool, peer: IpAddr) -> Option<ConnId> {
+        self.core.now = now;
+        self.may_enter(peer)?;
+        self.enter(Role::Client, peer)?;
+        Some(self.admit_client(is_secure, false, peer))
+    }
+
+    /// A connection of HTTP is a client's from now on, as a whole: what it holds is told for that client.
+    pub fn guest_serves(&mut self, conn: ConnId) {
+        let Some(guest) = self.guests.all.get_mut(conn.0).filter(|guest| !guest.serves) else { return };
+        guest.serves = true;
+        let peer = guest.peer;
+        self.budget.settle(Held::Sockets, &mut guest.socket, 0);
+        self.guests.counted -= 1;
+        self.leave(Role::Web, peer);
+    }
+
+    pub(super) fn end_guest(&mut self, conn: ConnId) {
+        let Some(mut guest) = self.guests.all.remove(conn.0) else { return };
+        self.budget.settle(Held::Sockets, &mut guest.socket, 0);
+        if !guest.serves {
+            self.guests.counted -= 1;
+            self.leave(Role::Web, guest.peer);
+        }
+    }
+}

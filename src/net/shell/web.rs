@@ -1,0 +1,313 @@
+//! The shell's side of HTTP: connections whose bytes are not the engine's. Each has a [`Wire`] and a deadline; what a
+//! request is for says the [`Site`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use super::sockets::log_end;
+use super::{Shell, Tuning};
+use crate::budget::allocated;
+use crate::clock::Now;
+use crate::core::io::{ConnId, Input, Role, Transport};
+use crate::http::site::Resource;
+use crate::http::wire::{Event, Turn};
+use crate::http::{Answer, Head, Pages, Site, Status, Wire, forwarded};
+use crate::net::bell::{Clapper, Token};
+use crate::net::conn::{Conn, End, Received};
+use crate::net::tls::{ALPN_CLIENT, ALPN_HTTP};
+use crate::stream::TlsFacts;
+
+/// What a connection must bring, or take, in `http_content_timeout_s`.
+const STEP_BYTES: usize = 16_384;
+
+/// All connections of HTTP.
+pub struct Web {
+    /// What is served.
+    pub site: Site,
+    guests: HashMap<ConnId, Box<Guest>>,
+    /// When to give up on which connection.
+    ends: BTreeSet<(u64, ConnId)>,
+}
+
+/// One connection.
+struct Guest {
+    wire: Wire,
+    /// From where it comes, by the socket or by a proxy's header.
+    peer: IpAddr,
+    /// Whose turn it was when the deadline was set.
+    turn: Turn,
+    /// 0 for never.
+    deadline_ms: u64,
+    /// Bytes that have come, or gone, since then.
+    moved_bytes: usize,
+}
+
+/// What a connection has brought.
+pub struct Got {
+    facts: Option<TlsFacts>,
+    from: Option<IpAddr>,
+    data: Vec<u8>,
+    end: Option<End>,
+}
+
+impl Got {
+    /// The same, not in the shell's buffers.
+    pub fn new(received: Received<'_>) -> Self {
+        let Received { facts, from, data, end } = received;
+        Self { facts, from, data: data.to_vec(), end }
+    }
+}
+
+/// True when both ends have agreed on HTTP.
+pub fn speaks_http(facts: &TlsFacts) -> bool {
+    facts.alpn.as_deref() == Some(ALPN_HTTP)
+}
+
+impl Web {
+    pub fn new(tuning: &Tuning) -> Self {
+        let site = Site { options: tuning.site.clone(), pages: Pages::default() };
+        Self { site, guests: HashMap::new(), ends: BTreeSet::new() }
+    }
+
+    /// Takes over a changed configuration.
+    pub fn configure(&mut self, tuning: &Tuning) {
+        self.site.options = tuning.site.clone();
+    }
+
+    /// When something is due.
+    pub fn next_ms(&self) -> Option<u64> {
+        self.ends.first().map(|(at, _)| *at)
+    }
+
+    fn set_deadline(&mut self, id: ConnId, at_ms: u64) {
+        let Some(guest) = self.guests.get_mut(&id) else { return };
+        let old_ms = std::mem::replace(&mut guest.deadline_ms, at_ms);
+        guest.moved_bytes = 0;
+        if old_ms > 0 {
+            self.ends.remove(&(old_ms, id));
+        }
+        if at_ms > 0 {
+            self.ends.insert((at_ms, id));
+        }
+    }
+}
+
+impl Shell {
+    /// The pages that others put up.
+    pub fn pages(&self) -> Pages {
+        self.web.site.pages.clone()
+    }
+
+    /// A connection was accepted.
+    pub(super) fn web_welcome(&mut self, id: ConnId, conn: &mut Conn, peer: IpAddr, now: Now) {
+        if !conn.is_web() {
+            return;
+        }
+        let options = &self.web.site.options;
+        if options.proxy_protocol && forwarded::is_among(&options.trusted, peer) {
+            conn.expect_prelude();
+        }
+        self.add_guest(id, peer);
+        // The time of a TLS handshake is another's business.
+        if !conn.is_handshaking() {
+            self.web.set_deadline(id, self.head_deadline_ms(now));
+        }
+    }
+
+    fn add_guest(&mut self, id: ConnId, peer: IpAddr) {
+        let guest = Guest { wire: Wire::default(), peer, turn: Turn::Idle, deadline_ms: 0, moved_bytes: 0 };
+        self.web.guests.insert(id, Box::new(guest));
+    }
+
+    fn head_deadline_ms(&self, now: Now) -> u64 {
+        now.mono_ms + u64::from(self.tuning.limits.http_head_timeout_s.max(1)) * 1000
+    }
+
+    /// A connection of HTTP, or one that turns out to be one, has brought something.
+    pub(super) fn attend_web(&mut self, id: ConnId, got: Got, now: Now) {
+        let Got { facts, from, data, end } = got;
+        if let (Some(guest), Some(from)) = (self.web.guests.get_mut(&id), from) {
+            guest.peer = from;
+        }
+        let mut id = id;
+        if let Some(facts) = &facts {
+            self.set_deadline(id, 0);
+            let is_client = facts.alpn.as_deref() == Some(ALPN_CLIENT);
+            let known = self.web.guests.contains_key(&id);
+            if is_client == known {
+                let role = if is_client { Role::Client } else { Role::Web };
+                let Some(renamed) = self.rename(id, role, now) else { return };
+                id = renamed;
+            }
+            if is_client {
+                return self.attend_renamed(id, facts.clone(), &data, end, now);
+            }
+            self.web.set_deadline(id, self.head_deadline_ms(now));
+        }
+        if let Some(guest) = self.web.guests.get_mut(&id) {
+            guest.moved_bytes += data.len();
+            guest.wire.feed(&data);
+        }
+        self.drive_web(id, now);
+        if let Some(end) = end {
+            log_end(&end);
+            self.end_web(id, now);
+        }
+        self.tell_held(id, now);
+        self.mark_dirty(id);
+    }
+
+    /// A client of XMPP has come to a port of HTTP.
+    fn attend_renamed(&mut self, id: ConnId, facts: TlsFacts, data: &[u8], end: Option<End>, now: Now) {
+        self.engine.handle(now, Input::TlsReady { conn: id, facts });
+        if !data.is_empty() {
+            self.engine.handle(now, Input::Bytes { conn: id, data });
+        }
+        if let Some(end) = end {
+            log_end(&end);
+            self.engine.handle(now, Input::Closed { conn: id });
+            self.begin_close(id, now);
+        }
+        self.tell_held(id, now);
+        self.mark_dirty(id);
+    }
+
+    /// The TLS handshake has shown that a connection is another's business than its port's: it goes on under another
+    /// name. None when it is not let in as that.
+    fn rename(&mut self, id: ConnId, role: Role, now: Now) -> Option<ConnId> {
+        let mut conn = self.conns.remove(&id)?;
+        let peer = self.web.guests.get(&id).map(|guest| guest.peer).or_else(|| conn.peer());
+        self.web_gone(id, now);
+        self.engine.handle(now, Input::Closed { conn: id });
+        let renamed = self.engine.accept(now, role, Transport::DirectTls, peer?)?;
+        conn.rename(Clapper::new(self.bell.clone(), Token::Conn(renamed)), role);
+        conn.read_bytes = self.tuning.rates.of(role).read_bytes(crate::net::conn::READ_BYTES);
+        self.conns.insert(renamed, conn);
+        if role == Role::Web {
+            self.add_guest(renamed, peer?);
+        }
+        self.enqueue(renamed);
+        Some(renamed)
+    }
+
+    /// Handles what has come on a connection, as far as it goes.
+    fn drive_web(&mut self, id: ConnId, now: Now) {
+        loop {
+            let Some(guest) = self.web.guests.get_mut(&id) else { return };
+            let Some(event) = guest.wire.poll() else { break };
+            match event {
+                Event::Request(head) => self.request(id, &head, now),
+                Event::Refused(status) => self.answer_web(id, &Answer::error(status), now),
+                Event::Content(_) | Event::End => {}
+            }
+        }
+        let Some(guest) = self.web.guests.get_mut(&id) else { return };
+        let (turn, is_full) = (guest.wire.turn(), guest.wire.is_full());
+        if turn == Turn::Over {
+            return self.end_web(id, now);
+        }
+        let has_moved = guest.moved_bytes >= STEP_BYTES && turn == Turn::Content;
+        if turn != guest.turn || has_moved {
+            guest.turn = turn;
+            let limits = &self.tuning.limits;
+            let seconds = match turn {
+                Turn::Idle => limits.http_idle_timeout_s,
+                Turn::Head => limits.http_head_timeout_s,
+                Turn::Content => limits.http_content_timeout_s,
+                Turn::Answer | Turn::Over => 0,
+            };
+            let at_ms = if seconds > 0 { now.mono_ms + u64::from(seconds) * 1000 } else { 0 };
+            self.web.set_deadline(id, at_ms);
+        }
+        if let Some(conn) = self.live(id).filter(|conn| conn.paused != is_full) {
+            conn.paused = is_full;
+            self.watch(id);
+        }
+    }
+
+    fn request(&mut self, id: ConnId, head: &Head, now: Now) {
+        let answer = match self.web.site.resource(head) {
+            Resource::Ready(answer) => answer,
+            Resource::Health => Answer::text(Status::Ok, "text/plain", "ok\n").with("Cache-Control", "no-store"),
+            Resource::Readiness => match self.engine.readiness() {
+                Ok(()) => Answer::text(Status::Ok, "text/plain", "ready\n"),
+                Err(why) => Answer::text(Status::Unavailable, "text/plain", format!("{why}\n")),
+            }
+            .with("Cache-Control", "no-store"),
+        };
+        self.answer_web(id, &answer, now);
+    }
+
+    fn answer_web(&mut self, id: ConnId, answer: &Answer, now: Now) {
+        let Some(guest) = self.web.guests.get_mut(&id) else { return };
+        let mut out = Vec::new();
+        guest.wire.answer(answer, now.wall_ms, &mut out);
+        self.write_web(id, out, now);
+    }
+
+    fn write_web(&mut self, id: ConnId, bytes: Vec<u8>, now: Now) {
+        let Some(conn) = self.live(id) else { return };
+        if let Err(error) = conn.queue(bytes) {
+            log::debug!("a connection is lost: {error}");
+            self.end_web(id, now);
+        }
+        self.mark_dirty(id);
+    }
+
+    /// Ends a connection behind what is queued.
+    fn end_web(&mut self, id: ConnId, now: Now) {
+        self.engine.handle(now, Input::Closed { conn: id });
+        self.begin_close(id, now);
+    }
+
+    /// A socket took bytes: as long as it does, an answer may take its time.
+    pub(super) fn web_wrote(&mut self, id: ConnId, waiting_bytes: usize, now: Now) {
+        if self.web.guests.get(&id).is_some_and(|guest| guest.turn == Turn::Answer) {
+            let ms = u64::from(self.tuning.limits.http_content_timeout_s.max(1)) * 1000;
+            self.web.set_deadline(id, if waiting_bytes > 0 { now.mono_ms + ms } else { 0 });
+        }
+    }
+
+    /// What is held for a connection beside its socket and TLS.
+    pub(super) fn web_held_bytes(&self, id: ConnId) -> usize {
+        let Some(guest) = self.web.guests.get(&id) else { return 0 };
+        let out = self.conns.get(&id).map_or(0, |conn| conn.out_bytes());
+        allocated(size_of::<Guest>()) + guest.wire.heap_bytes() + out
+    }
+
+    /// A connection is being closed, or is no more.
+    pub(super) fn web_gone(&mut self, id: ConnId, _: Now) {
+        self.web.set_deadline(id, 0);
+        self.web.guests.remove(&id);
+    }
+
+    /// Gives up on those that are too slow.
+    pub(super) fn web_deadlines(&mut self, now: Now) {
+        while let Some(&(_, id)) = self.web.ends.first().filter(|(at, _)| *at <= now.mono_ms) {
+            self.web.set_deadline(id, 0);
+            let Some(guest) = self.web.guests.get_mut(&id) else { continue };
+            if matches!(guest.turn, Turn::Head | Turn::Content) && guest.wire.turn() != Turn::Idle {
+                guest.wire.give_up();
+                self.answer_web(id, &Answer::error(Status::RequestTimeout), now);
+            }
+            self.end_web(id, now);
+        }
+    }
+
+    /// The engine has something for a client that is no socket's.
+    pub(super) fn web_deliver(&mut self, _: ConnId, _: Vec<u8>, _: Now) {}
+
+    /// The engine closes such a client.
+    pub(super) fn web_close(&mut self, _: ConnId, _: Now) {}
+
+    /// The engine wants to hear nothing from such a client for now, or to hear from it again.
+    pub(super) fn web_pause(&mut self, _: ConnId, _: bool, _: Now) {}
+
+    /// The server ends: so does everything here, behind what is queued.
+    pub(super) fn web_end(&mut self, now: Now) {
+        let all: Vec<ConnId> = self.web.guests.keys().copied().collect();
+        for id in all {
+            self.end_web(id, now);
+        }
+    }
+}
