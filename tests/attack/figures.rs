@@ -124,7 +124,7 @@ fn pour(
 
 /// What it costs to look at it, and what is said of it.
 fn heavy(target: &Target, pid: u32, script: &str) -> io::Result<(Duration, String)> {
-    let mut stream = Stage::Bound("tybalt").open(target)?;
+    let mut stream = floods::patiently(|| Stage::Bound("tybalt").open(target))?;
     let before = cpu(pid)?;
     script::send(script, &mut stream)?;
     let seen = look(&mut stream, &Outcome::Answers(String::new()))?;

@@ -145,12 +145,23 @@ pub struct Figures {
     pub cpu: Duration,
 }
 
+/// Opens something; whoever is turned away because memory is short is let in when the flood before has been given back.
+pub fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + REST;
+    loop {
+        match open() {
+            Err(_) if Instant::now() < until => thread::sleep(LITTLE),
+            result => return result,
+        }
+    }
+}
+
 /// Lets a flood happen for a time, and looks at the memory after some rest.
 pub fn run(target: &Target, flood: &Flood, lasts: Duration, rest: Duration, peak: &Peak) -> Result<Figures, String> {
     let name = flood.name;
     let place = |error: io::Error| format!("{name}: {error}");
     let pid = target.server.pid().ok_or("no server")?;
-    let witness = Witness::start(target).map_err(place)?;
+    let witness = patiently(|| Witness::start(target)).map_err(place)?;
     let (before_bytes, cpu_before) = (rss_bytes(pid).map_err(place)?, cpu(pid).map_err(place)?);
     peak.take();
     let arena = Arena { target, until: Instant::now() + lasts };
