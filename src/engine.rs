@@ -204,6 +204,7 @@ impl Engine {
         now: Now,
     ) -> Result<Self, StoreError> {
         let mut view = View::new(store)?;
+        view.set_known_max(settings.core.memory.known_max_bytes());
         let secret = admin::server_secret(&mut view, &mut *entropy)?;
         let modules = Modules::new(&settings.modules);
         let limits = &settings.core.limits;
@@ -274,6 +275,7 @@ impl Engine {
         self.core.disco = collect_disco(&self.modules, &settings.core);
         self.reader.set_limits(&settings.core.limits);
         self.budget.set_max_bytes(settings.core.memory.max_bytes, settings.core.memory.warning_percent);
+        self.core.view.set_known_max(settings.core.memory.known_max_bytes());
         self.core.settings = Rc::new(settings.core);
         self.enforce_s2s_policy();
     }

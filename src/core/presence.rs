@@ -2,6 +2,7 @@
 
 use super::Core;
 use super::flight::{Filters, InFlight};
+use super::roster::{SEEING, SEEN};
 use super::session::{Available, SessionId};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
@@ -102,11 +103,9 @@ impl Core {
             let stanza = Stanza { to: Some(jid.clone()), ..available.stanza };
             self.send(InFlight::passing(stanza).to_session(id));
         }
-        for (contact, item) in self.roster(jid.bare_str())? {
-            if item.to {
-                let probe = Stanza::new(Kind::Presence(PresenceType::Probe));
-                self.send(InFlight::passing(probe.addressed(Some(jid.clone()), Some(contact))));
-            }
+        for contact in self.contacts(jid.bare_str(), SEEN)? {
+            let probe = Stanza::new(Kind::Presence(PresenceType::Probe));
+            self.send(InFlight::passing(probe.addressed(Some(jid.clone()), Some(contact))));
         }
         let max = self.settings.limits.subscription_requests_max as usize;
         for (_, waiting) in self.view.list::<Requests>(jid.bare_str(), max)? {
@@ -149,14 +148,12 @@ impl Core {
     /// Sends to all contacts that see the account. The tail is written once.
     fn presence_broadcast(&mut self, jid: &Jid, stanza: &Stanza) -> Result<(), StoreError> {
         let mut tail = None;
-        for (contact, item) in self.roster(jid.bare_str())? {
-            if item.from {
-                let tail: &Rc<[u8]> = tail.get_or_insert_with(|| stanza.tail());
-                // That the contact may see it may not be durable yet.
-                let flight = InFlight::promising(Stanza { to: Some(contact), ..stanza.clone() });
-                let promise = !armed(Fault::PresenceEarly);
-                self.send(InFlight { tail: Some(tail.clone()), promise, ..flight });
-            }
+        for contact in self.contacts(jid.bare_str(), SEEING)? {
+            let tail: &Rc<[u8]> = tail.get_or_insert_with(|| stanza.tail());
+            // That the contact may see it may not be durable yet.
+            let flight = InFlight::promising(Stanza { to: Some(contact), ..stanza.clone() });
+            let promise = !armed(Fault::PresenceEarly);
+            self.send(InFlight { tail: Some(tail.clone()), promise, ..flight });
         }
         Ok(())
     }

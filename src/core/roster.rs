@@ -7,8 +7,9 @@ use super::{Answer, Core, Request};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::stanza::{Condition, IqType, Kind, PresenceType, Stanza, StanzaError};
-use crate::storage::{StoreError, Table};
+use crate::storage::{Marked, StoreError, Table};
 use crate::xml::{Builder, Element, ElementRef, ns};
+use std::rc::Rc;
 
 crate::record! {
     /// A contact.
@@ -42,6 +43,7 @@ pub struct Items;
 impl Table for Items {
     const ID: u8 = 3;
     const NAME: &'static str = "roster";
+    const MARKS: Option<fn(&Item) -> u8> = Some(Item::marks);
     type Value = Item;
 }
 
@@ -53,7 +55,44 @@ impl Table for Versions {
     type Value = Version;
 }
 
+/// Those contacts that see the account's presence.
+pub const SEEING: u8 = 1;
+/// Those contacts whose presence the account sees.
+pub const SEEN: u8 = 2;
+
+/// Some contacts of an account, in the order of their addresses.
+#[derive(Debug)]
+pub struct Contacts {
+    all: Rc<Marked>,
+    at: usize,
+    which: u8,
+}
+
+impl Iterator for Contacts {
+    type Item = Jid;
+
+    fn next(&mut self) -> Option<Jid> {
+        while let Some((marks, sub)) = self.all.next(&mut self.at) {
+            if marks & self.which != 0
+                && let Some(contact) = address(sub)
+            {
+                return Some(contact);
+            }
+        }
+        None
+    }
+}
+
+fn address(sub: &[u8]) -> Option<Jid> {
+    Jid::parse(std::str::from_utf8(sub).ok()?).ok()
+}
+
 impl Item {
+    /// What is looked for among all contacts.
+    fn marks(&self) -> u8 {
+        (u8::from(self.from) * SEEING) | (u8::from(self.to) * SEEN)
+    }
+
     /// The subscription as a value.
     pub fn subscription(&self) -> Subscription {
         Subscription {
@@ -104,8 +143,16 @@ impl Core {
     /// When storage cannot be read.
     pub fn roster(&mut self, account: &str) -> Result<Vec<(Jid, Item)>, StoreError> {
         let rows = self.view.list::<Items>(account, usize::MAX)?;
-        let address = |sub: &[u8]| std::str::from_utf8(sub).ok().and_then(|s| Jid::parse(s).ok());
         Ok(rows.into_iter().filter_map(|(sub, item)| Some((address(&sub)?, item))).collect())
+    }
+
+    /// Those contacts of an account that are [`SEEING`] or [`SEEN`], as they are now: what is done with them may change
+    /// the roster. It takes no look at the others, unless nobody has asked for a long time.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn contacts(&mut self, account: &str, which: u8) -> Result<Contacts, StoreError> {
+        Ok(Contacts { all: self.view.marked::<Items>(account)?, at: 0, which })
     }
 
     /// Stores a contact, or forgets it when nothing is left to know. Pushes when what the user sees has changed.

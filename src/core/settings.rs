@@ -95,6 +95,11 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// What may be remembered beside rows of the store, in bytes: contacts that see each other, numbers of rows.
+    pub fn known_max_bytes(&self) -> usize {
+        self.max_bytes / 32
+    }
+
     /// What a module may hold, in bytes: a quarter of everything where nothing else was said.
     pub fn module_max_bytes(&self, name: &str) -> usize {
         self.modules.iter().find(|(module, _)| module == name).map_or(self.max_bytes / 4, |(_, bytes)| *bytes)

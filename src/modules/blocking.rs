@@ -6,6 +6,7 @@ mod report;
 use super::{IqRoute, Module, Scope, SessionEvent, TableInfo, Xep};
 use crate::core::flat::Flat;
 use crate::core::flight::{Filters, Flow, InFlight};
+use crate::core::roster::{SEEING, SEEN};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
 use crate::fault::{Fault, armed};
@@ -195,8 +196,8 @@ impl Blocking {
             core.presence_show(request.owner, &contact);
         }
         // What contacts have said meanwhile was dropped, so they are asked.
-        for (contact, item) in core.roster(request.owner.bare_str())? {
-            if item.to && removed.iter().any(|jid| covers(jid.as_str(), &contact)) {
+        for contact in core.contacts(request.owner.bare_str(), SEEN)? {
+            if removed.iter().any(|jid| covers(jid.as_str(), &contact)) {
                 core.presence_probe(request.owner, &contact);
             }
         }
@@ -283,10 +284,7 @@ fn is_invited_by_one_of(list: &[String], stanza: &Stanza) -> bool {
 /// Who sees the account's presence and is named by the addresses: contacts, or single resources of them.
 fn seen_by(core: &mut Core, account: &Jid, jids: &[Jid]) -> Result<BTreeSet<Jid>, StoreError> {
     let mut seen = BTreeSet::new();
-    for (contact, item) in core.roster(account.bare_str())? {
-        if !item.from {
-            continue;
-        }
+    for contact in core.contacts(account.bare_str(), SEEING)? {
         if jids.iter().any(|jid| covers(jid.as_str(), &contact)) {
             seen.insert(contact);
         } else {

@@ -25,7 +25,7 @@ pub use codec::{Decoder, Encoder, Record};
 pub use error::StoreError;
 pub use file::set_aside;
 pub use ground::{HEADROOM, Medium, Place};
-pub use known::Extent;
+pub use known::{Extent, Marked};
 pub use options::{Kept, StoreOptions};
 pub use thread::{Job, Jobs, Mode, Next, Plan, Promises, Report, WhenIdle, run};
 pub use view::View;
@@ -76,6 +76,9 @@ pub trait Table {
     const NAME: &'static str;
     /// Most owners have no such row, and each stanza asks for it: the view remembers which rows are not there.
     const SPARSE: bool = false;
+    /// Some rows are looked for by what they hold: what the view is to remember of them ([`View::marked`]). A row for
+    /// which it gives 0 is not among them.
+    const MARKS: Option<fn(&Self::Value) -> u8> = None;
     /// What a row holds.
     type Value: Record;
 }

@@ -8,15 +8,19 @@
 //! Pending is one map, each row with the newest batch that wrote it. Rows leave it when that batch is durable, and all
 //! leave it when a commit failed, because every batch behind a failed one fails too.
 
-use super::known::{Extent, Known, Shown};
+use super::known::{Change, Extent, Known, Marked, Shown};
 use super::{Batch, Each, Encoder, Reader, Record, Row, Snapshot, StoreError, Table, Ticket, codec};
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::iter::{Peekable, Rev};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What a pending row costs beside its key and value, roughly: two map entries and the counts of its two allocations.
 const ROW_BYTES: usize = 192;
+
+/// What is known of ranges may take this many bytes until [`View::set_known_max`] says something else.
+const KNOWN_BYTES: usize = 262_144;
 
 /// Snapshots that are tried for one read.
 const SNAPSHOT_TRIES: u32 = 4;
@@ -74,7 +78,7 @@ impl View {
             waiting: VecDeque::new(),
             durable: Ticket(0),
             epoch: 0,
-            known: Known::default(),
+            known: Known::new(KNOWN_BYTES),
             key: Vec::new(),
             encoder: Encoder::new(),
         })
@@ -101,8 +105,9 @@ impl View {
     pub fn put<T: Table>(&mut self, owner: &str, sub: &[u8], value: &T::Value) {
         self.encoder.clear();
         value.encode(&mut self.encoder);
-        let value = Arc::from(self.encoder.as_bytes());
-        self.write(T::ID, owner, sub, Some(value));
+        let bytes = Arc::from(self.encoder.as_bytes());
+        let marks = T::MARKS.map_or(0, |marks| marks(value));
+        self.write(T::ID, owner, sub, Some((bytes, marks)));
     }
 
     /// Deletes a row, if there is one.
@@ -153,39 +158,67 @@ impl View {
     /// How many rows an owner has.
     ///
     /// # Errors
-    /// When the back end fails.
+    /// As [`View::extent`].
     pub fn count<T: Table>(&mut self, owner: &str) -> Result<usize, StoreError> {
-        self.set_key(owner, Some(T::ID), b"");
-        self.walk(false, |count: &mut usize, _, _| {
-            *count += 1;
-            ControlFlow::Continue(())
-        })
+        Ok(self.extent::<T>(owner)?.rows)
     }
 
-    /// How many rows an owner has, and how large they are. It is remembered as long as rows are only added behind the
-    /// last.
+    /// How many rows an owner has, and how large they are. It is remembered, and each write changes what is.
     ///
     /// # Errors
-    /// When the back end fails.
+    /// When the back end fails, or a row cannot be decoded of a table that marks some.
     pub fn extent<T: Table>(&mut self, owner: &str) -> Result<Extent, StoreError> {
+        self.range::<T, _>(owner, |shown| shown.extent)
+    }
+
+    /// Those rows of an owner that their table marks. They are remembered as [`View::extent`] is.
+    ///
+    /// # Errors
+    /// As [`View::extent`].
+    pub fn marked<T: Table>(&mut self, owner: &str) -> Result<Rc<Marked>, StoreError> {
+        self.range::<T, _>(owner, |shown| shown.marked.clone())
+    }
+
+    /// Shows what is known of an owner's rows, after a look at all of them if nothing is.
+    fn range<T: Table, R>(&mut self, owner: &str, show: impl FnOnce(&Shown) -> R) -> Result<R, StoreError> {
         self.set_key(owner, Some(T::ID), b"");
-        if let Some(Shown { extent, ticket, .. }) = self.known.extent(&self.key) {
-            let (extent, ticket) = (*extent, *ticket);
+        if let Some(shown) = self.known.shown(&self.key) {
+            let (ticket, shows) = (shown.ticket, show(shown));
             self.note_read(ticket);
-            return Ok(extent);
+            return Ok(shows);
+        }
+        #[derive(Default)]
+        struct Made {
+            extent: Extent,
+            last: Vec<u8>,
+            marked: Marked,
+            unreadable: bool,
         }
         let range_len = self.key.len();
-        let (mut shown, read) = self.walk_to(false, |Shown { extent, last, .. }: &mut Shown, key, value| {
-            extent.rows += 1;
-            extent.bytes = extent.bytes.saturating_add(value.len());
-            last.clear();
-            last.extend_from_slice(key.get(range_len..).unwrap_or_default());
-            ControlFlow::Continue(())
+        let (made, read) = self.walk_to(false, |made: &mut Made, key, value| {
+            let sub = key.get(range_len..).unwrap_or_default();
+            made.extent.rows += 1;
+            made.extent.bytes = made.extent.bytes.saturating_add(value.len());
+            made.last.clear();
+            made.last.extend_from_slice(sub);
+            if let Some(marks) = T::MARKS {
+                match codec::from_bytes(value) {
+                    Some(value) => made.marked.push(sub, marks(&value)),
+                    None => made.unreadable = true,
+                }
+            }
+            if made.unreadable { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        let extent = shown.extent;
-        shown.ticket = if self.wrote { self.open } else { read };
-        self.known.note_extent(&self.key, shown);
-        Ok(extent)
+        if made.unreadable {
+            return Err(unreadable::<T>(owner));
+        }
+        let Made { extent, last, mut marked, .. } = made;
+        marked.shrink();
+        let ticket = if self.wrote { self.open } else { read };
+        let shown = Shown { extent, last, marked: Rc::new(marked), ticket };
+        let shows = show(&shown);
+        self.known.note(&self.key, shown);
+        Ok(shows)
     }
 
     /// The highest sub key of an owner's rows.
@@ -194,7 +227,7 @@ impl View {
     /// When the back end fails.
     pub fn last_sub<T: Table>(&mut self, owner: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.set_key(owner, Some(T::ID), b"");
-        if let Some(Shown { extent, last, ticket }) = self.known.extent(&self.key) {
+        if let Some(Shown { extent, last, ticket, .. }) = self.known.shown(&self.key) {
             let (last, ticket) = ((extent.rows > 0).then(|| last.clone()), *ticket);
             self.note_read(ticket);
             return Ok(last);
@@ -267,8 +300,8 @@ impl View {
     pub fn drop_scratch(&mut self) {
         self.scratch.clear();
         self.wrote = false;
-        self.known.forget_extents();
-        // An extent may have shown what the input itself has written, and there may never be a batch of that number.
+        self.known.forget_ranges();
+        // What is known may show what the input itself has written, and there may never be a batch of that number.
         if self.read == self.open && self.open_keys.is_empty() {
             self.read = self.waiting.back().map_or(Ticket(0), |(ticket, _)| *ticket);
         }
@@ -343,6 +376,11 @@ impl View {
         self.waiting.iter().map(|(_, bytes)| bytes).sum::<usize>() + self.open_bytes
     }
 
+    /// What is known of ranges may take this many bytes from now on.
+    pub fn set_known_max(&mut self, bytes_max: usize) {
+        self.known.set_max(bytes_max);
+    }
+
     /// Bytes of memory that what is known beside rows takes.
     pub fn known_bytes(&self) -> usize {
         self.known.held_bytes()
@@ -366,6 +404,11 @@ impl View {
         if T::SPARSE && self.known.is_absent(&self.key) {
             return Ok(None);
         }
+        self.row(T::SPARSE, each)
+    }
+
+    /// Shows `each` the bytes of the row that has `self.key`; if there is none, that is remembered of a sparse table.
+    fn row<R>(&mut self, is_sparse: bool, each: impl Fn(&[u8]) -> R) -> Result<Option<R>, StoreError> {
         if let Some(value) = self.scratch.get(&self.key[..]) {
             return Ok(value.as_deref().map(each));
         }
@@ -380,18 +423,26 @@ impl View {
             snapshot.read(&key, &mut |bytes| found = Some(each(bytes)))?;
             Ok(found)
         });
-        if T::SPARSE && matches!(found, Ok(None)) {
+        if is_sparse && matches!(found, Ok(None)) {
             self.known.note_absent(&key);
         }
         self.key = key;
         found
     }
 
-    fn write(&mut self, table: u8, owner: &str, sub: &[u8], value: Value) {
+    fn write(&mut self, table: u8, owner: &str, sub: &[u8], value: Option<(Arc<[u8]>, u8)>) {
         self.set_key(owner, Some(table), sub);
-        let value_len = value.as_ref().map(|value| value.len());
-        self.known.written(&self.key, self.key.len() - sub.len(), value_len, self.open);
-        self.scratch.insert(Arc::from(&self.key[..]), value);
+        let range_len = self.key.len() - sub.len();
+        let mut before = None;
+        if self.known.asks_before(&self.key, range_len) {
+            match self.row(false, <[u8]>::len) {
+                Ok(len) => before = len,
+                Err(_) => self.known.forget_range(self.key.get(..range_len).unwrap_or_default()),
+            }
+        }
+        let after = value.as_ref().map(|(bytes, marks)| (bytes.len(), *marks));
+        self.known.written(&Change { key: &self.key, range_len, before, after, ticket: self.open });
+        self.scratch.insert(Arc::from(&self.key[..]), value.map(|(bytes, _)| bytes));
         self.wrote = true;
     }
 

@@ -86,7 +86,7 @@ fn pour(
     wanted: fn(&str) -> bool,
 ) -> io::Result<Vec<String>> {
     let mut wrong = Vec::new();
-    println!("| flood | done | witness p50, p95 (ms) | MB before, at most, after | CPU (ms) | told |");
+    println!("| flood | done | witness p50, p95 (ms) | MB before, at most, after | CPU, waited for one (ms) | told |");
     println!("|---|---|---|---|---|---|");
     for flood in floods::all().into_iter().filter(|flood| wanted(flood.name)) {
         let f = match floods::run(target, flood, lasts, rest, peak) {
@@ -98,7 +98,7 @@ fn pour(
         };
         let told: Vec<_> = f.tally.errors.iter().map(|(name, count)| format!("{name} {count}")).collect();
         println!(
-            "| {} | {} | {}, {} | {}, {}, {} | {} | {} |",
+            "| {} | {} | {}, {} | {}, {}, {} | {}, {} | {} |",
             flood.name,
             f.tally.done,
             ms(f.p50),
@@ -107,6 +107,7 @@ fn pour(
             mb(f.peak_bytes),
             mb(f.after_bytes),
             ms(f.cpu),
+            ms(f.waited),
             told.join(", ")
         );
         // Without rates, stanzas take what there is of the processor.

@@ -1,6 +1,7 @@
 //! What the server's process uses, as the system counts it.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -19,13 +20,25 @@ pub fn rss_bytes(pid: u32) -> io::Result<u64> {
 
 /// Processor time of all its threads so far.
 pub fn cpu(pid: u32) -> io::Result<Duration> {
-    let mut sum = 0;
+    let mut sum = Duration::ZERO;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end meanwhile.
-        let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-        sum += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or_default();
+        sum += schedstat(&task?.path(), 0).unwrap_or_default();
     }
-    Ok(Duration::from_nanos(sum))
+    Ok(sum)
+}
+
+/// How long the thread that serves everybody has waited for a processor while it could have worked: what others on this
+/// machine took from it, those who flood among them.
+pub fn waited(pid: u32) -> io::Result<Duration> {
+    schedstat(Path::new(&format!("/proc/{pid}/task/{pid}")), 1)
+}
+
+/// A time that the system counts of a thread: 0 is what it ran, 1 what it waited to run.
+fn schedstat(task: &Path, which: usize) -> io::Result<Duration> {
+    let text = std::fs::read_to_string(task.join("schedstat"))?;
+    let ns = text.split(' ').nth(which).and_then(|ns| ns.parse().ok());
+    ns.map(Duration::from_nanos).ok_or_else(|| io::Error::other("no schedstat"))
 }
 
 /// Remembers the most memory that a process had.

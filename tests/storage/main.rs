@@ -30,6 +30,7 @@ impl Table for Numbers {
     const ID: u8 = 255;
     const NAME: &'static str = "numbers";
     const SPARSE: bool = true;
+    const MARKS: Option<fn(&u64) -> u8> = Some(|number| (number % 3) as u8);
     type Value = u64;
 }
 

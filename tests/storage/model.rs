@@ -76,6 +76,14 @@ fn compare<T: Table<Value: PartialEq + std::fmt::Debug>>(view: &mut View, model:
         assert_eq!((rows, len), (n, expected.iter().map(|(_, value)| value.len()).sum()));
         let highest = expected.last().map(|(sub, _)| sub.clone());
         assert_eq!(view.last_sub::<T>(owner).unwrap(), highest);
+        let marks = |value: &[u8]| {
+            let value = couplet::storage::codec::from_bytes(value).unwrap();
+            T::MARKS.map_or(0, |marks| marks(&value))
+        };
+        let found: Vec<_> = expected.iter().map(|(sub, value)| (marks(value), sub.clone())).collect();
+        let (marked, mut at) = (view.marked::<T>(owner).unwrap(), 0);
+        let told = std::iter::from_fn(|| marked.next(&mut at).map(|(marks, sub)| (marks, sub.to_vec())));
+        assert_eq!(told.collect::<Vec<_>>(), found.into_iter().filter(|(marks, _)| *marks != 0).collect::<Vec<_>>());
         let some: Vec<_> = expected.iter().filter(|(sub, _)| sub.starts_with(&[0xff])).cloned().collect();
         assert_eq!(plain(view.list_from::<T>(owner, &[0xff], 100).unwrap()), some);
         for sub in [&b""[..], &[0], &[0xff], &[1, 0]] {

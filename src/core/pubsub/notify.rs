@@ -4,6 +4,7 @@ use super::{AccessModel, Affiliations, Config, Item, Nodes, SendLast, Service, S
 use crate::core::Core;
 use crate::core::caps::Capabilities;
 use crate::core::flight::InFlight;
+use crate::core::roster::{SEEING, SEEN};
 use crate::core::session::SessionId;
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
@@ -95,8 +96,7 @@ impl Service<'_> {
             }
             return Ok(members);
         }
-        let roster = self.core.roster(&owner)?;
-        Ok(roster.into_iter().filter(|(_, item)| item.from).map(|(contact, _)| contact).collect())
+        Ok(self.core.contacts(&owner, SEEING)?.collect())
     }
 
     /// Adds those sessions of an account that have asked for the node by their capabilities.
@@ -141,8 +141,8 @@ impl Core {
         let mut room_bytes = self.settings.limits.pubsub_catch_up_bytes_max as usize;
         let wants = |caps: &Capabilities, node: &str| caps.wants(id, node);
         self.pubsub_last_items(&jid.bare(), &jid, &wants, &mut room_bytes)?;
-        for (contact, item) in self.roster(jid.bare_str())? {
-            if item.to && self.is_local(&contact) && self.is_seen_by(&contact, &jid)? {
+        for contact in self.contacts(jid.bare_str(), SEEN)? {
+            if self.is_local(&contact) && self.is_seen_by(&contact, &jid)? {
                 self.pubsub_last_items(&contact, &jid, &wants, &mut room_bytes)?;
             }
         }

@@ -14,7 +14,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::process::{Peak, cpu, rss_bytes};
+use crate::process::{Peak, cpu, rss_bytes, waited};
 use crate::stages::{Stage, Stream};
 use crate::target::Target;
 use crate::wire::{End, Wire};
@@ -143,6 +143,8 @@ pub struct Figures {
     pub peak_bytes: u64,
     pub after_bytes: u64,
     pub cpu: Duration,
+    /// See [`waited`].
+    pub waited: Duration,
 }
 
 /// Opens something; whoever is turned away because memory is short is let in when the flood before has been given back.
@@ -162,7 +164,8 @@ pub fn run(target: &Target, flood: &Flood, lasts: Duration, rest: Duration, peak
     let place = |error: io::Error| format!("{name}: {error}");
     let pid = target.server.pid().ok_or("no server")?;
     let witness = patiently(|| Witness::start(target)).map_err(place)?;
-    let (before_bytes, cpu_before) = (rss_bytes(pid).map_err(place)?, cpu(pid).map_err(place)?);
+    let before_bytes = rss_bytes(pid).map_err(place)?;
+    let (cpu_before, waited_before) = (cpu(pid).map_err(place)?, waited(pid).map_err(place)?);
     peak.take();
     let arena = Arena { target, until: Instant::now() + lasts };
     let mut tally = Tally::default();
@@ -184,6 +187,7 @@ pub fn run(target: &Target, flood: &Flood, lasts: Duration, rest: Duration, peak
     });
     let times = witness.stop().map_err(|error| format!("{name}: the witness: {error}"))?;
     let cpu = cpu(pid).map_err(place)? - cpu_before;
+    let waited = waited(pid).map_err(place)? - waited_before;
     thread::sleep(rest);
     let peak_bytes = peak.take();
     let after_bytes = rss_bytes(pid).map_err(place)?;
@@ -198,6 +202,7 @@ pub fn run(target: &Target, flood: &Flood, lasts: Duration, rest: Duration, peak
             peak_bytes,
             after_bytes,
             cpu,
+            waited,
         }),
     }
 }
