@@ -152,12 +152,21 @@ fn presence_costs_the_same_for_each_contact() {
         world.send(conns[contact], "<presence type='subscribe' to='u0@localhost'/>");
         world.send(conns[0], &format!("<presence type='subscribed' to='u{contact}@localhost'/>"));
     }
-    let cost = world.cost_of(|w| w.send(conns[0], "<presence><show>away</show></presence>"));
+    let show = |world: &mut World| world.cost_of(|w| w.send(conns[0], "<presence><show>away</show></presence>"));
+    let cost = show(&mut world);
     let mut bill = Bill::default();
     bill.exactly("commits", cost.commits, 0);
     bill.exactly("writes: each contact and oneself", cost.writes, CONTACTS as u64 + 1);
-    bill.at_most("allocations of presence for 50 contacts", cost.allocations, 354);
-    bill.at_most("allocated bytes of presence for 50 contacts", cost.bytes, 44_869);
+    bill.at_most("allocations of presence for 50 contacts", cost.allocations, 292);
+    bill.at_most("allocated bytes of presence for 50 contacts", cost.bytes, 39_094);
+    // Nothing for those who do not see it.
+    let among_few = show(&mut world);
+    for n in 0..200 {
+        let query = format!("<query xmlns='jabber:iq:roster'><item jid='c{n}@example.org' name='n'/></query>");
+        world.send(conns[0], &format!("<iq type='set' id='c{n}'>{query}</iq>"));
+    }
+    let among_many = show(&mut world);
+    bill.exactly("allocations of presence for 50 contacts of 250", among_many.allocations, among_few.allocations);
     bill.settle();
 }
 
@@ -213,7 +222,7 @@ fn an_idle_session_holds_little() {
     let available = LIVE.get() - before;
     let mut bill = Bill::default();
     bill.at_most("bytes of a session that is bound", bound as u64 / SESSIONS as u64, 1244);
-    bill.at_most("bytes of a session that is available", available as u64 / SESSIONS as u64, 1516);
+    bill.at_most("bytes of a session that is available", available as u64 / SESSIONS as u64, 1658);
     bill.settle();
 }
 

@@ -45,6 +45,17 @@ impl Marked {
         Some((marks, sub))
     }
 
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        let mut at = 0;
+        std::iter::from_fn(|| self.next(&mut at).map(drop)).count()
+    }
+
+    /// True when none is marked.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Adds a row behind the last.
     pub(super) fn push(&mut self, sub: &[u8], marks: u8) {
         if marks != 0 {
@@ -183,7 +194,7 @@ impl Known {
     }
 
     pub fn note(&mut self, range: &[u8], mut shown: Shown) {
-        if shown.marked.bytes.is_empty() {
+        if shown.marked.is_empty() {
             shown.marked = self.none.clone();
         }
         let bytes = shown.held_bytes(range);

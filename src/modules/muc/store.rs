@@ -158,6 +158,7 @@ pub struct Ties;
 impl Table for Ties {
     const ID: u8 = 54;
     const NAME: &'static str = "rooms-of-account";
+    const MARKS: Option<fn(&Tie) -> u8> = Some(|tie| tie.created.into());
     type Value = Tie;
 }
 
@@ -190,8 +191,7 @@ pub fn put(core: &mut Core, room: &Jid, record: &RoomRecord) {
 /// `resource-constraint`, or when storage cannot be read.
 pub fn may_create(core: &mut Core, room: &Jid, account: &str) -> Result<(), StanzaError> {
     let max = core.settings.limits.muc_rooms_per_account_max as usize;
-    let created = core.view.list::<Ties>(account, usize::MAX)?.iter().filter(|(_, tie)| tie.created).count();
-    if created >= max {
+    if core.view.marked::<Ties>(account)?.len() >= max {
         return Err(Condition::ResourceConstraint.because("You have created too many rooms."));
     }
     if core.view.count::<Directory>(room.domain())? >= core.settings.limits.muc_rooms_max as usize {
