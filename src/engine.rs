@@ -105,6 +105,8 @@ enum Timer {
     Parked(SessionId),
     /// Another server is to be tried again, or what waits for it goes back.
     Peer(PeerId),
+    /// This session's client may owe an acknowledgement for too long.
+    Late(SessionId),
     /// What could not be written is written once more.
     Retry,
     /// Memory is short: the process is weighed again.
@@ -222,6 +224,7 @@ impl Engine {
             counters: Counters::default(),
             spool: Spool::default(),
             changed: BTreeSet::new(),
+            waits: Vec::new(),
             ended_unchecked: 0,
             queue: VecDeque::new(),
             ask: None,
@@ -424,6 +427,7 @@ impl Engine {
             self.core.queue.clear();
             self.core.ask = None;
             self.core.changed.clear();
+            self.core.waits.clear();
             self.caught(what);
             return None;
         };
@@ -451,6 +455,9 @@ impl Engine {
                 None => self.bring_back(parcel, remote::FULL),
             }
         }
+        for (session, wait_s) in std::mem::take(&mut self.core.waits) {
+            self.wait_anew(session, wait_s);
+        }
         Some(ticket)
     }
 
@@ -471,7 +478,7 @@ impl Engine {
         let limits = self.core.settings.limits.clone();
         let Some(c) = self.conns.get_mut(id.0) else { return };
         let window = (limits.out_window_bytes as usize).saturating_sub(c.waiting_bytes);
-        let (mut bytes, mut managed_bytes) = (Vec::new(), 0);
+        let (mut bytes, mut managed_bytes, mut asks) = (Vec::new(), 0, None);
         if window > 0 {
             c.out.flush(durable, window, limits.sm_unacked_max as usize, &mut bytes);
             let managed = c.session.and_then(|session| self.managed.get_mut(&session));
@@ -483,6 +490,7 @@ impl Engine {
                 }
                 if c.out.ask() {
                     management::write_ask(&mut bytes);
+                    asks = c.session;
                 }
             }
         }
@@ -520,6 +528,9 @@ impl Engine {
         {
             let account = session.jid.bare();
             self.bound_account(&account);
+        }
+        if let Some(session) = asks {
+            self.asked(session);
         }
     }
 
@@ -566,6 +577,7 @@ impl Engine {
                 Timer::Spool(holder) => self.spool_due(holder),
                 Timer::Peer(peer) => self.peer_due(peer),
                 Timer::Parked(session) => self.parked_due(session),
+                Timer::Late(session) => self.late_due(session),
                 Timer::Retry => self.retry(),
                 // The tick ends with that.
                 Timer::Weigh => self.parts.weighs = false,

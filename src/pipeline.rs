@@ -236,6 +236,8 @@ fn to_host(core: &mut Core, modules: &mut Modules, flight: &InFlight, to: &Jid) 
             Ok(())
         }
         Kind::Iq(IqType::Get | IqType::Set) | Kind::Message(_) => Err(Condition::ServiceUnavailable.into()),
+        // The host has asked somebody.
+        Kind::Iq(IqType::Result | IqType::Error) if to.is_host() => modules.answered(core, &flight.stanza),
         Kind::Iq(IqType::Result | IqType::Error) | Kind::Presence(_) => {
             dropped(core, flight, "the host itself takes none");
             Ok(())
@@ -410,6 +412,9 @@ fn deliver(
 ) {
     let InFlight { mut stanza, mut tail, mut promise, mut receipt, mut row, .. } = flight;
     let is_copy = flight.is_copy && row.is_none() && flight.dest != Dest::Address;
+    if matches!(stanza.kind, Kind::Message(_)) && row.is_none() && modules.watches(session) {
+        modules.deliver(core, session, &stanza);
+    }
     let parked = core.sessions.get(session).filter(|s| s.conn.is_none());
     if let Some((jid, id)) = parked.and_then(|s| Some((s.jid.clone(), s.resume_id.clone()?)))
         && row.is_none()

@@ -63,6 +63,8 @@ pub struct Core {
     pub ended_unchecked: usize,
     /// Sessions of which something has changed that is stored of those that wait to be resumed.
     pub changed: BTreeSet<SessionId>,
+    /// Sessions without connection that are to wait so many seconds to be resumed from now on; none: as long as any.
+    pub waits: Vec<(SessionId, Option<u32>)>,
     /// Stanzas that the input has set on their way.
     pub queue: VecDeque<InFlight>,
     /// What the request at hand leads to beyond its step.

@@ -235,6 +235,11 @@ impl OutQueue {
         asks
     }
 
+    /// The client owes an acknowledgement that it has been asked for.
+    pub fn is_asking(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.asked)
+    }
+
     /// The first item waits for the disk: lets those of other senders pass it.
     fn overtake(&mut self, durable: Ticket, window_bytes: usize, unacked_max: usize, out: &mut Vec<u8>) {
         let mut blocked: Vec<Option<Jid>> = Vec::new();

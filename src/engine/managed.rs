@@ -17,6 +17,7 @@ use crate::core::session::SessionId;
 use crate::core::spool::{is_for_others, stamp};
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
+use crate::modules::SessionEvent;
 use crate::stanza::{Condition, IqType, Kind, Stanza};
 use crate::storage::Ticket;
 use crate::stream::management::{self, Inbound, Request};
@@ -27,10 +28,26 @@ use std::rc::Rc;
 pub(super) struct Managed {
     /// How long it waits to be resumed, in seconds; 0 when it cannot be.
     pub max_s: u32,
+    /// When the client was asked last for an acknowledgement, while somebody wants to know.
+    pub asked_ms: u64,
+    /// How that stands.
+    pub patience: Patience,
     /// What the client has sent.
     pub inbound: Inbound,
     /// Where it waits without connection.
     pub lot: Option<Box<Lot>>,
+}
+
+/// How long an acknowledgement has been owed.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Nobody waits for it.
+    #[default]
+    Idle,
+    /// There is a [`Timer::Late`].
+    Waits,
+    /// For too long: modules have heard of it.
+    Over,
 }
 
 impl Engine {
@@ -44,10 +61,17 @@ impl Engine {
                 managed.inbound.asked = true;
                 self.dirty.insert(conn);
             }
-            (Ok(Request::Ack { h }), Some(_)) => match c.out.ack(h) {
+            (Ok(Request::Ack { h }), Some(managed)) => match c.out.ack(h) {
                 Ok(arrived) => {
+                    let is_late = managed.patience == Patience::Over;
+                    if is_late {
+                        managed.patience = Patience::Idle;
+                    }
                     self.dirty.insert(conn);
                     self.arrived(arrived);
+                    if is_late {
+                        self.on_time(session);
+                    }
                 }
                 Err(sent) => self.too_high(conn, h, sent),
             },
@@ -115,6 +139,61 @@ impl Engine {
             Some(conn) => Some(&mut self.conns.get_mut(conn.0)?.out),
             None => Some(&mut self.managed.get_mut(&session)?.lot.as_mut()?.out),
         }
+    }
+
+    /// The client of a session has been asked for an acknowledgement.
+    pub(super) fn asked(&mut self, session: SessionId) {
+        let delay_s = self.core.settings.limits.sm_ack_delay_s;
+        if delay_s == 0 || !self.modules.watches(session) {
+            return;
+        }
+        let now_ms = self.core.now.mono_ms;
+        let Some(managed) = self.managed.get_mut(&session) else { return };
+        managed.asked_ms = now_ms;
+        if managed.patience == Patience::Idle {
+            managed.patience = Patience::Waits;
+            self.timers.insert((now_ms + u64::from(delay_s) * 1000, Timer::Late(session)), ());
+        }
+    }
+
+    /// A client may owe an acknowledgement for too long.
+    pub(super) fn late_due(&mut self, session: SessionId) {
+        let delay_ms = u64::from(self.core.settings.limits.sm_ack_delay_s) * 1000;
+        let conn = self.core.sessions.get(session).and_then(|s| s.conn);
+        let owes = conn.and_then(|conn| self.conns.get(conn.0)).is_some_and(|c| c.out.is_asking());
+        let Some(managed) = self.managed.get_mut(&session).filter(|m| m.patience == Patience::Waits) else { return };
+        let due_ms = managed.asked_ms + delay_ms;
+        managed.patience = match owes {
+            false => Patience::Idle,
+            true if due_ms > self.core.now.mono_ms => {
+                self.timers.insert((due_ms, Timer::Late(session)), ());
+                return;
+            }
+            true => Patience::Over,
+        };
+        if owes {
+            self.unseen(session);
+        }
+    }
+
+    fn on_time(&mut self, session: SessionId) {
+        self.step("a late acknowledgement", |core, modules| {
+            if let Err(error) = modules.session(core, session, SessionEvent::OnTime) {
+                log::error!(target: LOG, "modules do not know a session: {}", error.condition.as_str());
+            }
+        });
+    }
+
+    /// Modules hear what a session has not acknowledged, if they watch it.
+    pub(super) fn unseen(&mut self, session: SessionId) {
+        if !self.modules.watches(session) {
+            return;
+        }
+        let Some(out) = self.session_queue(session) else { return };
+        let messages = out.parcels().filter(|p| matches!(p.kind, Kind::Message(_)));
+        let read = |parcel: &Parcel| Stanza::read(crate::xml::parse(&parcel.to_xml()).ok()?).ok();
+        let messages: Vec<Stanza> = messages.filter_map(read).collect();
+        self.step("what a client has not seen", |core, modules| modules.unseen(core, session, &messages));
     }
 
     /// Puts a parcel into the queue of a session.

@@ -84,7 +84,7 @@ impl Engine {
             self.timers.insert((lot.deadline_ms, Timer::Parked(session)), ());
             states.push((session, record.state));
             let inbound = Inbound::restored(record.received);
-            let managed = Managed { max_s: record.max_s, inbound, lot: Some(Box::new(lot)) };
+            let managed = Managed { max_s: record.max_s, inbound, lot: Some(Box::new(lot)), ..Managed::default() };
             self.managed.insert(session, Box::new(managed));
             self.crowded(session);
         }
@@ -94,6 +94,9 @@ impl Engine {
             self.modules.restore_session(&mut self.core, session, &state)?;
         }
         self.core.view.join();
+        for (session, wait_s) in std::mem::take(&mut self.core.waits) {
+            self.postpone(session, wait_s);
+        }
         Ok(())
     }
 
@@ -105,6 +108,7 @@ impl Engine {
     /// Takes the session from its connection. False when it is none that waits.
     pub(super) fn park(&mut self, conn: ConnId) -> bool {
         let Some(session) = self.detach(conn) else { return false };
+        self.unseen(session);
         self.save(session);
         self.crowded(session);
         let max = self.core.settings.limits.sm_parked_max as usize;
@@ -193,6 +197,24 @@ impl Engine {
             log::error!(target: LOG, "a session that waits is not written yet: {error}");
             self.retry_later();
         }
+    }
+
+    /// A session without connection is to wait so many seconds from now on, or as long as it may by itself.
+    pub(super) fn wait_anew(&mut self, session: SessionId, wait_s: Option<u32>) {
+        if self.postpone(session, wait_s) {
+            self.save(session);
+        }
+    }
+
+    /// The same, of which nothing is written. False when the session does not wait, or does not for long.
+    fn postpone(&mut self, session: SessionId, wait_s: Option<u32>) -> bool {
+        let (now_ms, max_s) = (self.core.now.mono_ms, self.core.settings.limits.sm_wait_max_s);
+        let Some(managed) = self.managed.get_mut(&session) else { return false };
+        let Some(lot) = &mut managed.lot else { return false };
+        let wait_s = wait_s.map_or(managed.max_s, |wait_s| wait_s.clamp(managed.max_s, max_s.max(managed.max_s)));
+        lot.deadline_ms = now_ms + u64::from(wait_s) * 1000;
+        self.timers.insert((lot.deadline_ms, Timer::Parked(session)), ());
+        lot.resuming.is_none()
     }
 
     fn retry_later(&mut self) {

@@ -67,6 +67,8 @@ pub enum SessionEvent {
     Unavailable,
     /// It has been resumed, perhaps after a restart.
     Resumed,
+    /// Its client has acknowledged something after [`Module::unseen`].
+    OnTime,
     /// It has ended; the key is still valid.
     Closed,
 }
@@ -196,6 +198,23 @@ pub trait Module: Sized {
     /// Phase *copy*: a message was sent, or has gone to `reached` of the account's sessions.
     fn copy(&mut self, core: &mut Core, dir: Dir, flight: &InFlight, reached: &[SessionId]) {
         let _ = (core, dir, flight, reached);
+    }
+
+    /// Whether it is to hear more of a session: [`Module::deliver`] and [`Module::unseen`].
+    fn watches(&self, id: SessionId) -> bool {
+        let _ = id;
+        false
+    }
+
+    /// Phase *deliver*: a message that was not stored before goes to a session that it watches.
+    fn deliver(&mut self, core: &mut Core, id: SessionId, message: &Stanza) {
+        let _ = (core, id, message);
+    }
+
+    /// A session that it watches has lost its connection and waits to be resumed, or its client owes an acknowledgement
+    /// for `limits.sm_ack_delay_s`. These messages have not been acknowledged.
+    fn unseen(&mut self, core: &mut Core, id: SessionId, messages: &[Stanza]) {
+        let _ = (core, id, messages);
     }
 
     /// Phase *undelivered*: no session of the account can take a message.
@@ -565,6 +584,28 @@ macro_rules! modules {
                 } )*
             }
 
+            /// Whether any module is to hear more of a session.
+            pub fn watches(&self, id: SessionId) -> bool {
+                $( #[cfg(feature = $feature)] if self.$file.module.as_ref().is_some_and(|m| m.watches(id)) {
+                    return true;
+                } )*
+                false
+            }
+
+            /// Every module hears of it that watches the session.
+            pub fn deliver(&mut self, core: &mut Core, id: SessionId, message: &Stanza) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.watches(id) {
+                    m.deliver(core, id, message);
+                } )*
+            }
+
+            /// Every module hears of it that watches the session.
+            pub fn unseen(&mut self, core: &mut Core, id: SessionId, messages: &[Stanza]) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.watches(id) {
+                    m.unseen(core, id, messages);
+                } )*
+            }
+
             /// The first module that takes it decides.
             pub fn undelivered(&mut self, core: &mut Core, flight: &InFlight) -> Result<Undelivered, StanzaError> {
                 $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.to.as_ref())) {
@@ -693,4 +734,5 @@ modules! {
     "invites" => invites::Invites,
     "contact_info" => contact_info::ContactInfo,
     "motd" => motd::Motd,
+    "push" => push::Push,
 }

@@ -130,7 +130,7 @@ impl Module for Pep {
                 }
             }
             SessionEvent::Unavailable | SessionEvent::Closed => core.caps.forget(id),
-            SessionEvent::Reachable => {}
+            SessionEvent::Reachable | SessionEvent::OnTime => {}
         }
         Ok(())
     }
