@@ -225,6 +225,7 @@ impl Engine {
             spool: Spool::default(),
             changed: BTreeSet::new(),
             waits: Vec::new(),
+            missed: modules.hears_missed().then(Vec::new),
             ended_unchecked: 0,
             queue: VecDeque::new(),
             ask: None,
@@ -276,6 +277,7 @@ impl Engine {
     pub fn reconfigure(&mut self, settings: Settings) {
         self.modules.reconfigure(&settings.modules);
         self.core.disco = collect_disco(&self.modules, &settings.core);
+        self.core.missed = self.modules.hears_missed().then(Vec::new);
         self.reader.set_limits(&settings.core.limits);
         self.budget.set_max_bytes(settings.core.memory.max_bytes, settings.core.memory.warning_percent);
         self.core.view.set_known_max(settings.core.memory.known_max_bytes());
@@ -428,6 +430,7 @@ impl Engine {
             self.core.ask = None;
             self.core.changed.clear();
             self.core.waits.clear();
+            self.core.missed.iter_mut().for_each(Vec::clear);
             self.caught(what);
             return None;
         };

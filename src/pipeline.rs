@@ -134,6 +134,9 @@ pub fn run(core: &mut Core, modules: &mut Modules, out: &mut Vec<Delivery>) {
                 if let Err(error) = phases(core, modules, &mut flight, out) {
                     bounce(core, &flight.stanza, &error);
                 }
+                for (account, message) in core.missed.as_mut().map(std::mem::take).unwrap_or_default() {
+                    modules.missed(core, &account, &message);
+                }
                 // What a stanza causes comes before what was sent after it.
                 while let Some(caused) = core.queue.pop_back() {
                     later.push_front(caused);

@@ -65,6 +65,9 @@ pub struct Core {
     pub changed: BTreeSet<SessionId>,
     /// Sessions without connection that are to wait so many seconds to be resumed from now on; none: as long as any.
     pub waits: Vec<(SessionId, Option<u32>)>,
+    /// Messages that those would want who could have been there, and whom: absent members of rooms, as bare addresses.
+    /// None when no module asks for them.
+    pub missed: Option<Vec<(Jid, Stanza)>>,
     /// Stanzas that the input has set on their way.
     pub queue: VecDeque<InFlight>,
     /// What the request at hand leads to beyond its step.

@@ -98,6 +98,8 @@ pub trait Module: Sized {
     const TABLES: &'static [TableInfo] = &[];
     /// Features that a client can ask for while it binds (XEP-0386 section 3.1), by the names that announce them.
     const BIND_FEATURES: &'static [&'static str] = &[];
+    /// It wants to hear what absent members of rooms miss: [`Module::missed`].
+    const HEARS_MISSED: bool = false;
     /// Requests it answers.
     const IQ: &'static [IqRoute] = &[];
     /// Its section of the configuration.
@@ -215,6 +217,11 @@ pub trait Module: Sized {
     /// for `limits.sm_ack_delay_s`. These messages have not been acknowledged.
     fn unseen(&mut self, core: &mut Core, id: SessionId, messages: &[Stanza]) {
         let _ = (core, id, messages);
+    }
+
+    /// An account has an affiliation with a room that it is not in, and this was said there.
+    fn missed(&mut self, core: &mut Core, account: &Jid, message: &Stanza) {
+        let _ = (core, account, message);
     }
 
     /// Phase *undelivered*: no session of the account can take a message.
@@ -603,6 +610,21 @@ macro_rules! modules {
             pub fn unseen(&mut self, core: &mut Core, id: SessionId, messages: &[Stanza]) {
                 $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.watches(id) {
                     m.unseen(core, id, messages);
+                } )*
+            }
+
+            /// Whether any module wants to hear what absent members of rooms miss.
+            pub fn hears_missed(&self) -> bool {
+                $( #[cfg(feature = $feature)] if $file::$type::HEARS_MISSED && self.$file.module.is_some() {
+                    return true;
+                } )*
+                false
+            }
+
+            /// Every module hears of it.
+            pub fn missed(&mut self, core: &mut Core, account: &Jid, message: &Stanza) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| account.domain()) {
+                    m.missed(core, account, message);
                 } )*
             }
 

@@ -2,6 +2,7 @@
 //!
 //! A registration belongs to the account and outlives the connection, the session and the server. It hears of
 //! * a message for the account, while the session that made it is no more;
+//! * a message in a room that the account has an affiliation with and bookmarked to be joined (XEP-0402), the same;
 //! * a message for that session, while it waits to be resumed or its client owes an acknowledgement for too long, and of
 //!   those that it had not acknowledged when that began.
 //!
@@ -19,7 +20,7 @@ use crate::setting::{Seconds, section};
 use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza, StanzaError, form};
 use crate::storage::codec::{from_bytes, to_bytes};
 use crate::storage::{StoreError, Table};
-use crate::xml::{ElementRef, ns};
+use crate::xml::{Element, ElementRef, ns};
 use log::debug;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -108,6 +109,7 @@ pub struct Push {
 impl Module for Push {
     const XEPS: &'static [Xep] = &[Xep { number: 357, version: "0.4.1" }];
     const ACCOUNT_FEATURES: &'static [&'static str] = &[ns::PUSH];
+    const HEARS_MISSED: bool = true;
     const TABLES: &'static [TableInfo] = &[TableInfo { id: Registrations::ID, name: Registrations::NAME }];
     const IQ: &'static [IqRoute] = &[(Scope::Account, ns::PUSH, "enable"), (Scope::Account, ns::PUSH, "disable")];
     type Config = Config;
@@ -144,12 +146,23 @@ impl Module for Push {
         if is_other || flight.is_copy {
             return;
         }
-        let Some(services) = services(core, to) else { return };
-        for service in services.list {
-            let sessions = core.sessions.of(to);
-            if !sessions.iter().any(|id| self.bound.get(id).is_some_and(|bound| bound.is(&service))) {
-                self.tell(core, to, &service, &flight.stanza);
-            }
+        self.tell_sleepers(core, to, &flight.stanza);
+    }
+
+    /// It is told if its clients would be there.
+    fn missed(&mut self, core: &mut Core, account: &Jid, message: &Stanza) {
+        let Some(room) = message.from.as_ref().map(Jid::bare) else { return };
+        if services(core, account).is_none() {
+            return;
+        }
+        let bookmark = core.pubsub(account).item(ns::BOOKMARKS, room.as_str());
+        let bookmark = bookmark.unwrap_or_else(|error| {
+            log::error!(target: LOG, "{error}");
+            None
+        });
+        let joins = |item: &Element| matches!(item.root().attr("autojoin"), Some("true" | "1"));
+        if bookmark.and_then(|item| item.read()).as_ref().is_some_and(joins) {
+            self.tell_sleepers(core, account, message);
         }
     }
 
@@ -324,6 +337,17 @@ impl Push {
         let Seconds(hibernation_s) = self.config.hibernation;
         if hibernation_s > 0 {
             core.waits.push((id, Some(hibernation_s)));
+        }
+    }
+
+    /// Registrations of an account whose sessions are no more.
+    fn tell_sleepers(&mut self, core: &mut Core, account: &Jid, stanza: &Stanza) {
+        let Some(services) = services(core, account) else { return };
+        for service in services.list {
+            let sessions = core.sessions.of(account);
+            if !sessions.iter().any(|id| self.bound.get(id).is_some_and(|bound| bound.is(&service))) {
+                self.tell(core, account, &service, stanza);
+            }
         }
     }
 

@@ -85,6 +85,14 @@ fn to_all(core: &mut Core, room: &mut Room, stanza: &Stanza, from: &Jid) -> Resu
     history::keep(core, room, &said)?;
     // A message passes; that it is kept is no promise.
     room.fan(core, &said, false, |_, _| true);
+    if core.missed.is_some() && root.has_child(ns::CLIENT, "body") {
+        let all = store::standings(core, &room.jid)?.into_iter();
+        let members = all.filter(|(_, standing)| standing.affiliation >= Affiliation::Member);
+        let members = members.filter_map(|(jid, _)| Jid::parse(&jid).ok());
+        let absent = members.filter(|jid| core.is_local(jid) && room.nicks_of(jid.as_str()).is_empty());
+        let absent: Vec<_> = absent.map(|jid| (jid, said.clone())).collect();
+        core.missed.get_or_insert_default().extend(absent);
+    }
     Ok(())
 }
 
