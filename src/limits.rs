@@ -180,8 +180,9 @@ limits! {
         also after a restart; a sixteenth more until they are counted";
     sm_spool_delay_ms = 100 Milliseconds "how long the recipient of a message has to acknowledge it, before it is \
         written to the disk so that its sender can be told that it is safe";
-    sm_ack_delay_s = 30 Seconds "how long a client may owe an acknowledgement (XEP-0198) before its push service is told \
-        of what it has not seen (XEP-0357), as Prosody's smacks_max_ack_delay; 0s: as long as its connection stands";
+    sm_ack_delay_s = 30 Seconds "how long a client may owe an acknowledgement (XEP-0198) before its push service \
+        hears of what it has not seen (XEP-0357), as Prosody's smacks_max_ack_delay; 0s: as long as its connection \
+        stands";
     sm_wait_max_s = 604800 Seconds "how long a session without connection waits to be resumed at most, whatever a \
         module asks for";
     push_services_max = 5 Count "push registrations of an account (XEP-0357), as Prosody's push_max_devices; another \

@@ -3,8 +3,8 @@
 //! A registration belongs to the account and outlives the connection, the session and the server. It hears of
 //! * a message for the account, while the session that made it is no more;
 //! * a message in a room that the account has an affiliation with and bookmarked to be joined (XEP-0402), the same;
-//! * a message for that session, while it waits to be resumed or its client owes an acknowledgement for too long, and of
-//!   those that it had not acknowledged when that began.
+//! * a message for that session, while it waits to be resumed or its client owes an acknowledgement for too long, and
+//!   of those that it had not acknowledged when that began.
 //!
 //! A session with a registration waits longer to be resumed, until something is said to matter to it: then its client
 //! has as long as any other. Requests come from the host (section 7), and what is said in them is that there is
@@ -235,7 +235,7 @@ impl Module for Push {
     }
 
     fn answered(&mut self, core: &mut Core, stanza: &Stanza) -> Result<(), StanzaError> {
-        let is_it = |asked: &Asked| stanza.id.as_deref() == Some(&*asked.id) && stanza.from.as_ref() == Some(&asked.jid);
+        let is_it = |a: &Asked| stanza.id.as_deref() == Some(&*a.id) && stanza.from.as_ref() == Some(&a.jid);
         let Some(asked) = self.asked.iter().position(is_it).and_then(|at| self.asked.remove(at)) else { return Ok(()) };
         let owner = asked.account.bare_str();
         let Some(mut stored) = core.view.get::<Registrations>(owner, b"")? else { return Ok(()) };
