@@ -45,7 +45,7 @@ use crate::stream::{C2s, StreamError};
 use crate::xml;
 use gate::Doors;
 use guard::Met;
-use managed::Managed;
+use managed::{Managed, Owed};
 use pace::{Pace, Pause};
 use remote::{PeerId, Remotes};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -147,6 +147,8 @@ pub struct Engine {
     timers: Flat<(u64, Timer), ()>,
     /// Sessions with stream management.
     managed: Flat<SessionId, Box<Managed>>,
+    /// Acknowledgements of sessions that modules watch.
+    owed: BTreeMap<SessionId, Owed>,
     /// Receipts that wait for a batch.
     spooling: Vec<(Ticket, Receipt)>,
     /// Parked sessions that hold too much.
@@ -241,6 +243,7 @@ impl Engine {
             dirty: BTreeSet::new(),
             timers: Flat::default(),
             managed: Flat::default(),
+            owed: BTreeMap::new(),
             spooling: Vec::new(),
             overfull: Vec::new(),
             parts: memory::Parts::default(),

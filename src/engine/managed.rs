@@ -28,26 +28,19 @@ use std::rc::Rc;
 pub(super) struct Managed {
     /// How long it waits to be resumed, in seconds; 0 when it cannot be.
     pub max_s: u32,
-    /// When the client was asked last for an acknowledgement, while somebody wants to know.
-    pub asked_ms: u64,
-    /// How that stands.
-    pub patience: Patience,
     /// What the client has sent.
     pub inbound: Inbound,
     /// Where it waits without connection.
     pub lot: Option<Box<Lot>>,
 }
 
-/// How long an acknowledgement has been owed.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Patience {
-    /// Nobody waits for it.
-    #[default]
-    Idle,
-    /// There is a [`Timer::Late`].
-    Waits,
+/// An acknowledgement of a session that modules watch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// It was asked for last at that time. There is a [`Timer::Late`].
+    Since(u64),
     /// For too long: modules have heard of it.
-    Over,
+    Late,
 }
 
 impl Engine {
@@ -61,15 +54,12 @@ impl Engine {
                 managed.inbound.asked = true;
                 self.dirty.insert(conn);
             }
-            (Ok(Request::Ack { h }), Some(managed)) => match c.out.ack(h) {
+            (Ok(Request::Ack { h }), Some(_)) => match c.out.ack(h) {
                 Ok(arrived) => {
-                    let is_late = managed.patience == Patience::Over;
-                    if is_late {
-                        managed.patience = Patience::Idle;
-                    }
                     self.dirty.insert(conn);
                     self.arrived(arrived);
-                    if is_late {
+                    if self.owed.get(&session) == Some(&Owed::Late) {
+                        self.owed.remove(&session);
                         self.on_time(session);
                     }
                 }
@@ -148,10 +138,7 @@ impl Engine {
             return;
         }
         let now_ms = self.core.now.mono_ms;
-        let Some(managed) = self.managed.get_mut(&session) else { return };
-        managed.asked_ms = now_ms;
-        if managed.patience == Patience::Idle {
-            managed.patience = Patience::Waits;
+        if self.owed.insert(session, Owed::Since(now_ms)).is_none() {
             self.timers.insert((now_ms + u64::from(delay_s) * 1000, Timer::Late(session)), ());
         }
     }
@@ -161,17 +148,14 @@ impl Engine {
         let delay_ms = u64::from(self.core.settings.limits.sm_ack_delay_s) * 1000;
         let conn = self.core.sessions.get(session).and_then(|s| s.conn);
         let owes = conn.and_then(|conn| self.conns.get(conn.0)).is_some_and(|c| c.out.is_asking());
-        let Some(managed) = self.managed.get_mut(&session).filter(|m| m.patience == Patience::Waits) else { return };
-        let due_ms = managed.asked_ms + delay_ms;
-        managed.patience = match owes {
-            false => Patience::Idle,
-            true if due_ms > self.core.now.mono_ms => {
-                self.timers.insert((due_ms, Timer::Late(session)), ());
-                return;
-            }
-            true => Patience::Over,
-        };
-        if owes {
+        let Some(Owed::Since(since_ms)) = self.owed.get(&session).copied() else { return };
+        let due_ms = since_ms + delay_ms;
+        if !owes {
+            self.owed.remove(&session);
+        } else if due_ms > self.core.now.mono_ms {
+            self.timers.insert((due_ms, Timer::Late(session)), ());
+        } else {
+            self.owed.insert(session, Owed::Late);
             self.unseen(session);
         }
     }
@@ -470,6 +454,7 @@ impl Engine {
 
     /// A session ends that has been taken out of the table: what is left of it goes elsewhere.
     pub(super) fn managed_end(&mut self, session: SessionId, jid: &Jid, resume_id: Option<Rc<str>>, out: OutQueue) {
+        self.owed.remove(&session);
         let Some(mut managed) = self.managed.remove(&session) else { return self.forsake(out.into_parcels()) };
         managed.inbound.progress(self.core.view.durable());
         if let Some(id) = resume_id {

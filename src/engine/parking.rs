@@ -84,7 +84,7 @@ impl Engine {
             self.timers.insert((lot.deadline_ms, Timer::Parked(session)), ());
             states.push((session, record.state));
             let inbound = Inbound::restored(record.received);
-            let managed = Managed { max_s: record.max_s, inbound, lot: Some(Box::new(lot)), ..Managed::default() };
+            let managed = Managed { max_s: record.max_s, inbound, lot: Some(Box::new(lot)) };
             self.managed.insert(session, Box::new(managed));
             self.crowded(session);
         }
