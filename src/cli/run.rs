@@ -237,6 +237,7 @@ fn site(config: &Config) -> crate::http::SiteOptions {
         trusted: config.http.trusted_proxies.iter().map(|network| network.0).collect(),
         proxy_protocol: config.http.proxy_protocol,
         origins: config.http.origins.clone(),
+        websocket: config.http.websocket,
     }
 }
 

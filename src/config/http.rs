@@ -18,6 +18,8 @@ section! {
         /// How clients reach this server, for host-meta and links: "https://xmpp.example.org/", with "{host}" where the
         /// name of the host stands. "" is "https://{host}:PORT/" with the first port of tls_listen.
         pub external_url: String = String::new() => |url| url_of_site(url),
+        /// Clients can come by WebSocket (RFC 7395), at /xmpp-websocket.
+        pub websocket: bool = true,
         /// Proxies that are believed when they say who connects to them (X-Forwarded-For, X-Forwarded-Proto), and that
         /// have no limits of connections.
         pub trusted_proxies: Vec<Network> = LOOPBACK.map(Network).to_vec(),

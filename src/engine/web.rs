@@ -2,10 +2,12 @@
 //! and what is in them is the shell's. Clients that come through one (WebSocket, BOSH) are clients like all others, on
 //! streams whose bytes the shell takes from it.
 
+use super::guard::Met;
 use super::{ConnId, Engine, Role};
 use crate::budget::{Budget, Charge, Kind as Held};
 use crate::clock::Now;
 use crate::core::slab::Slab;
+use crate::stream::StreamError;
 use std::net::IpAddr;
 
 /// Keys of connections with servers are below it.
@@ -100,6 +102,18 @@ impl Engine {
         self.may_enter(peer)?;
         self.enter(Role::Client, peer)?;
         Some(self.admit_client(is_secure, false, peer))
+    }
+
+    /// What a client that comes through HTTP has sent is none of a stream: it ends with that error.
+    pub fn refuse_stream(&mut self, now: Now, conn: ConnId, error: StreamError) {
+        self.core.now = now;
+        self.guard("what a peer has sent", Met::Conn(conn), &mut |engine| engine.fail(conn, error, None));
+    }
+
+    /// Such a client has sent so many bytes that are none of its stream; they count for its rate all the same.
+    pub fn spend_beside(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        self.core.now = now;
+        self.guard("what a peer has sent", Met::Conn(conn), &mut |engine| engine.spend(conn, bytes));
     }
 
     /// A connection of HTTP is a client's from now on, as a whole: what it holds is told for that client.

@@ -8,11 +8,13 @@
 pub mod answer;
 pub mod body;
 pub mod forwarded;
+pub mod framing;
 pub mod head;
 pub mod host_meta;
 pub mod pages;
 pub mod proxy;
 pub mod site;
+pub mod websocket;
 pub mod wire;
 
 pub use answer::{Answer, Status};

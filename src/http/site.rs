@@ -24,6 +24,8 @@ pub struct SiteOptions {
     pub proxy_protocol: bool,
     /// Sites whose scripts may use what is here; `*` is every one.
     pub origins: Vec<String>,
+    /// Clients can come by WebSocket.
+    pub websocket: bool,
 }
 
 /// What a request is for.
@@ -35,6 +37,8 @@ pub enum Resource {
     Health,
     /// Whether the server takes clients.
     Readiness,
+    /// A WebSocket for a client.
+    WebSocket,
 }
 
 /// The site.
@@ -56,7 +60,8 @@ impl Site {
         let of_host_meta = |answer: fn(&[(&str, String)]) -> Answer| {
             let url = self.url(self.host(head));
             // XEP-0156 section 3: only what TLS protects.
-            let links = host_meta::links(&url, None, None).into_iter().filter(|_| url.starts_with("https"));
+            let websocket = Some(WEBSOCKET_PATH).filter(|_| self.options.websocket);
+            let links = host_meta::links(&url, websocket, None).into_iter().filter(|_| url.starts_with("https"));
             let links: Vec<_> = links.collect();
             // XEP-0156 section 3: whoever asks may see it.
             answer(&links).with("Access-Control-Allow-Origin", "*").with("Cache-Control", "max-age=3600")
@@ -66,6 +71,7 @@ impl Site {
             "/readyz" => Resource::Readiness,
             "/.well-known/host-meta" => Resource::Ready(of_host_meta(host_meta::xml)),
             "/.well-known/host-meta.json" => Resource::Ready(of_host_meta(host_meta::json)),
+            WEBSOCKET_PATH if self.options.websocket => Resource::WebSocket,
             "*" => {
                 return Resource::Ready(
                     Answer::empty(Status::NoContent).with("Allow", "GET, HEAD, POST, PUT, OPTIONS"),
@@ -150,7 +156,7 @@ mod tests {
     fn status(site: &Site, line: &str) -> u16 {
         match site.resource(&head(&format!("{line} HTTP/1.1\r\nHost: b.example"))) {
             Resource::Ready(answer) => answer.status.code(),
-            Resource::Health | Resource::Readiness => 200,
+            Resource::Health | Resource::Readiness | Resource::WebSocket => 200,
         }
     }
 

@@ -463,6 +463,11 @@ impl Conn {
         (self.readable, self.writable, self.queued, self.dirty, self.told_bytes) = (true, true, false, false, 0);
     }
 
+    /// What it holds is told to somebody else from now on.
+    pub fn tell_anew(&mut self) {
+        self.told_bytes = 0;
+    }
+
     /// What waits to be written, as the allocator takes it.
     pub fn out_bytes(&self) -> usize {
         allocated(self.out.capacity())

@@ -57,12 +57,14 @@ fn is_language_tag(lang: &str) -> bool {
     (1..=LANG_BYTES_MAX).contains(&lang.len()) && lang.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
+/// How each header of ours begins.
+pub const HEADER: &str =
+    "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'";
+
 /// Writes our header. Without `host`, before it is known, there is no `from` (section 4.9.1.3). Each header has a new
 /// id that nobody can guess (section 4.7.3).
 pub(super) fn write(host: Option<&str>, to: Option<&Jid>, entropy: &mut dyn Entropy, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
-    write_attribute("xmlns", ns::CLIENT, out);
-    write_attribute("xmlns:stream", ns::STREAM, out);
+    out.extend_from_slice(HEADER.as_bytes());
     write_attribute("id", &token(entropy), out);
     if let Some(host) = host {
         write_attribute("from", host, out);

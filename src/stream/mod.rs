@@ -15,6 +15,7 @@ mod sasl2;
 
 pub use c2s::{Admission, C2s, Event, Options, StreamCx};
 pub use error::StreamError;
+pub use header::HEADER;
 pub use names::{PeerCert, PeerNames, Trust};
 pub use sasl2::{IssuedToken, UserAgent};
 

@@ -203,7 +203,7 @@ impl Scanner {
     }
 
     /// A scanner for elements without a stream around them.
-    pub(super) fn without_stream(limits: ScanLimits) -> Self {
+    pub fn without_stream(limits: ScanLimits) -> Self {
         Self { phase: Phase::Open, ..Self::new(limits) }
     }
 

@@ -34,6 +34,7 @@ USERS = {
     "paris": ASCII_PASSWORD, "rosencrantz": ASCII_PASSWORD,
     "valentine": ASCII_PASSWORD, "petruchio": ASCII_PASSWORD,
     "launce": ASCII_PASSWORD, "panthino": ASCII_PASSWORD,
+    "friar": ASCII_PASSWORD, "abram": ASCII_PASSWORD,
 }
 CLIENT_TIMEOUT_S = 180
 FEDERATION_TIMEOUT_S = 1200
@@ -134,6 +135,17 @@ def run_xmppjs(tally, host, folder, node, mode, user, peer):
     Client(tally, "@xmpp/client", xmppjs_command(host, node, mode, user, peer), cwd=folder, env=environment).finish()
 
 
+def run_websocket(tally, host, folder, node):
+    """Only a server with HTTP has it: the tier `balanced`, not `minimal`."""
+    if host.kind != "couplet" or not tools.answers(host.https_port):
+        tally.line("@xmpp/client", "skip WebSocket: this build has no HTTP")
+        return
+    environment = dict(os.environ, NODE_EXTRA_CA_CERTS=str(host.certificate))
+    command = [*xmppjs_command(host, node, "websocket", "friar", "abram"),
+               "--websocket", f"wss://localhost:{host.https_port}/xmpp-websocket"]
+    Client(tally, "@xmpp/client", command, cwd=folder, env=environment).finish()
+
+
 def run_cross(tally, host, python, folder, node):
     """@xmpp/client as tybalt, slixmpp as the nurse."""
     common = [*slix_address(host), "--peer", "nurse", "--password", ASCII_PASSWORD]
@@ -211,10 +223,10 @@ def main():
     parser.add_argument("--federation", action="store_true", help="with Prosody and ejabberd, too")
     parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
     parser.add_argument("--only", action="append", choices=(
-        "slixmpp", "journeys", "xmppjs", "cross", "strophe", "profanity", "poezio", "federation"))
+        "slixmpp", "journeys", "xmppjs", "websocket", "cross", "strophe", "profanity", "poezio", "federation"))
     args = parser.parse_args()
     more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(("federation",) if args.federation else ())]
-    wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "cross", *more))
+    wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "websocket", "cross", *more))
     args.work.mkdir(parents=True, exist_ok=True)
     tally = Tally(args.strict)
     python = node = None
@@ -223,7 +235,7 @@ def main():
             python = tools.slixmpp(args.work)
         except tools.Missing as why:
             tally.missing("slixmpp", why)
-    if wanted & {"xmppjs", "cross"}:
+    if wanted & {"xmppjs", "websocket", "cross"}:
         try:
             folder, node = tools.xmppjs(args.work)
         except tools.Missing as why:
@@ -252,6 +264,8 @@ def main():
                 run_slixmpp(tally, host, python)
             if node and "xmppjs" in wanted:
                 run_xmppjs(tally, host, folder, node, "checks", "benvolio", "rosaline")
+            if node and "websocket" in wanted:
+                run_websocket(tally, host, folder, node)
             if python and node and "cross" in wanted:
                 run_cross(tally, host, python, folder, node)
             if python and "journeys" in wanted and host.kind == "couplet":

@@ -42,7 +42,7 @@ class Server:
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="couplet-interop-"))
-        self.starttls_port, self.tls_port, self.component_port, self.http_port = free_ports(4)
+        self.starttls_port, self.tls_port, self.component_port, self.http_port, self.https_port = free_ports(5)
         self.process = None
         self.log_path = self.folder / "server.log"
 
@@ -118,7 +118,7 @@ class Couplet(Server):
             COUPLET_COMPONENTS__LISTEN=f"127.0.0.1:{self.component_port}",
             COUPLET_COMPONENTS__SECRETS=f"echo.{HOST}={COMPONENT_SECRET}",
             COUPLET_HTTP__LISTEN=f"127.0.0.1:{self.http_port}",
-            COUPLET_HTTP__TLS_LISTEN="",
+            COUPLET_HTTP__TLS_LISTEN=f"127.0.0.1:{self.https_port}",
             COUPLET_S2S__LISTEN="",
             COUPLET_S2S__DIRECT_TLS_LISTEN="",
             COUPLET_STORAGE__PATH=str(self.folder / "data"),

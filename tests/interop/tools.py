@@ -6,6 +6,7 @@ apt-get out of it.
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -83,6 +84,12 @@ def xmppjs(work):
     if version.startswith("v18."):
         node.append("--experimental-global-webcrypto")  # what later versions have without asking
     return folder, node
+
+
+def answers(port):
+    """Whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def prosody():

@@ -2,6 +2,7 @@
 //
 // Usage: node xmppjs.mjs checks|cross --starttls P --tls P --user A --peer B --password W [--exporter]
 //   checks  USER and PEER are both clients of this library.
+//   websocket  the same over WebSocket (RFC 7395) at --websocket URL.
 //   cross   USER is ours, PEER is there already and answers through another library (slix.py partner).
 // NODE_EXTRA_CA_CERTS names the server's certificate. Modules are looked up from the working folder.
 //
@@ -14,6 +15,8 @@ import { parseArgs } from "node:util";
 
 const resolve = createRequire(process.cwd() + "/").resolve;
 const { client, xml } = await import(pathToFileURL(resolve("@xmpp/client")));
+// Older versions of node have none of their own.
+globalThis.WebSocket ??= (await import(pathToFileURL(resolve("ws")))).default;
 
 const DOMAIN = "localhost";
 const SASL2 = "urn:xmpp:sasl:2";
@@ -29,6 +32,7 @@ const { values: args, positionals } = parseArgs({
     peer: { type: "string" },
     password: { type: "string" },
     exporter: { type: "boolean", default: false },
+    websocket: { type: "string" },
   },
 });
 
@@ -77,11 +81,11 @@ class Peer {
   seen = [];
   #waiting = new Set();
 
-  constructor(user, password, resource, { direct = false, mechanism, flag, spoil, agent, token } = {}) {
+  constructor(user, password, resource, { direct = false, web = false, mechanism, flag, spoil, agent, token } = {}) {
     const used = (this.used = {});
     const userAgent = agent && xml("user-agent", { id: agent }, xml("software", {}, "interop"));
     this.client = client({
-      service: direct ? `xmpps://${DOMAIN}:${args.tls}` : `xmpp://${DOMAIN}:${args.starttls}`,
+      service: web ? args.websocket : direct ? `xmpps://${DOMAIN}:${args.tls}` : `xmpp://${DOMAIN}:${args.starttls}`,
       domain: DOMAIN,
       resource,
       timeout: 10_000,
@@ -155,7 +159,10 @@ class Peer {
   // The connection is gone without a word; `again` opens another.
   async drop() {
     const gone = new Promise((done) => this.client.once("disconnect", done));
-    (this.client.socket.socket ?? this.client.socket).destroy();
+    const socket = this.client.socket.socket ?? this.client.socket;
+    if (socket.terminate) socket.terminate();
+    else if (socket.destroy) socket.destroy();
+    else socket.close();
     await within(gone, "the end of the connection");
   }
 
@@ -493,6 +500,55 @@ async function checks() {
   await romeo.leave();
 }
 
+// What comes by WebSocket is a client as all others are, and talks to one over TCP.
+async function websocket() {
+  const web = true;
+  for (const mechanism of ["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"]) {
+    await check(`login ${mechanism} over WebSocket`, () => loginOnce({ web, mechanism }));
+    await check(`wrong password refused with ${mechanism} over WebSocket`, () =>
+      refused(args.user, "wrong", { web, mechanism }));
+  }
+  await check("no channel binding is offered over WebSocket", async () => {
+    const peer = await new Peer(args.user, args.password, "plain", { web }).login();
+    assert(!peer.offered.some((name) => name.endsWith("-PLUS")), peer.offered.join());
+    await peer.leave();
+  });
+  await check("SASL2 and Bind 2 over WebSocket, and a session resumed over another", async () => {
+    const agent = crypto.randomUUID();
+    const romeo = await new Peer(args.user, args.password, "tab", { web, agent, mechanism: "SCRAM-SHA-256" }).arrive();
+    assert(romeo.used.success && romeo.client.streamManagement.enabled, "no SASL2, or no stream management");
+    const juliet = await new Peer(args.peer, args.password, "balcony").arrive();
+    const [jid, since] = [romeo.jid, romeo.seen.length];
+    await romeo.drop();
+    juliet.send(chat(jid, "while the tab slept"));
+    await juliet.fence();
+    assert((await romeo.again()) === "resumed", "the session was not resumed");
+    await romeo.message("while the tab slept", since);
+    await romeo.leave();
+    await juliet.leave();
+  });
+  const romeo = await new Peer(args.user, args.password, "browser", { web }).arrive();
+  const juliet = await new Peer(args.peer, args.password, "phone").arrive();
+  await contacts(romeo, juliet);
+  await chats(romeo, juliet);
+  await queries(romeo);
+  await rooms(romeo, juliet);
+  await nodes(romeo, juliet);
+  await check("a long message goes both ways", async () => {
+    const long = "\u2665".repeat(20_000);
+    romeo.send(chat(juliet.jid, long));
+    await juliet.message(long);
+    juliet.send(chat(romeo.jid, `${long}!`));
+    await romeo.message(`${long}!`);
+  });
+  await check("leaving is seen by the contact", async () => {
+    const since = juliet.seen.length;
+    await romeo.leave();
+    await juliet.presence("unavailable", `${args.user}@${DOMAIN}`, since);
+  });
+  await juliet.leave();
+}
+
 async function cross() {
   const romeo = await new Peer(args.user, args.password, "orchard").arrive();
   const other = `${args.peer}@${DOMAIN}`;
@@ -530,7 +586,7 @@ for (const kind of ["uncaughtException", "unhandledRejection"]) {
     process.exit(1);
   });
 }
-const modes = { checks, cross };
+const modes = { checks, cross, websocket };
 const alarm = setTimeout(() => {
   console.log("not ok the run as a whole: took too long");
   process.exit(1);

@@ -24,8 +24,8 @@ impl Web {
 impl Shell {
     pub(super) fn web_welcome(&mut self, _: ConnId, _: &mut Conn, _: IpAddr, _: Now) {}
 
-    pub(super) fn web_held_bytes(&self, _: ConnId) -> usize {
-        0
+    pub(super) fn web_held(&self, id: ConnId) -> (ConnId, usize) {
+        (id, 0)
     }
 
     pub(super) fn web_wrote(&mut self, _: ConnId, _: usize, _: Now) {}

@@ -88,9 +88,9 @@ impl Shell {
 
     /// Tells the engine what a connection holds here, if that has changed.
     pub(super) fn tell_held(&mut self, id: ConnId, now: Now) {
-        let beside = self.web_held_bytes(id);
+        let (who, beside) = self.web_held(id);
         if let Some(bytes) = self.live(id).and_then(|conn| conn.news_of_held(beside)) {
-            self.engine.handle(now, Input::Held { conn: id, bytes });
+            self.engine.handle(now, Input::Held { conn: who, bytes });
         }
     }
 

@@ -1,6 +1,8 @@
 //! The shell's side of HTTP: connections whose bytes are not the engine's. Each has a [`Wire`] and a deadline; what a
 //! request is for says the [`Site`].
 
+mod socket;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -16,6 +18,7 @@ use crate::net::bell::{Clapper, Token};
 use crate::net::conn::{Conn, End, Received};
 use crate::net::tls::{ALPN_CLIENT, ALPN_HTTP};
 use crate::stream::TlsFacts;
+use socket::Socket;
 
 /// What a connection must bring, or take, in `http_content_timeout_s`.
 const STEP_BYTES: usize = 16_384;
@@ -25,6 +28,8 @@ pub struct Web {
     /// What is served.
     pub site: Site,
     guests: HashMap<ConnId, Box<Guest>>,
+    /// Clients of the engine, and the connection of each.
+    clients: HashMap<ConnId, ConnId>,
     /// When to give up on which connection.
     ends: BTreeSet<(u64, ConnId)>,
 }
@@ -32,6 +37,8 @@ pub struct Web {
 /// One connection.
 struct Guest {
     wire: Wire,
+    /// Of one that is a WebSocket.
+    socket: Option<Box<Socket>>,
     /// From where it comes, by the socket or by a proxy's header.
     peer: IpAddr,
     /// Whose turn it was when the deadline was set.
@@ -66,7 +73,7 @@ pub fn speaks_http(facts: &TlsFacts) -> bool {
 impl Web {
     pub fn new(tuning: &Tuning) -> Self {
         let site = Site { options: tuning.site.clone(), pages: Pages::default() };
-        Self { site, guests: HashMap::new(), ends: BTreeSet::new() }
+        Self { site, guests: HashMap::new(), clients: HashMap::new(), ends: BTreeSet::new() }
     }
 
     /// Takes over a changed configuration.
@@ -115,7 +122,8 @@ impl Shell {
     }
 
     fn add_guest(&mut self, id: ConnId, peer: IpAddr) {
-        let guest = Guest { wire: Wire::default(), peer, turn: Turn::Idle, deadline_ms: 0, moved_bytes: 0 };
+        let guest =
+            Guest { wire: Wire::default(), socket: None, peer, turn: Turn::Idle, deadline_ms: 0, moved_bytes: 0 };
         self.web.guests.insert(id, Box::new(guest));
     }
 
@@ -146,7 +154,10 @@ impl Shell {
         }
         if let Some(guest) = self.web.guests.get_mut(&id) {
             guest.moved_bytes += data.len();
-            guest.wire.feed(&data);
+            match &mut guest.socket {
+                Some(socket) => socket.feed(&data),
+                None => guest.wire.feed(&data),
+            }
         }
         self.drive_web(id, now);
         if let Some(end) = end {
@@ -194,6 +205,9 @@ impl Shell {
     fn drive_web(&mut self, id: ConnId, now: Now) {
         loop {
             let Some(guest) = self.web.guests.get_mut(&id) else { return };
+            if guest.socket.is_some() {
+                return self.drive_socket(id, now);
+            }
             let Some(event) = guest.wire.poll() else { break };
             match event {
                 Event::Request(head) => self.request(id, &head, now),
@@ -234,6 +248,7 @@ impl Shell {
                 Err(why) => Answer::text(Status::Unavailable, "text/plain", format!("{why}\n")),
             }
             .with("Cache-Control", "no-store"),
+            Resource::WebSocket => return self.open_socket(id, head, now),
         };
         self.answer_web(id, &answer, now);
     }
@@ -262,23 +277,38 @@ impl Shell {
 
     /// A socket took bytes: as long as it does, an answer may take its time.
     pub(super) fn web_wrote(&mut self, id: ConnId, waiting_bytes: usize, now: Now) {
-        if self.web.guests.get(&id).is_some_and(|guest| guest.turn == Turn::Answer) {
+        let Some(guest) = self.web.guests.get(&id) else { return };
+        if let Some(socket) = &guest.socket {
+            let conn = socket.client();
+            return self.engine.handle(now, Input::Wrote { conn, waiting_bytes });
+        }
+        if guest.turn == Turn::Answer {
             let ms = u64::from(self.tuning.limits.http_content_timeout_s.max(1)) * 1000;
             self.web.set_deadline(id, if waiting_bytes > 0 { now.mono_ms + ms } else { 0 });
         }
     }
 
-    /// What is held for a connection beside its socket and TLS.
-    pub(super) fn web_held_bytes(&self, id: ConnId) -> usize {
-        let Some(guest) = self.web.guests.get(&id) else { return 0 };
+    /// Who is told what a connection holds, and what that is beside its socket and TLS.
+    pub(super) fn web_held(&self, id: ConnId) -> (ConnId, usize) {
+        let Some(guest) = self.web.guests.get(&id) else { return (id, 0) };
+        let own = allocated(size_of::<Guest>());
+        if let Some(socket) = &guest.socket {
+            // What waits to be written is the engine's count.
+            return (socket.client(), own + socket.held_bytes());
+        }
         let out = self.conns.get(&id).map_or(0, |conn| conn.out_bytes());
-        allocated(size_of::<Guest>()) + guest.wire.heap_bytes() + out
+        (id, own + guest.wire.heap_bytes() + out)
     }
 
     /// A connection is being closed, or is no more.
-    pub(super) fn web_gone(&mut self, id: ConnId, _: Now) {
+    pub(super) fn web_gone(&mut self, id: ConnId, now: Now) {
         self.web.set_deadline(id, 0);
-        self.web.guests.remove(&id);
+        let Some(guest) = self.web.guests.remove(&id) else { return };
+        if let Some(client) = guest.socket.as_ref().map(|socket| socket.client())
+            && self.web.clients.remove(&client).is_some()
+        {
+            self.engine.handle(now, Input::Closed { conn: client });
+        }
     }
 
     /// Gives up on those that are too slow.
@@ -294,14 +324,26 @@ impl Shell {
         }
     }
 
-    /// The engine has something for a client that is no socket's.
-    pub(super) fn web_deliver(&mut self, _: ConnId, _: Vec<u8>, _: Now) {}
+    /// The engine has something for a client that comes through HTTP.
+    pub(super) fn web_deliver(&mut self, client: ConnId, bytes: Vec<u8>, now: Now) {
+        if let Some(id) = self.web.clients.get(&client).copied() {
+            self.deliver_to_socket(id, &bytes, now);
+        }
+    }
 
     /// The engine closes such a client.
-    pub(super) fn web_close(&mut self, _: ConnId, _: Now) {}
+    pub(super) fn web_close(&mut self, client: ConnId, now: Now) {
+        if let Some(id) = self.web.clients.remove(&client) {
+            self.close_socket(id, now);
+        }
+    }
 
     /// The engine wants to hear nothing from such a client for now, or to hear from it again.
-    pub(super) fn web_pause(&mut self, _: ConnId, _: bool, _: Now) {}
+    pub(super) fn web_pause(&mut self, client: ConnId, paused: bool, now: Now) {
+        if let Some(id) = self.web.clients.get(&client).copied() {
+            self.pause(id, paused, now);
+        }
+    }
 
     /// The server ends: so does everything here, behind what is queued.
     pub(super) fn web_end(&mut self, now: Now) {
