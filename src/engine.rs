@@ -9,6 +9,8 @@ mod admin;
 #[macro_use]
 mod client;
 mod failed;
+#[cfg(feature = "http")]
+mod figures;
 mod gate;
 mod guard;
 mod invites;
@@ -542,6 +544,7 @@ impl Engine {
 
     fn committed(&mut self, upto: Ticket) {
         trip(Fault::PanicCommit);
+        self.core.counters.commits = self.core.counters.commits.wrapping_add(1);
         if let Err(error) = self.core.view.committed(upto) {
             // What is stored is stored: the view shows it from memory, and reads try again.
             log::error!(target: LOG, "{error}");

@@ -238,6 +238,7 @@ fn site(config: &Config) -> crate::http::SiteOptions {
         proxy_protocol: config.http.proxy_protocol,
         origins: config.http.origins.clone(),
         websocket: config.http.websocket,
+        metrics_from: config.http.metrics_from.iter().map(|network| network.0).collect(),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod forwarded;
 pub mod framing;
 pub mod head;
 pub mod host_meta;
+pub mod metrics;
 pub mod pages;
 pub mod proxy;
 pub mod site;

@@ -26,6 +26,8 @@ pub struct SiteOptions {
     pub origins: Vec<String>,
     /// Clients can come by WebSocket.
     pub websocket: bool,
+    /// Who may read the figures.
+    pub metrics_from: Vec<Network>,
 }
 
 /// What a request is for.
@@ -37,6 +39,8 @@ pub enum Resource {
     Health,
     /// Whether the server takes clients.
     Readiness,
+    /// Figures.
+    Metrics,
     /// A WebSocket for a client.
     WebSocket,
 }
@@ -69,6 +73,7 @@ impl Site {
         let resource = match head.path.as_str() {
             "/healthz" => Resource::Health,
             "/readyz" => Resource::Readiness,
+            "/metrics" => Resource::Metrics,
             "/.well-known/host-meta" => Resource::Ready(of_host_meta(host_meta::xml)),
             "/.well-known/host-meta.json" => Resource::Ready(of_host_meta(host_meta::json)),
             WEBSOCKET_PATH if self.options.websocket => Resource::WebSocket,
@@ -156,7 +161,7 @@ mod tests {
     fn status(site: &Site, line: &str) -> u16 {
         match site.resource(&head(&format!("{line} HTTP/1.1\r\nHost: b.example"))) {
             Resource::Ready(answer) => answer.status.code(),
-            Resource::Health | Resource::Readiness | Resource::WebSocket => 200,
+            Resource::Health | Resource::Readiness | Resource::Metrics | Resource::WebSocket => 200,
         }
     }
 

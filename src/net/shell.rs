@@ -275,6 +275,7 @@ impl Shell {
     }
 
     fn tick(&mut self) {
+        self.web.tick_begins();
         let now = self.clock.now();
         if self.rung.is_empty() && self.reports.is_empty() {
             self.bell.take(&mut self.rung, &mut self.reports, None);
@@ -308,6 +309,7 @@ impl Shell {
         self.guard(None, now, &mut |shell| shell.accept(now));
         self.guard(None, now, &mut |shell| shell.pass_deadlines(now));
         self.settle(now);
+        self.web.tick_ends();
         if let Some(supervisor) = &mut self.supervisor {
             supervisor.alive(now.mono_ms);
         }

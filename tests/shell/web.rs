@@ -11,6 +11,7 @@ pub fn options() -> SiteOptions {
         proxy_protocol: false,
         origins: vec!["*".to_owned()],
         websocket: true,
+        metrics_from: couplet::core::settings::LOOPBACK.to_vec(),
     }
 }
 
@@ -395,5 +396,44 @@ fn what_a_websocket_must_not_say_ends_it() {
     let mut evil = web(&server);
     evil.say(&format!("{KEY}Origin: https://evil.example\r\n\r\n"));
     assert_eq!(status(&answer(&mut evil).0), 403);
+    server.stop();
+}
+
+#[test]
+fn figures_are_for_those_who_may_see_them() {
+    let server = start_with("metrics", Limits::default(), |options| {
+        options.tuning.site.trusted = couplet::core::settings::LOOPBACK.to_vec();
+    });
+    server.add_user("romeo");
+    let romeo = log_in(&server, "romeo");
+    let mut client = web(&server);
+    client.say("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: application/openmetrics-text;version=1.0.0\r\n\r\n");
+    let (head, text) = answer(&mut client);
+    assert!(head.contains("Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"), "{head}");
+    for line in [
+        "# TYPE couplet_logins counter",
+        "couplet_logins_total 1",
+        "couplet_sessions 1",
+        "couplet_clients 1",
+        "couplet_http_connections 1",
+        "prosody_connections_total 2",
+        "couplet_memory_state{state=\"normal\"} 1",
+        "couplet_s2s_streams{direction=\"out\"} 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    assert!(text.contains("couplet_tick_seconds_bucket{le=\"+Inf\"} ") && text.ends_with("# EOF\n"), "{text}");
+    let mut names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "each family once");
+    client.say("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (head, text) = answer(&mut client);
+    assert!(head.contains("Content-Type: text/plain; version=0.0.4"), "{head}");
+    assert!(text.contains("# TYPE couplet_logins_total counter\n") && !text.contains("EOF"), "{text}");
+    client.say("GET /metrics HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n");
+    assert_eq!(status(&answer(&mut client).0), 403);
+    drop(romeo);
     server.stop();
 }

@@ -16,6 +16,10 @@ impl Web {
 
     pub fn configure(&mut self, _: &Tuning) {}
 
+    pub fn tick_begins(&mut self) {}
+
+    pub fn tick_ends(&mut self) {}
+
     pub fn next_ms(&self) -> Option<u64> {
         None
     }

@@ -5,15 +5,18 @@ mod socket;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use super::sockets::log_end;
 use super::{Shell, Tuning};
 use crate::budget::allocated;
 use crate::clock::Now;
 use crate::core::io::{ConnId, Input, Role, Transport};
+use crate::http::metrics;
 use crate::http::site::Resource;
 use crate::http::wire::{Event, Turn};
 use crate::http::{Answer, Head, Pages, Site, Status, Wire, forwarded};
+use crate::metrics::{Durations, Figure, Kind};
 use crate::net::bell::{Clapper, Token};
 use crate::net::conn::{Conn, End, Received};
 use crate::net::tls::{ALPN_CLIENT, ALPN_HTTP};
@@ -32,6 +35,9 @@ pub struct Web {
     clients: HashMap<ConnId, ConnId>,
     /// When to give up on which connection.
     ends: BTreeSet<(u64, ConnId)>,
+    /// How long it takes from reading what has come to writing what it leads to.
+    ticks: Durations,
+    tick_began: Option<Instant>,
 }
 
 /// One connection.
@@ -73,12 +79,31 @@ pub fn speaks_http(facts: &TlsFacts) -> bool {
 impl Web {
     pub fn new(tuning: &Tuning) -> Self {
         let site = Site { options: tuning.site.clone(), pages: Pages::default() };
-        Self { site, guests: HashMap::new(), clients: HashMap::new(), ends: BTreeSet::new() }
+        Self {
+            site,
+            guests: HashMap::new(),
+            clients: HashMap::new(),
+            ends: BTreeSet::new(),
+            ticks: Durations::default(),
+            tick_began: None,
+        }
     }
 
     /// Takes over a changed configuration.
     pub fn configure(&mut self, tuning: &Tuning) {
         self.site.options = tuning.site.clone();
+    }
+
+    /// A tick begins.
+    pub fn tick_begins(&mut self) {
+        self.tick_began = Some(Instant::now());
+    }
+
+    /// It is at its end.
+    pub fn tick_ends(&mut self) {
+        if let Some(began) = self.tick_began.take() {
+            self.ticks.add(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        }
     }
 
     /// When something is due.
@@ -248,9 +273,32 @@ impl Shell {
                 Err(why) => Answer::text(Status::Unavailable, "text/plain", format!("{why}\n")),
             }
             .with("Cache-Control", "no-store"),
+            Resource::Metrics => self.metrics(id, head),
             Resource::WebSocket => return self.open_socket(id, head, now),
         };
         self.answer_web(id, &answer, now);
+    }
+
+    /// Figures, for those who may see them.
+    fn metrics(&self, id: ConnId, head: &Head) -> Answer {
+        let options = &self.web.site.options;
+        let Some(guest) = self.web.guests.get(&id) else { return Answer::error(Status::Forbidden) };
+        let from = forwarded::origin(head, guest.peer, false, &options.trusted);
+        if !forwarded::is_among(&options.metrics_from, from.ip) {
+            return Answer::error(Status::Forbidden);
+        }
+        let mut figures = self.engine.figures();
+        let gauge = |name, help, value: usize| Figure::one(Kind::Gauge, name, help, value as u64);
+        let waiting = self.conns.values().map(|conn| conn.waiting_bytes()).sum();
+        let handshakes = self.conns.values().filter(|conn| conn.is_handshaking()).count();
+        figures.extend([
+            gauge("sockets", "Sockets of peers.", self.conns.len()),
+            gauge("sockets_tls_handshakes", "Sockets in a TLS handshake.", handshakes),
+            gauge("sockets_waiting_bytes", "Bytes that wait for sockets to take them.", waiting),
+            gauge("dials", "Attempts to connect to other servers.", self.dials.len()),
+            gauge("uptime_seconds", "Since the start.", (self.clock.now().mono_ms / 1000) as usize),
+        ]);
+        metrics::answer(head, &figures, &self.web.ticks, self.clock.cpu_ms())
     }
 
     fn answer_web(&mut self, id: ConnId, answer: &Answer, now: Now) {
