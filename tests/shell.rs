@@ -66,6 +66,7 @@ fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -
     settings.core.rates = rates.clone();
     ServeOptions {
         listen: vec![(listen[0], Role::Client, Transport::StartTls), (listen[1], Role::Client, Transport::DirectTls)],
+        passed: Vec::new(),
         certificates: folder.join("certificates"),
         store: {
             let file = folder.join("couplet.db");
@@ -111,7 +112,8 @@ impl Server {
                 Ok((Box::new(settings), Tuning { hosts, ..tuning.clone() }))
             });
             options.on_ready = Some(Box::new(move |serving| {
-                ready.send((serving.addresses.clone(), serving.handle.clone())).unwrap();
+                let addresses = serving.addresses.iter().map(|(address, ..)| *address).collect::<Vec<_>>();
+                ready.send((addresses, serving.handle.clone())).unwrap();
             }));
             change(&mut options);
             serve(options).map_err(|error| error.to_string())

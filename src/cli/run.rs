@@ -8,9 +8,10 @@ use crate::core::admin::Command;
 use crate::core::io::{Role, Transport};
 use crate::engine::Settings;
 use crate::jid::Jid;
+use crate::net::activation::{self, Passed};
 use crate::net::authorities::Authorities;
 use crate::net::clock::Clock;
-use crate::net::listen::{Keepalive, Wish};
+use crate::net::listen::{Keepalive, Wish, key_of};
 use crate::net::log::{LogFormat, LogOptions, LogTarget};
 use crate::net::process::{self, Account, Process};
 use crate::net::sandbox::Places;
@@ -65,12 +66,14 @@ impl Run {
 fn options(mut config: Config, path: Option<PathBuf>, is_new: bool) -> Result<ServeOptions, String> {
     let process = process(&mut config)?;
     let listen = listen_addresses(&config);
+    let passed = passed(&config)?;
     let store = config.store();
     let described = store.clone();
     // Who has neither written a configuration nor added a user yet is trying it out.
     let greets = config.file.is_none() || is_new;
     Ok(ServeOptions {
         listen,
+        passed,
         certificates: config.certificates_folder(),
         plan: store.plan,
         store: Box::new(move || store.open()),
@@ -210,6 +213,21 @@ pub fn listen_addresses(config: &Config) -> Vec<Wish> {
     kinds.into_iter().filter(is_on).flat_map(of_kind).collect()
 }
 
+/// Sockets that a supervisor passes.
+fn passed(config: &Config) -> Result<Vec<Passed>, String> {
+    let passed = activation::take()?;
+    for Passed { role, transport, .. } in &passed {
+        let off = match role {
+            Role::Server if !config.s2s.enabled => "s2s.enabled is false",
+            Role::Component if config.components.secrets.is_empty() => "components.secrets names no component",
+            _ => continue,
+        };
+        let key = key_of(*role, *transport);
+        return Err(format!("the supervisor passes a socket named \"{key}\", and {off}; disable its .socket unit"));
+    }
+    Ok(passed)
+}
+
 fn tuning(config: &Config) -> Tuning {
     Tuning {
         limits: config.limits.clone(),
@@ -340,19 +358,17 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 /// What somebody needs to know who sees the server for the first time.
-fn greeting(config: &Config, addresses: &[SocketAddr]) -> String {
+fn greeting(config: &Config, addresses: &[Wish]) -> String {
     let host = config.server.hosts.first().map_or("localhost", String::as_str);
     let program = std::env::args().next().unwrap_or_else(|| "couplet".to_string());
     let option = config.file.as_deref().map(|file| format!(" -c {}", file.display())).unwrap_or_default();
-    let first = config.c2s.listen.len();
-    let ports = |addresses: &[SocketAddr]| match addresses {
-        [] => None,
-        some => Some(some.iter().map(|a| a.port().to_string()).collect::<Vec<_>>().join(", ")),
+    let ports = |transport: Transport, name: &str| {
+        let of_it = addresses.iter().filter(|wish| (wish.1, wish.2) == (Role::Client, transport));
+        let ports = of_it.map(|(address, ..)| address.port().to_string()).collect::<Vec<_>>().join(", ");
+        (!ports.is_empty()).then(|| format!("{ports} ({name})"))
     };
-    let starttls = ports(addresses.get(..first).unwrap_or_default()).map(|p| format!("{p} (STARTTLS)"));
-    let behind = first + config.c2s.direct_tls_listen.len();
-    let direct = ports(addresses.get(first..behind).unwrap_or_default()).map(|p| format!("{p} (direct TLS)"));
-    let ports = [starttls, direct].into_iter().flatten().collect::<Vec<_>>().join(" and ");
+    let ports = [ports(Transport::StartTls, "STARTTLS"), ports(Transport::DirectTls, "direct TLS")];
+    let ports = ports.into_iter().flatten().collect::<Vec<_>>().join(" and ");
     let kept = match config.storage.backend {
         Backend::Redb => format!("Everything is kept in {}.", absolute(&config.data_folder())),
         Backend::Memory => "Nothing is kept: the server forgets everything when it stops.".to_string(),

@@ -11,6 +11,7 @@ use async_io::Async;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
+use super::activation::Passed;
 use crate::core::io::{Role, Transport};
 
 /// Connections that the kernel completes ahead of `accept`; more wait in their SYN.
@@ -109,12 +110,21 @@ impl fmt::Display for ListenError {
 impl std::error::Error for ListenError {}
 
 /// Binds one socket to each address, in that order. `[::]` takes IPv4 too, and becomes `0.0.0.0` on a machine without
-/// IPv6.
+/// IPv6. Where something was passed for a role and a transport, it comes last, and takes the place of all their wishes.
 ///
 /// # Errors
 /// For the first address that does not work; those bound before are closed again.
-pub fn bind(wishes: &[Wish]) -> Result<Vec<Bound>, ListenError> {
-    wishes.iter().map(|&(address, role, transport)| bind_one(address, role, transport)).collect()
+pub fn bind(wishes: &[Wish], passed: Vec<Passed>) -> Result<Vec<Bound>, ListenError> {
+    let is_passed = |(_, role, transport): &&Wish| passed.iter().any(|p| (p.role, p.transport) == (*role, *transport));
+    let wishes = wishes.iter().filter(|wish| !is_passed(wish));
+    let bound = wishes.map(|&(address, role, transport)| bind_one(address, role, transport));
+    let mut bound = bound.collect::<Result<Vec<_>, _>>()?;
+    for Passed { socket, role, transport } in passed {
+        let unnamed = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let address = socket.local_addr().map_err(|error| ListenError { address: unnamed, role, transport, error })?;
+        bound.push(Bound { socket, address, role, transport });
+    }
+    Ok(bound)
 }
 
 fn bind_one(address: SocketAddr, role: Role, transport: Transport) -> Result<Bound, ListenError> {
@@ -190,11 +200,14 @@ mod tests {
     #[test]
     fn a_taken_port_is_named_with_its_remedy() {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let first = open(bind(&[(any, Role::Client, Transport::StartTls)]).unwrap()).unwrap();
+        let first = open(bind(&[(any, Role::Client, Transport::StartTls)], Vec::new()).unwrap()).unwrap();
         let address = first[0].address;
-        let error = bind(&[(any, Role::Client, Transport::DirectTls), (address, Role::Client, Transport::StartTls)])
-            .unwrap_err()
-            .to_string();
+        let error = bind(
+            &[(any, Role::Client, Transport::DirectTls), (address, Role::Client, Transport::StartTls)],
+            Vec::new(),
+        )
+        .unwrap_err()
+        .to_string();
         let port = address.port();
         assert_eq!(
             error,
@@ -209,7 +222,7 @@ mod tests {
     fn a_foreign_address_is_refused_by_name() {
         let foreign = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 0));
         for (role, key) in [(Role::Client, "c2s.direct_tls_listen"), (Role::Server, "s2s.direct_tls_listen")] {
-            let error = bind(&[(foreign, role, Transport::DirectTls)]).unwrap_err().to_string();
+            let error = bind(&[(foreign, role, Transport::DirectTls)], Vec::new()).unwrap_err().to_string();
             assert!(error.contains("192.0.2.1:0") && error.contains(key), "{error}");
         }
     }
@@ -217,12 +230,26 @@ mod tests {
     #[test]
     fn the_unspecified_v6_address_takes_v4_as_well() {
         let any = "[::]:0".parse().unwrap();
-        let listeners = open(bind(&[(any, Role::Client, Transport::StartTls)]).unwrap()).unwrap();
+        let listeners = open(bind(&[(any, Role::Client, Transport::StartTls)], Vec::new()).unwrap()).unwrap();
         let port = listeners[0].address.port();
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         tune(&client, true, Keepalive::default()).unwrap();
         assert!(client.nodelay().unwrap());
         assert!(sockopt::socket_keepalive(&client).unwrap());
         assert_eq!(sockopt::tcp_keepidle(&client).unwrap(), Duration::from_secs(450));
+    }
+
+    #[test]
+    fn what_is_passed_takes_the_place_of_what_its_key_says() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let socket = TcpListener::bind(any).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let taken = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let wishes = [(taken, Role::Client, Transport::StartTls), (any, Role::Client, Transport::DirectTls)];
+        let passed = vec![Passed { socket, role: Role::Client, transport: Transport::StartTls }];
+        let listeners = open(bind(&wishes, passed).unwrap()).unwrap();
+        let kinds: Vec<_> = listeners.iter().map(|l| (l.transport, l.address.port() == port)).collect();
+        assert_eq!(kinds, [(Transport::DirectTls, false), (Transport::StartTls, true)]);
+        TcpStream::connect(taken).unwrap();
     }
 }

@@ -4,6 +4,7 @@
 //! then runs the [`shell`]'s loop on the calling thread, the worker. Beside it run the storage writer, the password
 //! hasher ([`threads`]) and async-io's helper, which sleeps.
 
+pub mod activation;
 pub mod admin;
 pub mod authorities;
 pub mod bell;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::panic;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -14,6 +13,7 @@ use smol::LocalExecutor;
 use crate::core::admin::{Command, Reply};
 use crate::core::io::{Role, Transport};
 use crate::engine::{Engine, Settings};
+use crate::net::activation::Passed;
 use crate::net::admin::{self, AdminError, AdminSocket};
 use crate::net::bell::Bell;
 use crate::net::certs::{CertError, CertStore};
@@ -40,6 +40,8 @@ const STORE_PAUSE: Duration = Duration::from_millis(10);
 pub struct ServeOptions {
     /// Where to listen, and for what.
     pub listen: Vec<Wish>,
+    /// Sockets of a supervisor, each in place of what `listen` says for its kind.
+    pub passed: Vec<Passed>,
     /// Folder of certificates and keys.
     pub certificates: PathBuf,
     /// Opens the store.
@@ -74,8 +76,8 @@ pub type OnReady = Box<dyn FnOnce(&Serving)>;
 
 /// What is known once a server listens.
 pub struct Serving {
-    /// Where it really listens, in the order of [`ServeOptions::listen`].
-    pub addresses: Vec<SocketAddr>,
+    /// Where it really listens, in the order of [`ServeOptions::listen`], then what was passed.
+    pub addresses: Vec<Wish>,
     /// To reach the server from any thread.
     pub handle: Handle,
 }
@@ -184,7 +186,9 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     // What can be refused for the operator's mistakes comes first, and first of that the commonest: a server that runs
     // already, whose store must be left alone.
     options.admin_socket.as_deref().map_or(Ok(()), admin::refuse_second).map_err(ServeError::Admin)?;
-    let bound = listen::bind(&options.listen).map_err(ServeError::Listen)?;
+    let passed = std::mem::take(&mut options.passed);
+    let passed_count = passed.len();
+    let bound = listen::bind(&options.listen, passed).map_err(ServeError::Listen)?;
     // Of a server in somebody's process nobody knows what else weighs there.
     let scales = options.process.as_ref().and_then(|_| Scales::open());
     // No thread has been started, and nothing but the configuration has been read.
@@ -238,7 +242,10 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     for listener in &listeners {
         log::info!("listening on {} ({})", listener.address, kind_of(listener.role, listener.transport));
     }
-    let addresses = listeners.iter().map(|listener| listener.address).collect();
+    if passed_count > 0 {
+        log::info!("{passed_count} of these sockets come from the supervisor");
+    }
+    let addresses = listeners.iter().map(|l| (l.address, l.role, l.transport)).collect();
     let serving = Serving { addresses, handle: Handle { bell: bell.clone() } };
     let spawner = executor.clone();
     let supervisor = match Supervisor::find(|name| std::env::var_os(name).filter(|_| options.process.is_some())) {

@@ -35,7 +35,8 @@ def unit(checks, binary):
         notified.bind(str(folder / "notify"))
         notified.settimeout(20)
         environment = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "400000", **own(folder)}
-        server = subprocess.Popen([binary, "run"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        server = subprocess.Popen([binary, "run"], cwd=folder, env=environment, text=True,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
             heard = [notified.recv(4096).decode().splitlines()[0] for _ in range(3)]
             checks.that("it says when it is ready, and goes on saying that it lives",
