@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes of zeros that are written at once where the file system cannot allocate.
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+const ZEROS_MAX: u64 = 64 * 1024;
 
 /// A file in a folder. The second file has `.new` at the end of its name.
 #[derive(Clone, Debug)]
@@ -198,10 +198,11 @@ impl Medium for OnDisk {
 }
 
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; to.saturating_sub(from).min(ZEROS_MAX) as usize];
     let mut at = from;
     while at < to {
-        let n = (to - at).min(ZEROS.len() as u64);
-        file.write_all_at(ZEROS.get(..n as usize).unwrap_or_default(), at)?;
+        let n = (to - at).min(ZEROS_MAX);
+        file.write_all_at(zeros.get(..n as usize).unwrap_or_default(), at)?;
         at += n;
     }
     Ok(())

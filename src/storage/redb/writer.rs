@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// What is tried out in the room that must be left: the largest row, and rows that have a page each.
-const SPARE: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("spare");
+/// The table has the types of the other, as each pair of types is some 14 kB of program.
+const SPARE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("spare");
 const SPARE_LARGE_BYTES: usize = 256 * 1024;
 const SPARE_ROWS: u32 = 64;
 const SPARE_ROW_BYTES: usize = 2500;
@@ -237,13 +238,13 @@ fn write(
 fn leaves_room(transaction: &WriteTransaction, ground: &Ground, large: bool) -> Result<bool, redb::Error> {
     let mut table = transaction.open_table(SPARE)?;
     if large {
-        drop(table.insert_reserve(0, SPARE_LARGE_BYTES)?);
+        drop(table.insert_reserve(&0u32.to_be_bytes()[..], SPARE_LARGE_BYTES)?);
     }
     for n in 1..=SPARE_ROWS {
         if ground.refused() {
             return Ok(false);
         }
-        drop(table.insert_reserve(n, SPARE_ROW_BYTES)?);
+        drop(table.insert_reserve(&n.to_be_bytes()[..], SPARE_ROW_BYTES)?);
     }
     drop(table);
     transaction.delete_table(SPARE)?;
