@@ -1,6 +1,6 @@
 //! The configuration as an operator meets it: files, variables, and what is said about wrong ones.
 
-use couplet::config::{Backend, Config, Format, Level, Output};
+use couplet::config::{Backend, Config, Format, Level, Output, Preset};
 use couplet::setting::{Bytes, Seconds};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -414,4 +414,52 @@ fn variables_of_the_image_of_prosody_are_understood() {
     assert!(config.warnings[0].starts_with("PROSODY_STORAGE means nothing here"), "{:?}", config.warnings);
     let wrong = load_text("", &[("PROSODY_VIRTUAL_HOSTS", "a@b")]).unwrap_err();
     assert!(wrong[0].contains("write the domain alone"), "{wrong:?}");
+}
+
+/// What `cross/deploy/profiles` ships, each with the clients and megabytes that it is meant for.
+#[test]
+fn each_profile_is_a_configuration() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cross/deploy/profiles");
+    let known = [
+        ("personal", Preset::Personal, 250, 16),
+        ("community", Preset::Community, 2500, 64),
+        ("enterprise", Preset::Enterprise, 20_000, 512),
+        ("cluster", Preset::Enterprise, 10_000, 256),
+    ];
+    for (name, preset, clients, megabytes) in known {
+        let config = load(&folder.join(format!("{name}.toml")), &[]).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new(), "{name}");
+        assert_eq!((config.rates.preset, config.limits.connections_max), (preset, clients), "{name}");
+        assert_eq!(config.memory.max, Bytes(megabytes * 1_000_000), "{name}");
+        // A client holds 8 kB while nothing happens, and the program and its pages are there before any.
+        let needed = u64::from(clients) * 8000 + 8_000_000 + u64::from(config.storage.cache.0);
+        assert!(needed < u64::from(config.memory.max.0), "{name}: {needed}");
+        // The environment goes over it, as over any other.
+        let changed = load(&folder.join(format!("{name}.toml")), &[("COUPLET_HOSTS", "a.example")]).unwrap();
+        assert_eq!(changed.server.hosts, ["a.example"], "{name}");
+    }
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), known.len(), "each has its row here");
+}
+
+#[test]
+fn modules_run_where_there_is_memory_for_them() {
+    let text = "[memory]\nmodes = [\"muc=high\", \" carbons = normal\"]\n[modules]\ndisabled = [\"ping\"]";
+    let off = |env: &[(&str, &str)]| {
+        let config = load_text(text, env).unwrap();
+        assert_eq!(config.modules.general.disabled, ["ping"], "what was written stays what it is");
+        config.engine_settings().modules.general.disabled
+    };
+    assert_eq!(off(&[("COUPLET_MEMORY_MODE", "low")]), ["ping", "muc", "carbons"]);
+    assert_eq!(off(&[("COUPLET_MEMORY_MODE", "normal")]), ["ping", "muc"]);
+    assert_eq!(off(&[]), ["ping", "muc"], "normal is the default");
+    assert_eq!(off(&[("COUPLET_MEMORY_MODE", "high")]), ["ping"]);
+    for (text, expected) in [
+        ("memory_mode = \"hihg\"", "did you mean \"high\"?"),
+        ("[memory]\nmodes = [\"muc\"]", "\"muc\" has no mode; write for example \"muc=high\""),
+        ("[memory]\nmodes = [\"mcu=high\"]", "there is no module \"mcu\"; did you mean \"muc\"?"),
+        ("[memory]\nmodes = [\"muc=huge\"]", "\"low\", \"normal\", \"high\""),
+    ] {
+        let errors = load_text(text, &[]).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:?}");
+    }
 }

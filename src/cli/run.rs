@@ -396,11 +396,17 @@ fn absolute(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    /// Listeners stand in the order of their sections; a newcomer is told those that are for clients.
+    /// A newcomer is told the ports that are for clients, wherever they stand among the others.
     #[test]
     fn the_greeting_names_the_ports_of_clients_and_no_others() {
-        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        let said = greeting(&Config::default(), &[address(5222), address(5223), address(5269), address(5347)]);
+        let wish = |port: u16, role, transport| (SocketAddr::from(([127, 0, 0, 1], port)), role, transport);
+        let wishes = [
+            wish(5223, Role::Client, Transport::DirectTls),
+            wish(5269, Role::Server, Transport::StartTls),
+            wish(5347, Role::Component, Transport::StartTls),
+            wish(5222, Role::Client, Transport::StartTls),
+        ];
+        let said = greeting(&Config::default(), &wishes);
         assert!(said.contains("on port 5222 (STARTTLS) and 5223 (direct TLS). "), "{said}");
     }
 }

@@ -23,8 +23,8 @@ pub use http::Http;
 pub use limits::shown as shown_limits;
 pub use rates::{Addresses, C2sRate, ComponentRate, Factor, Network, Preset, Rates, S2sRate};
 pub use sections::{
-    Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, Output, Process, Promised, Sasl, Server,
-    Storage, Tcp, Tls,
+    Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, MemoryMode, Output, Process, Promised, Sasl,
+    Server, Storage, Tcp, Tls,
 };
 
 use crate::core::settings;
@@ -238,7 +238,9 @@ impl Config {
             rates: self.rates.all(&self.c2s_rate, &self.s2s_rate, &self.component_rate),
             limits: self.limits.clone(),
         };
-        Settings { core, modules: self.modules.clone() }
+        let mut modules = self.modules.clone();
+        modules.general.disabled.extend(self.memory.off_with(self.server.memory_mode));
+        Settings { core, modules }
     }
 
     /// For whom there are no limits of connections: whom the operator has named, and proxies that stand for others.

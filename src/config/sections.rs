@@ -1,7 +1,8 @@
 //! The server's own sections. Modules declare theirs in their own files.
 
 use super::address::Address;
-use crate::setting::{Bytes, Seconds, at_least, section, words};
+use crate::modules::KNOWN;
+use crate::setting::{Bytes, Seconds, Setting, Value, at_least, nearest, section, words};
 
 section! {
     /// Couplet's configuration: every key with its default.
@@ -15,6 +16,20 @@ section! {
         pub hosts: Vec<String> = vec!["localhost".to_string()],
         /// Addresses of the people who answer for this server, such as "romeo@example.org".
         pub admins: Vec<String> = Vec::new(),
+        /// What this machine has memory for. It matters to modules that memory.modes names; [memory] has the figures.
+        pub memory_mode: MemoryMode = MemoryMode::Normal,
+    }
+}
+
+words! {
+    /// What a machine has memory for.
+    pub enum MemoryMode {
+        /// For little.
+        Low = "low",
+        /// For what most people use.
+        Normal = "normal",
+        /// For all that there is.
+        High = "high",
     }
 }
 
@@ -244,26 +259,51 @@ section! {
         pub warning: u32 = 75 => |percent| warning(*percent),
         /// What single modules may hold in memory, such as "muc=4 MB"; every other one a quarter of max.
         pub modules: Vec<String> = Vec::new() => |rows| check_quotas(rows),
+        /// Modules that not every machine is to run, each with the least memory_mode that it runs with, such as
+        /// "muc=high".
+        pub modes: Vec<String> = Vec::new() => |rows| check_modes(rows),
+    }
+}
+
+impl Memory {
+    /// Modules that do not run with `mode`. The check has refused rows that name none.
+    pub(super) fn off_with(&self, mode: MemoryMode) -> impl Iterator<Item = String> {
+        let rows = self.modes.iter().filter_map(|row| mode_of_module(row).ok());
+        rows.filter(move |(_, least)| mode < *least).map(|(name, _)| name)
     }
 }
 
 /// Takes `muc=4 MB` apart.
 pub(super) fn quota(row: &str) -> Result<(String, usize), String> {
-    use crate::modules::KNOWN;
-    use crate::setting::{Setting, Value, nearest};
-    let (name, size) =
-        row.split_once('=').ok_or_else(|| format!("\"{row}\" has no size; write for example \"muc=4 MB\""))?;
+    let (name, size) = of_module(row, "size", "4 MB")?;
+    Ok((name, Bytes::parse(&size)?.0 as usize))
+}
+
+fn check_quotas(rows: &[String]) -> Result<(), String> {
+    rows.iter().try_for_each(|row| quota(row).map(|_| ()))
+}
+
+/// Takes `muc=high` apart.
+fn mode_of_module(row: &str) -> Result<(String, MemoryMode), String> {
+    let (name, mode) = of_module(row, "mode", "high")?;
+    Ok((name, MemoryMode::parse(&mode)?))
+}
+
+fn check_modes(rows: &[String]) -> Result<(), String> {
+    rows.iter().try_for_each(|row| mode_of_module(row).map(|_| ()))
+}
+
+/// A module and what a row says of it.
+fn of_module(row: &str, what: &str, example: &str) -> Result<(String, Value), String> {
+    let (name, value) =
+        row.split_once('=').ok_or_else(|| format!("\"{row}\" has no {what}; write for example \"muc={example}\""))?;
     let name = name.trim();
     let known = || KNOWN.iter().map(|(name, _)| *name);
     if !known().any(|known| known == name) {
         let hint = nearest(name, known()).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
         return Err(format!("there is no module \"{name}\"{hint}"));
     }
-    Ok((name.to_string(), Bytes::parse(&Value::Str(size.trim().to_string()))?.0 as usize))
-}
-
-fn check_quotas(rows: &[String]) -> Result<(), String> {
-    rows.iter().try_for_each(|row| quota(row).map(|_| ()))
+    Ok((name.to_string(), Value::Str(value.trim().to_string())))
 }
 
 fn warning(percent: u32) -> Result<(), String> {
@@ -282,7 +322,6 @@ impl Log {
 
 /// Takes `couplet::net=debug` apart.
 fn level_of_target(row: &str) -> Result<(&str, Level), String> {
-    use crate::setting::{Setting, Value};
     let (target, level) = row
         .split_once('=')
         .filter(|(target, _)| !target.trim().is_empty())
@@ -299,7 +338,6 @@ fn not_empty(text: &str) -> Result<(), String> {
 }
 
 fn at_least_bytes(size: Bytes, min: u32) -> Result<(), String> {
-    use crate::setting::Setting;
     if size.0 >= min {
         Ok(())
     } else {
