@@ -50,8 +50,8 @@ pub fn take() -> Result<Vec<Passed>, String> {
         match sockets.take_tcp_listener(n) {
             Ok(Some(socket)) => Ok(Passed { socket, role, transport }),
             _ => Err(format!(
-                "the supervisor passes something as {name} that is no TCP socket; write ListenStream= with a port in its \
-                 .socket unit"
+                "the supervisor passes something as {name} that is no TCP socket; write ListenStream= with a port in \
+                 its .socket unit"
             )),
         }
     };
@@ -63,8 +63,8 @@ fn kind_of(name: &str) -> Result<(Role, Transport), String> {
     KINDS.iter().find(|(role, transport)| key_of(*role, *transport) == name).copied().ok_or_else(|| {
         let keys: Vec<_> = KINDS.iter().map(|(role, transport)| key_of(*role, *transport)).collect();
         format!(
-            "the supervisor passes a socket named \"{name}\", for which there is nothing to do; write FileDescriptorName= \
-             in its .socket unit, with one of {}",
+            "the supervisor passes a socket named \"{name}\", for which there is nothing to do; write \
+             FileDescriptorName= in its .socket unit, with one of {}",
             keys.join(", ")
         )
     })
