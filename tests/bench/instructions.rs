@@ -51,8 +51,8 @@ const CASES: &[Case] = &[
     case("busy", "route it, 100 in a tick", TOGETHER as u64, (22_896, 1427), |n| chat(n, TOGETHER)),
     case("acked", "route it with acknowledgements of both ends (XEP-0198)", 1, (48_986, 8696), acknowledged),
     case("ping", "answer a ping", 1, (25_493, 4374), ping),
-    case("presence", "show presence to a contact, of 50", CONTACTS as u64, (11_302, 2281), presence),
-    case("room", "deliver a message to an occupant, of 100", OCCUPANTS as u64, (6716, 3209), room),
+    case("presence", "show presence to a contact, of 50", CONTACTS as u64, (10_377, 2268), presence),
+    case("room", "deliver a message to an occupant, of 100", OCCUPANTS as u64, (6503, 3209), room),
     case("login", "log in with PLAIN, without TLS and hashing", 1, (303_027, 42_870), log_in),
 ];
 
