@@ -667,6 +667,7 @@ fn about_and_config_describe_the_program() {
     for thread in ["couplet ", "couplet-store", "couplet-hash", "async-io"] {
         assert!(about.out.contains(&format!("\n  {thread}")), "{thread}");
     }
+    assert!(about.out.contains("\n  Core         Advanced Server\n"), "{}", about.out);
     assert_eq!(folder.run(&["config", "example"]).out, couplet::config::Config::example());
     let show = folder.run(&["config", "show"]);
     assert!(show.out.contains("iterations = 4096") && show.out.contains("couplet.toml:5"), "{}", show.out);

@@ -1,23 +1,28 @@
-//! `couplet about`: what this program is made of. It reads nothing.
+//! `couplet about`: what this program is made of, and how far its configuration gets.
 
-use super::{Exit, say};
-use crate::config::shown_limits;
+use super::{Exit, say, with_config};
+use crate::config::{Compliance, Config, Reached, compliance, shown_limits};
 use crate::limits::Limits;
 use crate::modules::{KNOWN, LIST};
 use crate::net::sandbox;
 use argh::FromArgs;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// Show version, features, specifications, limits and threads of this program.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "about")]
-pub struct About {}
+pub struct About {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
 
 /// Tiers from the largest to the smallest, whether this build is of it, and what it adds to the one below.
 const TIERS: &[(&str, bool, &str)] = &[
     ("cluster", cfg!(feature = "cluster"), "adds nothing to enterprise yet"),
     ("enterprise", cfg!(feature = "enterprise"), "adds nothing to balanced yet"),
-    ("balanced", cfg!(feature = "balanced"), "adds nothing to minimal yet"),
+    ("balanced", cfg!(feature = "balanced"), "adds archives, files, web clients and push to minimal"),
     ("minimal", cfg!(feature = "minimal"), "the smallest"),
 ];
 
@@ -32,11 +37,11 @@ const THREADS: &[(&str, &str)] = &[
 
 impl About {
     pub fn run(&self) -> Exit {
-        say(&about())
+        with_config(self.config.as_ref(), |config| say(&about(config)))
     }
 }
 
-fn about() -> String {
+fn about(config: &Config) -> String {
     let mut out = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
         // Writing to a String cannot fail.
@@ -62,6 +67,21 @@ fn about() -> String {
     line(format_args!("  in the core: RFC 6120, RFC 6121, RFC 7590, RFC 5802, RFC 7677, RFC 9266, RFC 5929,"));
     line(format_args!("               XEP-0198 (stream management, 1.6.3), XEP-0368 (direct TLS),"));
     line(format_args!("               XEP-0440 (channel binding types)"));
+    let of = match &config.file {
+        Some(file) => format!("as {} has it", file.display()),
+        None => "without a configuration".to_string(),
+    };
+    line(format_args!("\ncompliance suites 2023 (XEP-0479), {of}:"));
+    for Reached { category, level, lacks } in compliance(config) {
+        let level = match level {
+            Compliance::None => "not reached",
+            Compliance::Server => "Server",
+            Compliance::Advanced => "Advanced Server",
+        };
+        let lacks =
+            if lacks.is_empty() { String::new() } else { format!("; the next level lacks {}", lacks.join(", ")) };
+        line(format_args!("  {category:<12} {level}{lacks}"));
+    }
     line(format_args!("\nthreads of the server:"));
     for (name, what) in THREADS {
         line(format_args!("  {name:<14} {what}"));

@@ -6,6 +6,7 @@
 
 mod address;
 mod check;
+mod compliance;
 mod federation;
 #[cfg(feature = "http")]
 mod http;
@@ -17,6 +18,7 @@ mod sections;
 mod show;
 
 pub use address::Address;
+pub use compliance::{Compliance, Reached, compliance};
 pub use federation::{ComponentSecret, Components, Dns, NameServer, S2s};
 #[cfg(feature = "http")]
 pub use http::Http;
