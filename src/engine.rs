@@ -234,6 +234,10 @@ impl Engine {
             queue: VecDeque::new(),
             ask: None,
             sheds: false,
+            #[cfg(feature = "http")]
+            slot_key: web::slot_key(&secret),
+            #[cfg(feature = "http")]
+            files_bytes: 0,
         };
         let mut engine = Self {
             core,

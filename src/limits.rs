@@ -203,6 +203,10 @@ limits! {
     http_idle_timeout_s = 60 Seconds "how long a connection of HTTP may wait for another request";
     #[cfg(feature = "http")]
     http_content_timeout_s = 30 Seconds "how long a client may take for each 16 kB that it sends or takes by HTTP";
+    #[cfg(feature = "http")]
+    http_files_max = 64 Count "files that are brought or fetched by HTTP at a time";
+    #[cfg(feature = "upload")]
+    upload_slots_max = 500 Count "files that one account may upload in 24 hours (XEP-0363)";
     panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";
 }
 

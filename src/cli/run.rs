@@ -256,8 +256,25 @@ fn site(config: &Config) -> crate::http::SiteOptions {
         proxy_protocol: config.http.proxy_protocol,
         origins: config.http.origins.clone(),
         websocket: config.http.websocket,
+        files: files(config),
         metrics_from: config.http.metrics_from.iter().map(|network| network.0).collect(),
     }
+}
+
+/// Where users' files are, if they are kept.
+#[cfg(feature = "upload")]
+fn files(config: &Config) -> Option<crate::http::upload::FilesOptions> {
+    let upload = &config.modules.upload;
+    (!config.modules.general.is_off("upload")).then(|| crate::http::upload::FilesOptions {
+        folder: config.uploads_folder(),
+        expires_s: upload.expires.0,
+        total_max: upload.total_quota.0.into(),
+    })
+}
+
+#[cfg(all(feature = "http", not(feature = "upload")))]
+fn files(_: &Config) -> Option<crate::http::upload::FilesOptions> {
+    None
 }
 
 /// How other servers are found and believed.

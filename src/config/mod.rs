@@ -237,6 +237,8 @@ impl Config {
                 allowed: self.s2s.allowed_domains.clone(),
             },
             exempt: self.exempt(),
+            #[cfg(feature = "http")]
+            url: self.http.url(),
             rates: self.rates.all(&self.c2s_rate, &self.s2s_rate, &self.component_rate),
             limits: self.limits.clone(),
         };
@@ -261,6 +263,12 @@ impl Config {
     /// The text of `config.example.toml`: every section and key of this build with documentation and default.
     pub fn example() -> String {
         show::example()
+    }
+
+    /// The folder of users' files.
+    #[cfg(feature = "http")]
+    pub fn uploads_folder(&self) -> PathBuf {
+        self.data_folder().join("uploads")
     }
 
     /// The files that values come from which nobody but the server should know.

@@ -21,6 +21,8 @@ pub mod route;
 pub mod session;
 pub mod settings;
 pub mod slab;
+#[cfg(feature = "http")]
+pub mod slots;
 pub mod spool;
 pub mod subscription;
 pub mod vcard;
@@ -74,6 +76,12 @@ pub struct Core {
     pub ask: Option<register::Ask>,
     /// Memory is short: nothing that grows may grow.
     pub sheds: bool,
+    /// What slots for files are signed with.
+    #[cfg(feature = "http")]
+    pub slot_key: [u8; 32],
+    /// What all files together take on the disk.
+    #[cfg(feature = "http")]
+    pub files_bytes: u64,
 }
 
 impl Core {
@@ -169,7 +177,7 @@ impl Core {
     }
 
     /// Milliseconds since 1970, as rows keep them.
-    fn wall_ms(&self) -> u64 {
+    pub fn wall_ms(&self) -> u64 {
         u64::try_from(self.now.wall_ms).unwrap_or_default()
     }
 

@@ -38,6 +38,9 @@ pub struct Settings {
     pub exempt: Vec<Network>,
     /// How fast peers may send.
     pub rates: Rates,
+    /// How clients reach the HTTP server, with `{host}` in place of the name; empty when they cannot.
+    #[cfg(feature = "http")]
+    pub url: String,
     /// Every bound.
     pub limits: Limits,
 }
@@ -52,6 +55,12 @@ impl Settings {
     /// True for an address without limits.
     pub fn is_exempt(&self, ip: IpAddr) -> bool {
         self.exempt.iter().any(|network| network.contains(ip))
+    }
+
+    /// How clients reach the HTTP server of a host, if that is with TLS.
+    #[cfg(feature = "http")]
+    pub fn url(&self, host: &str) -> Option<String> {
+        self.url.starts_with("https://").then(|| self.url.replace("{host}", host))
     }
 }
 
@@ -72,6 +81,8 @@ impl Default for Settings {
             s2s: Policy::default(),
             exempt: LOOPBACK.to_vec(),
             rates: Rates::default(),
+            #[cfg(feature = "http")]
+            url: "https://{host}:5281/".to_string(),
             limits: Limits::default(),
         }
     }

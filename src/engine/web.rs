@@ -8,6 +8,7 @@ use crate::budget::{Budget, Charge, Kind as Held};
 use crate::clock::Now;
 use crate::core::slab::Slab;
 use crate::stream::StreamError;
+use ring::hmac;
 use std::net::IpAddr;
 
 /// Keys of connections with servers are below it.
@@ -65,7 +66,25 @@ impl Guests {
     }
 }
 
+/// What slots for files are signed with: a key that is for nothing else.
+pub(super) fn slot_key(secret: &[u8; 32]) -> [u8; 32] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"couplet: slots for files");
+    let mut key = [0; 32];
+    key.iter_mut().zip(tag.as_ref()).for_each(|(byte, of_tag)| *byte = *of_tag);
+    key
+}
+
 impl Engine {
+    /// What slots for files are signed with.
+    pub fn slot_key(&self) -> [u8; 32] {
+        self.core.slot_key
+    }
+
+    /// All files together take so many bytes on the disk.
+    pub fn files_kept(&mut self, bytes: u64) {
+        self.core.files_bytes = bytes;
+    }
+
     /// True when the connection is one of HTTP.
     pub(super) fn is_guest(&self, conn: ConnId) -> bool {
         self.guests.all.get(conn.0).is_some()

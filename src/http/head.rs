@@ -2,6 +2,7 @@
 //! see another request in the same bytes.
 
 use super::answer::Status;
+use crate::budget::allocated;
 
 /// Bytes of a head, request line and all.
 pub const HEAD_BYTES_MAX: usize = 8192;
@@ -58,6 +59,15 @@ pub struct Head {
 }
 
 impl Head {
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let fields = self.fields.iter().map(|(name, value)| allocated(name.len()) + allocated(value.len()));
+        let texts = [&self.path, &self.query, &self.host].map(|text| allocated(text.capacity()));
+        allocated(self.fields.capacity() * size_of::<(Box<str>, Box<str>)>())
+            + fields.sum::<usize>()
+            + texts.iter().sum::<usize>()
+    }
+
     /// The value of a field that stands there once; `name` in lower case.
     pub fn field<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         let mut all = self.all(name);

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod pages;
 pub mod proxy;
 pub mod site;
+pub mod upload;
 pub mod websocket;
 pub mod wire;
 

@@ -4,7 +4,9 @@ use super::answer::{Answer, Status};
 use super::head::{Head, Method};
 use super::host_meta;
 use super::pages::Pages;
+use super::upload::FilesOptions;
 use crate::core::gate::Network;
+use crate::core::slots::FOLDER;
 
 /// WebSocket's path, as Prosody's.
 pub const WEBSOCKET_PATH: &str = "/xmpp-websocket";
@@ -28,6 +30,8 @@ pub struct SiteOptions {
     pub websocket: bool,
     /// Who may read the figures.
     pub metrics_from: Vec<Network>,
+    /// Users' files; none when there are none.
+    pub files: Option<FilesOptions>,
 }
 
 /// What a request is for.
@@ -43,6 +47,8 @@ pub enum Resource {
     Metrics,
     /// A WebSocket for a client.
     WebSocket,
+    /// A file.
+    File,
 }
 
 /// The site.
@@ -60,6 +66,9 @@ impl Site {
         let reads = matches!(head.method, Method::Get | Method::Head);
         if let Some(page) = self.pages.get(&head.path) {
             return Resource::Ready(if reads { page.answer() } else { not_allowed("GET, HEAD") });
+        }
+        if head.path.starts_with(FOLDER) {
+            return Resource::File;
         }
         let of_host_meta = |answer: fn(&[(&str, String)]) -> Answer| {
             let url = self.url(self.host(head));
@@ -161,7 +170,7 @@ mod tests {
     fn status(site: &Site, line: &str) -> u16 {
         match site.resource(&head(&format!("{line} HTTP/1.1\r\nHost: b.example"))) {
             Resource::Ready(answer) => answer.status.code(),
-            Resource::Health | Resource::Readiness | Resource::Metrics | Resource::WebSocket => 200,
+            Resource::File | Resource::Health | Resource::Readiness | Resource::Metrics | Resource::WebSocket => 200,
         }
     }
 

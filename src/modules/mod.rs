@@ -271,7 +271,8 @@ impl General {
         self.disabled.iter().filter_map(|row| row.split_once('@'))
     }
 
-    fn is_off(&self, module: &str) -> bool {
+    /// True for a module that is off for all hosts.
+    pub fn is_off(&self, module: &str) -> bool {
         self.disabled.iter().any(|row| row == module)
     }
 
@@ -691,5 +692,6 @@ modules! {
     "invites" => invites::Invites,
     "contact_info" => contact_info::ContactInfo,
     "motd" => motd::Motd,
+    "upload" => upload::Upload,
     "push" => push::Push,
 }

@@ -14,6 +14,8 @@ pub mod clock;
 pub mod conn;
 pub mod dial;
 pub mod dns;
+#[cfg(feature = "http")]
+pub mod files;
 pub mod listen;
 pub mod log;
 pub mod machine;

@@ -74,6 +74,9 @@ pub enum Report {
     Flushed(bool),
     /// A password was hashed.
     Hashed(HashResult),
+    /// The thread that keeps files has done something.
+    #[cfg(feature = "http")]
+    File(crate::net::files::FileReport),
     /// An attempt to connect to a server has come to its end.
     Dialed(ConnId, Box<Result<Dialed, DialFailure>>),
     /// A thread ended by a panic.
@@ -252,6 +255,7 @@ impl Shell {
     /// # Errors
     /// When bugs or the disk leave no other way.
     pub async fn run(mut self) -> Result<(), Failure> {
+        self.web_start(self.clock.now());
         let mut alarm = Alarm { timer: Timer::never(), at_ms: u64::MAX };
         loop {
             self.tick();
@@ -393,6 +397,8 @@ impl Shell {
             Report::Stored(Err(error)) => self.engine.handle(now, Input::CommitFailed(error)),
             Report::Stats(result) => self.compacted(&result),
             Report::Flushed(done) => self.flushed(done),
+            #[cfg(feature = "http")]
+            Report::File(report) => self.take_file_report(report, now),
             Report::Hashed(result) => self.engine.handle(now, Input::Hashed(result)),
             Report::Dialed(conn, result) => self.dialed(conn, *result, now),
             Report::ThreadLost(name) => self.lose(name),

@@ -54,6 +54,15 @@ pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 /// XEP-0004.
 pub const DATA: &str = "jabber:x:data";
+/// XEP-0363.
+#[cfg(feature = "upload")]
+pub const UPLOAD: &str = "urn:xmpp:http:upload:0";
+/// XEP-0363: what a file is for.
+#[cfg(feature = "upload")]
+pub const UPLOAD_PURPOSE: &str = "urn:xmpp:http:upload:purpose:0";
+/// XEP-0363: files for messages, which is what all are for.
+#[cfg(feature = "upload")]
+pub const UPLOAD_FOR_MESSAGES: &str = "urn:xmpp:http:upload:purpose:0#message";
 /// XEP-0012.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0049.

@@ -46,6 +46,7 @@ impl OwnServer {
         ];
         if cfg!(feature = "http") {
             environment.extend(["LISTEN", "TLS_LISTEN"].map(|key| (format!("COUPLET_HTTP__{key}"), String::new())));
+            environment.push(("COUPLET_HTTP__EXTERNAL_URL".to_owned(), "https://{host}/".to_owned()));
         }
         for setting in &play.settings {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));

@@ -26,6 +26,8 @@ impl Web {
 }
 
 impl Shell {
+    pub(super) fn web_start(&mut self, _: Now) {}
+
     pub(super) fn web_welcome(&mut self, _: ConnId, _: &mut Conn, _: IpAddr, _: Now) {}
 
     pub(super) fn web_held(&self, id: ConnId) -> (ConnId, usize) {

@@ -1,6 +1,7 @@
 //! The shell's side of HTTP: connections whose bytes are not the engine's. Each has a [`Wire`] and a deadline; what a
 //! request is for says the [`Site`].
 
+mod files;
 mod socket;
 
 use std::collections::{BTreeSet, HashMap};
@@ -21,6 +22,7 @@ use crate::net::bell::{Clapper, Token};
 use crate::net::conn::{Conn, End, Received};
 use crate::net::tls::{ALPN_CLIENT, ALPN_HTTP};
 use crate::stream::TlsFacts;
+use files::{Files, Transfer};
 use socket::Socket;
 
 /// What a connection must bring, or take, in `http_content_timeout_s`.
@@ -35,6 +37,7 @@ pub struct Web {
     clients: HashMap<ConnId, ConnId>,
     /// When to give up on which connection.
     ends: BTreeSet<(u64, ConnId)>,
+    files: Files,
     /// How long it takes from reading what has come to writing what it leads to.
     ticks: Durations,
     tick_began: Option<Instant>,
@@ -43,6 +46,8 @@ pub struct Web {
 /// One connection.
 struct Guest {
     wire: Wire,
+    /// What it brings or fetches.
+    file: Option<Box<Transfer>>,
     /// Of one that is a WebSocket.
     socket: Option<Box<Socket>>,
     /// From where it comes, by the socket or by a proxy's header.
@@ -84,6 +89,7 @@ impl Web {
             guests: HashMap::new(),
             clients: HashMap::new(),
             ends: BTreeSet::new(),
+            files: Files::default(),
             ticks: Durations::default(),
             tick_began: None,
         }
@@ -108,7 +114,8 @@ impl Web {
 
     /// When something is due.
     pub fn next_ms(&self) -> Option<u64> {
-        self.ends.first().map(|(at, _)| *at)
+        let purge = Some(self.files.purge_ms).filter(|at| *at > 0);
+        self.ends.first().map(|(at, _)| *at).into_iter().chain(purge).min()
     }
 
     fn set_deadline(&mut self, id: ConnId, at_ms: u64) {
@@ -147,8 +154,15 @@ impl Shell {
     }
 
     fn add_guest(&mut self, id: ConnId, peer: IpAddr) {
-        let guest =
-            Guest { wire: Wire::default(), socket: None, peer, turn: Turn::Idle, deadline_ms: 0, moved_bytes: 0 };
+        let guest = Guest {
+            wire: Wire::default(),
+            file: None,
+            socket: None,
+            peer,
+            turn: Turn::Idle,
+            deadline_ms: 0,
+            moved_bytes: 0,
+        };
         self.web.guests.insert(id, Box::new(guest));
     }
 
@@ -233,15 +247,21 @@ impl Shell {
             if guest.socket.is_some() {
                 return self.drive_socket(id, now);
             }
+            if guest.file.as_ref().is_some_and(|file| file.waits()) {
+                break;
+            }
             let Some(event) = guest.wire.poll() else { break };
             match event {
-                Event::Request(head) => self.request(id, &head, now),
+                Event::Request(head) => self.request(id, *head, now),
                 Event::Refused(status) => self.answer_web(id, &Answer::error(status), now),
-                Event::Content(_) | Event::End => {}
+                Event::Content(bytes) => self.file_piece(id, bytes, now),
+                Event::End => self.file_end(id, now),
             }
         }
         let Some(guest) = self.web.guests.get_mut(&id) else { return };
-        let (turn, is_full) = (guest.wire.turn(), guest.wire.is_full());
+        // What comes of a file waits in the socket while the disk is at work.
+        let waits = guest.file.as_ref().is_some_and(|file| file.waits());
+        let (turn, is_full) = (guest.wire.turn(), guest.wire.is_full() || waits);
         if turn == Turn::Over {
             return self.end_web(id, now);
         }
@@ -264,8 +284,8 @@ impl Shell {
         }
     }
 
-    fn request(&mut self, id: ConnId, head: &Head, now: Now) {
-        let answer = match self.web.site.resource(head) {
+    fn request(&mut self, id: ConnId, head: Head, now: Now) {
+        let answer = match self.web.site.resource(&head) {
             Resource::Ready(answer) => answer,
             Resource::Health => Answer::text(Status::Ok, "text/plain", "ok\n").with("Cache-Control", "no-store"),
             Resource::Readiness => match self.engine.readiness() {
@@ -273,8 +293,9 @@ impl Shell {
                 Err(why) => Answer::text(Status::Unavailable, "text/plain", format!("{why}\n")),
             }
             .with("Cache-Control", "no-store"),
-            Resource::Metrics => self.metrics(id, head),
-            Resource::WebSocket => return self.open_socket(id, head, now),
+            Resource::Metrics => self.metrics(id, &head),
+            Resource::WebSocket => return self.open_socket(id, &head, now),
+            Resource::File => return self.file_request(id, head, now),
         };
         self.answer_web(id, &answer, now);
     }
@@ -308,6 +329,12 @@ impl Shell {
         self.write_web(id, out, now);
     }
 
+    /// Answers so that scripts of other sites may read it, if they are welcome.
+    fn answer_shared(&mut self, id: ConnId, head: &Head, answer: Answer, now: Now) {
+        let answer = self.web.site.share(head, answer);
+        self.answer_web(id, &answer, now);
+    }
+
     fn write_web(&mut self, id: ConnId, bytes: Vec<u8>, now: Now) {
         let Some(conn) = self.live(id) else { return };
         if let Err(error) = conn.queue(bytes) {
@@ -333,6 +360,7 @@ impl Shell {
         if guest.turn == Turn::Answer {
             let ms = u64::from(self.tuning.limits.http_content_timeout_s.max(1)) * 1000;
             self.web.set_deadline(id, if waiting_bytes > 0 { now.mono_ms + ms } else { 0 });
+            self.next_piece(id, now);
         }
     }
 
@@ -345,13 +373,17 @@ impl Shell {
             return (socket.client(), own + socket.held_bytes());
         }
         let out = self.conns.get(&id).map_or(0, |conn| conn.out_bytes());
-        (id, own + guest.wire.heap_bytes() + out)
+        let file = guest.file.as_ref().map_or(0, |file| file.held_bytes());
+        (id, own + guest.wire.heap_bytes() + file + out)
     }
 
     /// A connection is being closed, or is no more.
     pub(super) fn web_gone(&mut self, id: ConnId, now: Now) {
         self.web.set_deadline(id, 0);
         let Some(guest) = self.web.guests.remove(&id) else { return };
+        if guest.file.is_some() {
+            self.leave_thread(id, now);
+        }
         if let Some(client) = guest.socket.as_ref().map(|socket| socket.client())
             && self.web.clients.remove(&client).is_some()
         {
@@ -361,6 +393,7 @@ impl Shell {
 
     /// Gives up on those that are too slow.
     pub(super) fn web_deadlines(&mut self, now: Now) {
+        self.purge_files(now);
         while let Some(&(_, id)) = self.web.ends.first().filter(|(at, _)| *at <= now.mono_ms) {
             self.web.set_deadline(id, 0);
             let Some(guest) = self.web.guests.get_mut(&id) else { continue };
