@@ -14,6 +14,7 @@
 //! | [`core`](mod@core) | sessions, live and parked, routing table, roster, presence, spool, accounts, discovery, pubsub, [`Input`](core::io::Input) and [`Output`](core::io::Output) | any module by name |
 //! | [`modules`] | one file for each XEP, a folder for group chat | each other |
 //! | [`engine`] [`pipeline`] [`config`] | one `Engine` struct; the phases of a stanza on one screen; the configuration file | sockets, threads, real time |
+//! | `moving` | what other servers have kept, read; with the feature `import` alone | files |
 //! | [`net`] `http` [`cli`] | smol, sockets, rustls, files, signals, real time; HTTP; commands | protocol rules |
 //!
 //! # What is absent, and why
@@ -99,6 +100,8 @@ pub mod jid;
 pub mod limits;
 pub mod metrics;
 pub mod modules;
+#[cfg(feature = "import")]
+pub mod moving;
 pub mod net;
 pub mod pipeline;
 pub mod setting;

@@ -18,6 +18,8 @@ pub struct ConfigVerb {
 enum Inner {
     Show(Show),
     Example(Example),
+    #[cfg(feature = "import")]
+    Convert(super::convert::Convert),
 }
 
 /// Print the configuration in force, and where each value comes from. Secrets are masked.
@@ -39,6 +41,8 @@ impl ConfigVerb {
         match &self.verb {
             Inner::Show(verb) => with_config(verb.config.as_ref(), |config| say(&config.show())),
             Inner::Example(_) => say(&Config::example()),
+            #[cfg(feature = "import")]
+            Inner::Convert(verb) => verb.run(),
         }
     }
 }

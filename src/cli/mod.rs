@@ -10,6 +10,8 @@ mod backup;
 mod cert;
 mod check;
 mod config;
+#[cfg(feature = "import")]
+mod convert;
 mod dns;
 mod invite;
 mod offline;

@@ -271,6 +271,25 @@ impl Config {
         self.data_folder().join("uploads")
     }
 
+    /// Sets one key, as a line of the file would.
+    ///
+    /// # Errors
+    /// One line that says what is wrong; also when this build has no such key.
+    #[cfg(feature = "import")]
+    pub fn try_set(&mut self, section: &str, key: &str, value: &crate::setting::Value) -> Result<(), String> {
+        let is = |s: &&mut dyn Section| s.name() == section && s.fields().iter().any(|field| field.key == key);
+        match self.sections().into_iter().find(is) {
+            Some(section) => section.set(key, value),
+            None => Err("this build has nothing of that".to_string()),
+        }
+    }
+
+    /// Names of all sections, in the order of the example.
+    #[cfg(feature = "import")]
+    pub fn section_names(&mut self) -> Vec<&'static str> {
+        self.sections().iter().map(|section| section.name()).collect()
+    }
+
     /// The files that values come from which nobody but the server should know.
     pub fn secret_files(&self) -> Vec<PathBuf> {
         let mut copy = self.clone();

@@ -3,7 +3,7 @@
 use crate::source::{File, UsedPath, paths, tokens};
 
 /// A floor may use those before it, never those behind it.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["limits", "budget", "clock", "metrics", "setting", "fault"],
     &["xml", "jid"],
     &["stanza", "storage"],
@@ -12,6 +12,7 @@ const FLOORS: [&[&str]; 9] = [
     &["core"],
     &["modules"],
     &["engine", "pipeline", "config"],
+    &["moving"],
     &["net", "http", "cli"],
 ];
 

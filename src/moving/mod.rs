@@ -1,0 +1,11 @@
+//! Moving house: what other servers have kept, read and never run.
+//!
+//! * [`lua`] reads the part of Lua that Prosody's configurations and data files are written in. Nothing is evaluated.
+//! * [`prosody`] knows what Prosody keeps where, and what its options are called here.
+//!
+//! No file is opened here: `cli` hands over bytes, or something to read from. What is read becomes
+//! [`Piece`](crate::core::moving::Piece)s, which the tables' own code takes in
+//! ([`Engine::take_in`](crate::engine::Engine::take_in)).
+
+pub mod lua;
+pub mod prosody;
