@@ -68,7 +68,7 @@ deploy:
 #: make interop  the clients again and more of them, also in tmux, federation with Prosody and ejabberd, and `make plays`
 interop: plays
 	$(CARGO) build --quiet --bin couplet --features $(WHOLE)
-	tests/interop/run --binary target/debug/couplet --strict --clients --federation
+	tests/interop/run --binary target/debug/couplet --strict --clients --federation --moving
 
 #: make plays    the plays against Debian's Prosody: alike, or different as a play explains; SCENARIO=20 some of them
 plays:

@@ -17,6 +17,8 @@ mod invites;
 mod login;
 mod managed;
 mod memory;
+#[cfg(feature = "import")]
+mod moving;
 mod pace;
 mod parking;
 mod remote;

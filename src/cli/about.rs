@@ -22,7 +22,7 @@ pub struct About {
 const TIERS: &[(&str, bool, &str)] = &[
     ("cluster", cfg!(feature = "cluster"), "adds nothing to enterprise yet"),
     ("enterprise", cfg!(feature = "enterprise"), "adds nothing to balanced yet"),
-    ("balanced", cfg!(feature = "balanced"), "adds archives, files, web clients and push to minimal"),
+    ("balanced", cfg!(feature = "balanced"), "adds archives, files, web clients, push and moving house to minimal"),
     ("minimal", cfg!(feature = "minimal"), "the smallest"),
 ];
 

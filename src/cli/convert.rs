@@ -24,9 +24,10 @@ impl Convert {
     pub fn run(&self) -> Exit {
         match read(&self.file) {
             Ok(settings) => {
-                let folder = self.file.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
-                let folder = if folder.is_empty() { folder } else { format!("{}/", folder.trim_end_matches('/')) };
-                say(&convert::convert(&settings, &folder))
+                // Paths count from the folder of the file there, and from the data folder here.
+                let file = fs::canonicalize(&self.file).unwrap_or_else(|_| self.file.clone());
+                let folder = file.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+                say(&convert::convert(&settings, &format!("{}/", folder.trim_end_matches('/'))))
             }
             Err(error) => complain(Exit::Failed, &error),
         }

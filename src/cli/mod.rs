@@ -13,6 +13,8 @@ mod config;
 #[cfg(feature = "import")]
 mod convert;
 mod dns;
+#[cfg(feature = "import")]
+mod import;
 mod invite;
 mod offline;
 mod password;
@@ -94,6 +96,8 @@ enum Verb {
     SetAside(backup::SetAside),
     About(about::About),
     Config(config::ConfigVerb),
+    #[cfg(feature = "import")]
+    Import(import::Import),
     AddUser(user::AddUserAlias),
     Passwd(user::PasswdAlias),
     DelUser(user::DelUserAlias),
@@ -144,6 +148,8 @@ fn dispatch() -> Exit {
         Some(Verb::SetAside(verb)) => verb.run(),
         Some(Verb::About(verb)) => verb.run(),
         Some(Verb::Config(verb)) => verb.run(),
+        #[cfg(feature = "import")]
+        Some(Verb::Import(verb)) => verb.run(),
         Some(Verb::AddUser(verb)) => verb.run(),
         Some(Verb::Passwd(verb)) => verb.run(),
         Some(Verb::DelUser(verb)) => verb.run(),

@@ -10,6 +10,8 @@ pub mod flight;
 pub mod gate;
 pub mod invites;
 pub mod io;
+#[cfg(feature = "import")]
+pub mod moving;
 pub mod out_queue;
 pub mod parked;
 pub mod presence;

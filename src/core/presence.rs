@@ -284,7 +284,7 @@ impl Core {
     }
 
     /// Keeps a request until it is answered. False when too many wait: it is dropped, and the asker may ask again.
-    fn request_keep(&mut self, account: &Jid, contact: &Jid, stanza: &Stanza) -> Result<bool, StoreError> {
+    pub(super) fn request_keep(&mut self, account: &Jid, contact: &Jid, stanza: &Stanza) -> Result<bool, StoreError> {
         let sub = contact.bare_str().as_bytes();
         let max = self.settings.limits.subscription_requests_max as usize;
         let known = self.view.get::<Requests>(account.bare_str(), sub)?.is_some();
@@ -295,6 +295,13 @@ impl Core {
         let xml = kept.to_element().root().to_xml();
         self.view.put::<Requests>(account.bare_str(), sub, &Waiting { xml });
         Ok(true)
+    }
+
+    /// A request that waits for an answer.
+    #[cfg(feature = "import")]
+    pub(super) fn request_kept(&mut self, account: &Jid, contact: &Jid) -> Result<Option<Stanza>, StoreError> {
+        let waiting = self.view.get::<Requests>(account.bare_str(), contact.bare_str().as_bytes())?;
+        Ok(waiting.and_then(|w| crate::xml::parse(&w.xml).ok()).and_then(|e| Stanza::read(e).ok()))
     }
 
     fn probe_in(&mut self, account: &Jid, from: &Jid, exists: bool) -> Result<(), StoreError> {

@@ -6,6 +6,8 @@ mod report;
 use super::{IqRoute, Module, Scope, SessionEvent, TableInfo, Xep};
 use crate::core::flat::Flat;
 use crate::core::flight::{Filters, Flow, InFlight};
+#[cfg(feature = "import")]
+use crate::core::moving::{Outcome, Piece, Refusal, Taken, Terms};
 use crate::core::roster::{SEEING, SEEN};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
@@ -147,6 +149,32 @@ impl Module for Blocking {
     fn restore_session(&mut self, _: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StoreError> {
         if !state.is_empty() {
             self.interested.insert(id, ());
+        }
+        Ok(())
+    }
+
+    /// What is blocked there is blocked here as well; nothing is unblocked by that.
+    #[cfg(feature = "import")]
+    fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, _: &mut Terms) -> Outcome {
+        let Piece::Blocked(jids) = piece else { return Ok(Taken::NotMine) };
+        let old = blocked(core, owner)?;
+        let mut list = old.clone();
+        list.extend(jids.iter().filter(|jid| !jid.same_bare(owner)).map(|jid| jid.as_str().to_string()));
+        if list.len() == old.len() {
+            return Ok(Taken::Same);
+        }
+        if list.len() > core.settings.limits.blocklist_max as usize {
+            return Err(Refusal::because("there are more addresses than limits.blocklist_max"));
+        }
+        put(core, owner, &list);
+        Ok(Taken::New)
+    }
+
+    #[cfg(feature = "import")]
+    fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece)) -> Result<(), StoreError> {
+        let list: Vec<Jid> = listed(core, owner)?.iter().filter_map(|jid| Jid::parse(jid).ok()).collect();
+        if !list.is_empty() {
+            to(Piece::Blocked(list));
         }
         Ok(())
     }

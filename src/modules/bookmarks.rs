@@ -5,11 +5,15 @@
 //! Links to pages, which only XEP-0048 has, are kept beside it.
 
 use super::{IqRoute, Module, Scope, TableInfo, Xep};
+#[cfg(feature = "import")]
+use crate::core::moving::{Outcome, Piece, Taken, Terms};
 use crate::core::pubsub::{AccessModel, Config as NodeConfig, Item, MAX};
 use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
+#[cfg(feature = "import")]
+use crate::storage::StoreError;
 use crate::storage::Table;
 use crate::xml::{Builder, Element, ElementRef, ns};
 use std::collections::BTreeMap;
@@ -71,6 +75,44 @@ impl Module for Bookmarks {
         let node = request.child.children().next().and_then(|what| what.attr("node"));
         if matches!(request.child.ns(), ns::PUBSUB | ns::PUBSUB_OWNER) && node == Some(ns::BOOKMARKS) {
             announce(core, request.owner)?;
+        }
+        Ok(())
+    }
+
+    /// Bookmarks of the older forms. Those of the newer one come as items of a node, before these, and what is in them
+    /// is not brought back by an older copy.
+    #[cfg(feature = "import")]
+    fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, _: &mut Terms) -> Outcome {
+        let storage = match piece {
+            Piece::Private(storage) => storage.root(),
+            Piece::NodeItem { node, payload: Some(payload), .. } if node == ns::BOOKMARKS_OLD => payload.root(),
+            // Its items are taken apart.
+            Piece::Node(node) if node.name == ns::BOOKMARKS_OLD => return Ok(Taken::Same),
+            _ => return Ok(Taken::NotMine),
+        };
+        if !storage.is(ns::BOOKMARKS_OLD, "storage") {
+            return Ok(Taken::NotMine);
+        }
+        if !core.pubsub(owner).items(ns::BOOKMARKS, 1)?.is_empty() {
+            let links = core.view.contains::<BookmarkLinks>(owner.bare_str(), b"")?;
+            if !links {
+                keep_links(core, owner, storage)?;
+            }
+            return Ok(Taken::Same);
+        }
+        if storage.children().next().is_none() {
+            return Ok(Taken::Same);
+        }
+        take_apart(core, owner, storage)?;
+        Ok(Taken::New)
+    }
+
+    #[cfg(feature = "import")]
+    fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece)) -> Result<(), StoreError> {
+        let unreadable = |error: StanzaError| StoreError::Io(format!("bookmarks: {}", error.condition.as_str()));
+        let storage = collate(core, owner).map_err(unreadable)?;
+        if storage.root().children().next().is_some() {
+            to(Piece::Private(storage));
         }
         Ok(())
     }

@@ -4,11 +4,15 @@
 
 use super::{IqRoute, Module, Scope, SessionEvent, TableInfo, Xep};
 use crate::core::flight::{Flow, InFlight};
+#[cfg(feature = "import")]
+use crate::core::moving::{Outcome, Piece, Taken, Terms};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
 use crate::setting::section;
 use crate::stanza::{Condition, IqType, Kind, StanzaError};
 use crate::storage::Table;
+#[cfg(feature = "import")]
+use crate::{jid::Jid, storage::StoreError};
 use crate::xml::{Builder, ns};
 
 section! {
@@ -91,6 +95,19 @@ impl Module for Last {
             let left = Left { wall_ms: u64::try_from(core.now.wall_ms).unwrap_or(0) };
             core.view.put::<Departures>(account.bare_str(), b"", &left);
         }
+        Ok(())
+    }
+
+    #[cfg(feature = "import")]
+    fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+        let Piece::LastSeen(wall_ms) = *piece else { return Ok(Taken::NotMine) };
+        core.take_row::<Departures>(owner.bare_str(), b"", &Left { wall_ms }, terms.replace)
+    }
+
+    #[cfg(feature = "import")]
+    fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece)) -> Result<(), StoreError> {
+        let left = core.view.get::<Departures>(owner.bare_str(), b"")?;
+        left.map(|left| Piece::LastSeen(left.wall_ms)).into_iter().for_each(to);
         Ok(())
     }
 }

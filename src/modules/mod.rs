@@ -6,19 +6,24 @@
 
 use crate::core::disco::Disco;
 use crate::core::flight::{Flow, InFlight, Urgency};
+#[cfg(feature = "import")]
+use crate::core::moving::{Outcome, Piece, Taken, Terms};
 use crate::core::parked::{State, state_of};
 use crate::core::register::{Newcomer, Stranger, Visit};
 use crate::core::session::SessionId;
 use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
-use crate::setting::{Section, nearest};
+use crate::setting::Section;
 use crate::stanza::{Condition, Stanza, StanzaError};
 use crate::storage::StoreError;
 use crate::xml::{Builder, Element, ElementRef};
 
+mod switches;
 mod terms;
 
+pub use switches::General;
+use switches::Slot;
 pub use terms::{Dir, IqRoute, Scope, SessionEvent, TableInfo, Undelivered, Xep};
 
 /// One protocol extension. Every hook has an empty default. An error from a hook is the answer to the stanza.
@@ -238,77 +243,30 @@ pub trait Module: Sized {
         Ok(())
     }
 
+    /// Takes in what an account or a room has had on another server; `owner` is its bare address.
+    ///
+    /// # Errors
+    /// Why not.
+    #[cfg(feature = "import")]
+    fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+        let _ = (core, owner, piece, terms);
+        Ok(Taken::NotMine)
+    }
+
+    /// Gives out what an account or a room has, for another server.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    #[cfg(feature = "import")]
+    fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece)) -> Result<(), StoreError> {
+        let _ = (core, owner, to);
+        Ok(())
+    }
+
     /// An account is being deleted. Its tables go without that.
     fn account_deleted(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
         let _ = (core, account);
         Ok(())
-    }
-}
-
-crate::setting::section! {
-    /// Protocol extensions. All that are built in are on.
-    pub struct General in "modules" {
-        /// Names of modules that are not to run, such as "carbons"; "register@example.org" is off for that host alone.
-        pub disabled: Vec<String> = Vec::new() => |names: &Vec<String>| known_modules(names),
-    }
-}
-
-fn known_modules(names: &[String]) -> Result<(), String> {
-    let known = || KNOWN.iter().map(|(name, _)| *name);
-    let module = |row: &'_ String| row.split('@').next().unwrap_or_default().to_string();
-    match names.iter().map(module).find(|n| known().all(|k| k != n.as_str())) {
-        None => Ok(()),
-        Some(name) => {
-            let hint = nearest(&name, known()).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
-            Err(format!("there is no module \"{name}\"{hint}"))
-        }
-    }
-}
-
-impl General {
-    /// Hosts for which a module is switched off that is on for others: with its name, as the configuration has them.
-    pub fn disabled_hosts(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.disabled.iter().filter_map(|row| row.split_once('@'))
-    }
-
-    /// True for a module that is off for all hosts.
-    pub fn is_off(&self, module: &str) -> bool {
-        self.disabled.iter().any(|row| row == module)
-    }
-
-    /// Prepared.
-    fn off_hosts(&self, module: &str) -> Vec<String> {
-        let hosts = self.disabled_hosts().filter(|(name, _)| *name == module);
-        hosts.filter_map(|(_, host)| Some(Jid::parse(host).ok()?.domain().to_string())).collect()
-    }
-}
-
-/// A module where it is on.
-struct Slot<M> {
-    module: Option<M>,
-    /// Hosts for which it is off.
-    off: Vec<String>,
-}
-
-impl<M> Slot<M> {
-    fn is_on(&self, host: &str) -> bool {
-        self.off.iter().all(|off| off != host)
-    }
-
-    /// The module, if it is on at all.
-    fn any(&mut self) -> Option<&mut M> {
-        self.module.as_mut()
-    }
-
-    /// The module, if it is on for a host.
-    fn at<'h>(&mut self, host: impl FnOnce() -> &'h str) -> Option<&mut M> {
-        let is_on = self.off.is_empty() || self.is_on(host());
-        self.module.as_mut().filter(|_| is_on)
-    }
-
-    /// The same, to look at.
-    fn look(&self, host: &str) -> Option<&M> {
-        self.module.as_ref().filter(|_| self.is_on(host))
     }
 }
 
@@ -654,6 +612,24 @@ macro_rules! modules {
                 $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
                     m.password_changed(core, account)?;
                 } )*
+                Ok(())
+            }
+
+            /// The first module takes it whose it is.
+            #[cfg(feature = "import")]
+            pub fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    match m.take_in(core, owner, piece, terms)? { Taken::NotMine => {} taken => return Ok(taken) }
+                } )*
+                Ok(Taken::NotMine)
+            }
+
+            /// Every module gives what it has.
+            #[cfg(feature = "import")]
+            pub fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece))
+                -> Result<(), StoreError>
+            {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.give_out(core, owner, to)?; } )*
                 Ok(())
             }
 

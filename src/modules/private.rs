@@ -1,7 +1,11 @@
 //! Private XML storage (XEP-0049).
 
 use super::{IqRoute, Module, Scope, TableInfo, Xep};
+#[cfg(feature = "import")]
+use crate::core::moving::{Outcome, Piece, Refusal, Taken, Terms};
 use crate::core::{Answer, Core, Request};
+#[cfg(feature = "import")]
+use crate::{jid::Jid, storage::StoreError};
 use crate::setting::section;
 use crate::stanza::{Condition, StanzaError};
 use crate::storage::Table;
@@ -87,6 +91,32 @@ impl Module for Private {
             }
         }
         Ok(Answer::Empty)
+    }
+
+    #[cfg(feature = "import")]
+    fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+        let Piece::Private(element) = piece else { return Ok(Taken::NotMine) };
+        let (root, owner) = (element.root(), owner.bare_str());
+        if root.ns().is_empty() || root.ns() == ns::PRIVATE || root.ns() == ns::CLIENT {
+            return Err(Refusal::because("it has no namespace of its own"));
+        }
+        let (key, xml) = (key(root.ns(), root.name()), root.to_xml());
+        let limits = core.settings.clone();
+        if xml.len() > limits.limits.private_bytes_max as usize {
+            return Err(Refusal::because("it is longer than limits.private_bytes_max"));
+        }
+        let is_new = !core.view.contains::<Elements>(owner, &key)?;
+        if is_new && core.view.count::<Elements>(owner)? >= limits.limits.private_elements_max as usize {
+            return Err(Refusal::because("there are more than limits.private_elements_max"));
+        }
+        core.take_row::<Elements>(owner, &key, &Stored { xml }, terms.replace)
+    }
+
+    #[cfg(feature = "import")]
+    fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece)) -> Result<(), StoreError> {
+        let rows = core.view.list::<Elements>(owner.bare_str(), usize::MAX)?;
+        rows.into_iter().filter_map(|(_, row)| crate::xml::parse(&row.xml).ok()).map(Piece::Private).for_each(to);
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
     tests/interop/run.py --binary target/debug/couplet          slixmpp and @xmpp/client, as `make test` runs them
     tests/interop/run.py ... --clients                          libstrophe, profanity and poezio too, for `make interop`
     tests/interop/run.py ... --federation               and servers: Debian's Prosody and ejabberd
+    tests/interop/run.py ... --moving                   and what Debian's Prosody has kept moves in
     tests/interop/run.py ... --strict                           what cannot be installed is a failure
     tests/interop/run.py --kind prosody                         the same checks against Debian's Prosody
 
@@ -198,6 +199,16 @@ def run_federation(tally, binary, python):
     Client(tally, "federation", [python, HERE / "federation.py", "--binary", binary]).finish(FEDERATION_TIMEOUT_S)
 
 
+def run_moving(tally, binary, python):
+    """What a real Prosody has kept, imported."""
+    try:
+        tools.prosody()
+    except tools.Missing as why:
+        tally.missing("moving", why)
+        return
+    Client(tally, "moving", [python, HERE / "moving.py", "--binary", binary]).finish(CLIENT_TIMEOUT_S)
+
+
 def check_threads(tally, host):
     """The threads that README and `about` name, and no other, after all that the clients did."""
     names = sorted(path.read_text().strip() for path in Path(f"/proc/{host.pid}/task").glob("*/comm"))
@@ -221,16 +232,18 @@ def main():
     parser.add_argument("--work", type=Path, default=ROOT / "target/interop", help="for what has to be installed")
     parser.add_argument("--clients", action="store_true", help="libstrophe, and profanity and poezio in tmux, too")
     parser.add_argument("--federation", action="store_true", help="with Prosody and ejabberd, too")
+    parser.add_argument("--moving", action="store_true", help="with an import from Prosody, too")
     parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
     parser.add_argument("--only", action="append", choices=(
-        "slixmpp", "journeys", "xmppjs", "websocket", "cross", "strophe", "profanity", "poezio", "federation"))
+        "slixmpp", "journeys", "xmppjs", "websocket", "cross", "strophe", "profanity", "poezio", "federation", "moving"))
     args = parser.parse_args()
-    more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(("federation",) if args.federation else ())]
+    more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(("federation",) if args.federation else ()),
+            *(("moving",) if args.moving else ())]
     wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "websocket", "cross", *more))
     args.work.mkdir(parents=True, exist_ok=True)
     tally = Tally(args.strict)
     python = node = None
-    if wanted & {"slixmpp", "journeys", "cross", "federation"}:
+    if wanted & {"slixmpp", "journeys", "cross", "federation", "moving"}:
         try:
             python = tools.slixmpp(args.work)
         except tools.Missing as why:
@@ -278,6 +291,8 @@ def main():
                 run_poezio(tally, host, installed["poezio"])
             if python and "federation" in wanted:
                 run_federation(tally, args.binary, python)
+            if python and "moving" in wanted:
+                run_moving(tally, args.binary, python)
             if host.kind == "couplet":
                 check_threads(tally, host)
             check_end(tally, host)

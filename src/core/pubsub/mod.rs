@@ -8,6 +8,8 @@
 
 mod access;
 mod config;
+#[cfg(feature = "import")]
+mod moving;
 mod notify;
 mod owner;
 mod request;

@@ -28,6 +28,13 @@ impl Form {
         Ok(Self { cancelled, fields })
     }
 
+    /// A form of that type with these fields, as if somebody had filled it in.
+    #[cfg(feature = "import")]
+    pub fn of<'a>(form_type: &str, fields: impl Iterator<Item = &'a form::Values>) -> Self {
+        let kind = ("FORM_TYPE".to_string(), vec![form_type.to_string()]);
+        Self { cancelled: false, fields: fields.cloned().chain([kind]).collect() }
+    }
+
     /// What kind of form it says it is; empty when it says nothing.
     pub fn form_type(&self) -> &str {
         self.text("FORM_TYPE").unwrap_or_default()

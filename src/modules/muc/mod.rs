@@ -12,6 +12,8 @@ mod hats;
 mod history;
 mod join;
 mod message;
+#[cfg(feature = "import")]
+mod moving;
 mod owner;
 mod parked;
 mod presence;
@@ -24,6 +26,8 @@ use super::{Module, TableInfo, Xep};
 use crate::core::Core;
 use crate::core::disco::{Disco, Service};
 use crate::core::flight::InFlight;
+#[cfg(feature = "import")]
+use crate::core::moving::{Outcome, Piece, Terms};
 use crate::core::session::SessionId;
 use crate::core::settings::Settings;
 use crate::jid::Jid;
@@ -234,6 +238,16 @@ impl Module for Muc {
             }
         }
         Ok(())
+    }
+
+    #[cfg(feature = "import")]
+    fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+        self.take_room(core, owner, piece, terms)
+    }
+
+    #[cfg(feature = "import")]
+    fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece)) -> Result<(), StoreError> {
+        moving::give(core, owner, to)
     }
 
     fn session_state(&mut self, core: &mut Core, id: SessionId, before: &[u8], unseen: &[Jid]) -> Vec<u8> {

@@ -97,15 +97,14 @@ impl Source {
     }
 }
 
+/// Gives the files that a pattern stands for, by the file that it stands in and the pattern: names and contents.
+pub type Include<'a> = &'a mut dyn FnMut(&str, &str) -> Result<Vec<(String, Vec<u8>)>, String>;
+
 /// Reads a configuration. `include` gives the files that a pattern in a file stands for, with their names.
 ///
 /// # Errors
 /// Where it is no Lua.
-pub fn read(
-    name: &str,
-    text: &[u8],
-    include: &mut dyn FnMut(&str, &str) -> Result<Vec<(String, Vec<u8>)>, String>,
-) -> Result<Settings, (Place, String)> {
+pub fn read(name: &str, text: &[u8], include: Include<'_>) -> Result<Settings, (Place, String)> {
     let mut settings = Settings::default();
     let mut open = vec![Source::open(name.to_string(), text)?];
     let mut files = 1;

@@ -2,4 +2,7 @@
 
 pub mod config;
 pub mod convert;
+pub mod data;
 mod options;
+pub mod stanza;
+pub mod vcard;

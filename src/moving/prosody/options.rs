@@ -2,6 +2,7 @@
 
 use super::config::{Scope, Settings, not_run};
 use super::convert::{Out, plain};
+use crate::jid::Jid;
 use crate::modules::KNOWN;
 use crate::moving::lua::{Table, Value};
 use crate::setting;
@@ -30,7 +31,7 @@ const TLS: &str = "TLS 1.2 and 1.3 with ciphers that are safe, and certificates 
 
 /// The rule of an option; none when its name says nothing.
 pub fn rule(name: &str) -> Option<Rule> {
-    let found = OPTIONS.iter().find(|(names, _)| names.iter().any(|n| *n == name)).map(|(_, rule)| *rule);
+    let found = OPTIONS.iter().find(|(names, _)| names.contains(&name)).map(|(_, rule)| *rule);
     found.or_else(|| FAMILIES.iter().find(|(start, _)| name.starts_with(start)).map(|(_, why)| Nothing(why)))
 }
 
@@ -294,7 +295,7 @@ fn names(out: &mut Out, option: &str, value: &Value) -> Vec<String> {
 
 fn admins(out: &mut Out, option: &str, value: &Value) {
     for admin in names(out, option, value) {
-        let jid = crate::jid::Jid::parse(&admin).ok().filter(|jid| jid.node().is_some() && jid.is_bare());
+        let jid = Jid::parse(&admin).ok().filter(|jid| jid.node().is_some() && jid.is_bare());
         match jid {
             Some(jid) => out.add("", "admins", option, jid.as_str().to_string()),
             None => out.note(format!("{option}: {admin:?} is no address")),
@@ -318,7 +319,8 @@ fn modules_enabled(out: &mut Out, option: &str, value: &Value) {
 fn modules_disabled(out: &mut Out, option: &str, value: &Value) {
     for name in names(out, option, value) {
         let ours = OURS.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
-        let host = if let Scope::Host(host) = &out.scope { format!("@{host}") } else { String::new() };
+        let host = if let Scope::Host(host) = &out.scope { Jid::parse(host).ok() } else { None };
+        let host = host.map(|host| format!("@{}", host.domain())).unwrap_or_default();
         match ours {
             _ if name == "s2s" => out.set("s2s", "enabled", setting::Value::Bool(false)),
             Some(ours) => out.add("modules", "disabled", option, format!("{ours}{host}")),

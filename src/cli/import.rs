@@ -1,0 +1,201 @@
+//! `couplet import`: what another server has kept moves in, while no server of ours runs.
+//!
+//! The store is opened with the same engine behind it that serves, and every table is written by its own code. An
+//! account or a room is one batch or several; those that are ready go to the disk together.
+
+mod prosody;
+mod report;
+
+use super::{Exit, complain, offline, say, with_config};
+use crate::config::Config;
+use crate::core::admin::Command;
+use crate::core::moving::{Piece, Terms};
+use crate::engine::{Engine, Input, Output};
+use crate::jid::Jid;
+use crate::net::admin::{CallError, call};
+use crate::net::clock::{Clock, SystemEntropy};
+use crate::storage::{Batch, StoreError, Writer, memory};
+use argh::FromArgs;
+use report::Report;
+use std::path::{Path, PathBuf};
+
+/// Bytes of what was taken in that wait for the disk.
+const PENDING_BYTES_MAX: usize = 1 << 20;
+
+/// Take in what another server has kept. The server must not run.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "import")]
+pub struct Import {
+    #[argh(subcommand)]
+    verb: Verb,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Verb {
+    Prosody(Prosody),
+}
+
+/// From Prosody: its data folder.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "prosody")]
+struct Prosody {
+    /// the data folder (default: that of prosody.cfg.lua, or /var/lib/prosody)
+    #[argh(positional)]
+    from: Option<PathBuf>,
+
+    /// say what would be taken, and take nothing
+    #[argh(switch)]
+    dry_run: bool,
+
+    /// what is here and differs is replaced; without it, it stays
+    #[argh(switch)]
+    replace: bool,
+
+    /// only this host, such as "example.org" or "conference.example.org"; can be given several times
+    #[argh(option, arg_name = "host")]
+    host: Vec<String>,
+
+    /// configuration file; one that ends in ".lua" is Prosody's, which says where its data is
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Vec<PathBuf>,
+}
+
+impl Import {
+    pub fn run(&self) -> Exit {
+        match &self.verb {
+            Verb::Prosody(verb) => verb.run(),
+        }
+    }
+}
+
+impl Prosody {
+    fn run(&self) -> Exit {
+        let is_theirs = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "lua");
+        let from = match self.config.iter().rfind(is_theirs).map(|file| prosody::Place::of(file)) {
+            None => prosody::Place::default(),
+            Some(Ok(place)) => place,
+            Some(Err(error)) => return complain(Exit::Failed, &error),
+        };
+        let from = self.from.clone().map_or(from, prosody::Place::Folder);
+        let ours = self.config.iter().rfind(|file| !is_theirs(file));
+        with_config(ours, |config| {
+            let how = How { dry_run: self.dry_run, replace: self.replace };
+            import(config, how, |importer| from.run(importer, &self.host))
+        })
+    }
+}
+
+/// How to import.
+#[derive(Clone, Copy)]
+struct How {
+    dry_run: bool,
+    replace: bool,
+}
+
+/// Opens the store, lets `from` feed the importer, and prints what came of it.
+fn import(config: &Config, how: How, from: impl FnOnce(&mut Importer) -> Result<(), String>) -> Exit {
+    match call(&config.admin_socket(), &Command::Healthcheck) {
+        Err(CallError::NotRunning) => {}
+        Ok(_) | Err(_) => {
+            return complain(Exit::Failed, "the server is running: stop it, import, and start it again");
+        }
+    }
+    let mut importer = match Importer::open(config, how) {
+        Ok(importer) => importer,
+        Err(error) => return complain(Exit::Failed, &error),
+    };
+    let fed = from(&mut importer);
+    let settled = importer.settle(0);
+    offline::give_to_owner(config);
+    let report = importer.report;
+    say(&report.table(how.dry_run));
+    let problems = report.problems();
+    if !problems.is_empty() {
+        complain(Exit::Failed, &problems);
+    }
+    match fed.and(settled.map_err(|error| error.to_string())) {
+        Err(error) => complain(Exit::Failed, &format!("the import ended early: {error}")),
+        Ok(()) if report.is_whole() => Exit::Ok,
+        Ok(()) => complain(Exit::Failed, "not everything was taken; the lines above say why"),
+    }
+}
+
+/// An engine that nobody is connected to.
+struct Importer {
+    engine: Engine,
+    writer: Box<dyn Writer>,
+    clock: Clock,
+    /// Messages of a room that can be kept.
+    history_max: usize,
+    how: How,
+    report: Report,
+}
+
+impl Importer {
+    fn open(config: &Config, how: How) -> Result<Self, String> {
+        let store = config.store();
+        let is_there = store.has_other_form() || store.file().is_some_and(Path::exists);
+        let (reader, writer) = if is_there || !how.dry_run {
+            offline::make_folder(config)?;
+            let opened = store.open().map_err(|error| error.to_string())?;
+            offline::give_to_owner(config);
+            opened
+        } else {
+            memory::open()
+        };
+        let writer = if how.dry_run { Box::new(Nowhere) } else { writer };
+        let clock = Clock::start();
+        let entropy = SystemEntropy::open().ok_or("the system gives no random bytes: couplet needs getrandom(2)")?;
+        let engine = Engine::new(config.engine_settings(), reader, Box::new(entropy), clock.now());
+        let engine = engine.map_err(|error| error.to_string())?;
+        let history_max = config.limits.muc_history_max as usize;
+        Ok(Self { engine, writer, clock, history_max, how, report: Report::default() })
+    }
+
+    /// Terms for one account or room.
+    fn terms(&self) -> Terms {
+        Terms { replace: self.how.replace, ..Terms::default() }
+    }
+
+    /// Takes in pieces of one account or room that stand in `place`.
+    fn take(&mut self, owner: &Jid, place: &str, pieces: &[Piece], terms: &mut Terms) -> Result<(), StoreError> {
+        let outcomes = self.engine.take_in(self.clock.now(), owner, pieces, terms);
+        for (piece, outcome) in pieces.iter().zip(&outcomes) {
+            self.report.count(owner, place, piece, outcome);
+        }
+        self.settle(PENDING_BYTES_MAX)
+    }
+
+    /// Puts on the disk what was taken in, once it is more than that.
+    fn settle(&mut self, bytes: usize) -> Result<(), StoreError> {
+        if self.engine.pending_bytes() <= bytes {
+            return Ok(());
+        }
+        self.engine.end_tick(self.clock.now());
+        while let Some(output) = self.engine.poll_output() {
+            let Output::Commit(batch) = output else { continue };
+            let ticket = batch.ticket;
+            // A volatile store is on the disk behind the second.
+            let now = self.clock.now();
+            let stored = self.writer.commit(&[batch]).and_then(|()| self.writer.flush(now.wall_ms));
+            match stored {
+                Ok(()) => self.engine.handle(now, Input::Committed(ticket)),
+                Err(error) => {
+                    self.engine.handle(now, Input::CommitFailed(error.clone()));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a dry run writes to.
+struct Nowhere;
+
+impl Writer for Nowhere {
+    fn commit(&mut self, _: &[Batch]) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

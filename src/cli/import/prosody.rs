@@ -1,0 +1,376 @@
+//! The data folder of Prosody: `HOST/STORE/USER.dat` and `.list`, every name with `%` and two digits for what is no
+//! letter.
+
+use super::Importer;
+use crate::cli::convert;
+use crate::core::moving::{Piece, Terms};
+use crate::jid::Jid;
+use crate::moving::lua::{self, Items, ListError, Value};
+use crate::moving::prosody::data::{self, Entry, decoded};
+use crate::moving::prosody::vcard;
+use crate::storage::StoreError;
+use crate::xml::ns;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a file that is read as a whole.
+const FILE_BYTES_MAX: u64 = 1 << 24;
+/// Items of a list that are taken in together.
+const ITEMS_AT_ONCE: usize = 64;
+
+/// Stores that are looked at by name, beside those of [`data::of_account`], in this order.
+const STORES: [&str; 8] =
+    ["account_roles", "roles", "roster", "blocklist", "vcard", "lastlog", "lastlog2", "account_activity"];
+
+/// What it keeps for itself, and nobody misses.
+const OWN: [&str; 13] = [
+    "archive_cleanup",
+    "auth_tokens",
+    "caps_cache",
+    "cron",
+    "invite_token",
+    "persistent",
+    "register",
+    "smacks_h",
+    "sessions",
+    "state",
+    "tokens",
+    "tombstones",
+    "vcard_legacy",
+];
+
+/// Where the data is.
+#[derive(Debug)]
+pub enum Place {
+    /// In files.
+    Folder(PathBuf),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Folder(PathBuf::from("/var/lib/prosody"))
+    }
+}
+
+impl Place {
+    /// What a configuration of Prosody says of it.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn of(file: &Path) -> Result<Self, String> {
+        let settings = convert::read(file)?;
+        let folder = settings.global("data_path").and_then(Value::text).unwrap_or("/var/lib/prosody");
+        let folder = file.parent().unwrap_or(Path::new("")).join(folder);
+        match settings.global("storage").or(settings.global("default_storage")).and_then(Value::text) {
+            None | Some("internal") => Ok(Self::Folder(folder)),
+            Some(other) => Err(format!("{}: storage is {other:?}, which is not read", file.display())),
+        }
+    }
+
+    /// Takes in everything.
+    ///
+    /// # Errors
+    /// When it cannot go on: the folder cannot be read, or storage fails.
+    pub fn run(&self, importer: &mut Importer, only: &[String]) -> Result<(), String> {
+        match self {
+            Self::Folder(folder) => from_folder(importer, folder, only),
+        }
+    }
+}
+
+fn from_folder(importer: &mut Importer, from: &Path, only: &[String]) -> Result<(), String> {
+    if from.is_file() {
+        return Err(format!("{} is a file; a data folder is needed", from.display()));
+    }
+    let only: BTreeSet<String> = only
+        .iter()
+        .map(|host| Jid::parse(host).map_or_else(|_| host.clone(), |jid| jid.domain().to_string()))
+        .collect();
+    let mut seen = BTreeSet::new();
+    for (name, path) in folders(from)? {
+        let host = decoded(&name).and_then(|host| Jid::parse(&host).ok()).filter(Jid::is_host);
+        // `_global` is nobody's.
+        let Some(host) = host.filter(|_| !name.starts_with('_')) else { continue };
+        seen.insert(host.domain().to_string());
+        if !only.is_empty() && !only.contains(host.domain()) {
+            continue;
+        }
+        if path.join("accounts").is_dir() && importer.engine.keeps(host.domain()) {
+            accounts(importer, &host, &path)?;
+        } else if path.join("config").is_dir() && importer.engine.keeps(host.domain()) {
+            rooms(importer, &host, &path)?;
+        } else if !importer.engine.keeps(host.domain())
+            && (path.join("accounts").is_dir() || path.join("config").is_dir())
+        {
+            let hint = if path.join("accounts").is_dir() { "hosts" } else { "modules.muc.hosts" };
+            importer.report.line(format!("{}: {} is none of {hint}: add it there", path.display(), host.domain()));
+        }
+    }
+    for host in only.difference(&seen) {
+        importer.report.line(format!("{}: there is nothing of {host}", from.display()));
+    }
+    Ok(())
+}
+
+/// Names and paths of what is in a folder, in their order.
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+    let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((name, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+    Ok(entries(folder)?.into_iter().filter(|(_, path)| path.is_dir()).collect())
+}
+
+/// Users of a store, by the names of its files.
+fn users(folder: &Path, extension: &str) -> Result<Vec<(String, PathBuf)>, String> {
+    let files = entries(folder)?.into_iter().filter(|(_, path)| path.is_file());
+    Ok(files.filter_map(|(name, path)| Some((name.strip_suffix(extension)?.to_string(), path))).collect())
+}
+
+/// A host with accounts.
+fn accounts(importer: &mut Importer, host: &Jid, folder: &Path) -> Result<(), String> {
+    let accounts = users(&folder.join("accounts"), ".dat")?;
+    let known: BTreeSet<&str> = accounts.iter().map(|(name, _)| name.as_str()).collect();
+    let stores = folders(folder)?;
+    for (name, path) in &accounts {
+        let user = decoded(name).and_then(|user| Jid::from_parts(Some(&user), host.domain(), None).ok());
+        let Some(user) = user else {
+            importer.report.line(format!("{}: this is the file of no user", path.display()));
+            continue;
+        };
+        account(importer, &user, name, path, &stores).map_err(|error| error.to_string())?;
+    }
+    // What nothing here keeps, and what belongs to nobody.
+    for (store, path) in &stores {
+        let all = [users(path, ".dat")?, users(path, ".list")?].concat();
+        let (theirs, nobodys): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| known.contains(name.as_str()));
+        if !nobodys.is_empty() && !is_own(store) {
+            importer.report.unknown(format!("{}: files of users without an account", path.display()));
+        }
+        let is_known = store == "accounts"
+            || ["private", "pep", "offline"].contains(&store.as_str())
+            || STORES.contains(&store.as_str())
+            || store.starts_with("pep_");
+        if !theirs.is_empty() && !is_known && !is_own(store) {
+            for _ in theirs {
+                importer.report.unknown(format!("{}: nothing here keeps that", path.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_own(store: &str) -> bool {
+    OWN.contains(&store)
+}
+
+/// One account with all that it has.
+fn account(
+    importer: &mut Importer,
+    user: &Jid,
+    name: &str,
+    path: &Path,
+    stores: &[(String, PathBuf)],
+) -> Result<(), StoreError> {
+    let mut terms = importer.terms();
+    match read(path).and_then(|value| data::account(&value)) {
+        Ok(piece) => importer.take(user, &path.display().to_string(), &[piece], &mut terms)?,
+        // Without the account the rest is nobody's.
+        Err(why) => {
+            importer.report.line(format!("{}: {why}; nothing of {user} was taken", path.display()));
+            return Ok(());
+        }
+    }
+    let by_name: BTreeMap<&str, &Path> = stores.iter().map(|(name, path)| (name.as_str(), path.as_path())).collect();
+    let file = |store: &str, ext: &str| {
+        by_name.get(store).map(|folder| folder.join(format!("{name}{ext}"))).filter(|file| file.is_file())
+    };
+    let mut has_vcard = false;
+    for store in STORES.iter().chain(&["pep"]) {
+        if let Some(path) = file(store, ".dat") {
+            has_vcard |= *store == "vcard";
+            table(importer, user, store, &path, &mut terms)?;
+        }
+    }
+    let mut parts = vcard::Parts::default();
+    for (store, folder) in stores {
+        let Some(node) = store.strip_prefix("pep_").and_then(decoded_store) else { continue };
+        let path = folder.join(format!("{name}.list"));
+        if path.is_file() {
+            let mut item = |entry: Entry| {
+                parts.note(&node, &entry.key, &entry.element);
+                Ok(Some(data::node_item(&node, entry)))
+            };
+            list(importer, user, &path, "", &mut terms, &mut item)?;
+        }
+    }
+    if let Some(vcard) = parts.build().filter(|_| !has_vcard) {
+        importer.take(user, "made from vCard4 and avatar", &[Piece::VCard(vcard)], &mut terms)?;
+    }
+    // Older forms of bookmarks are here, which are taken where there are none of the newer one.
+    if let Some(path) = file("private", ".dat") {
+        table(importer, user, "private", &path, &mut terms)?;
+    }
+    if let Some(path) = file("offline", ".list") {
+        list(importer, user, &path, ns::CLIENT, &mut terms, &mut |entry| data::offline(entry).map(Some))?;
+    }
+    Ok(())
+}
+
+/// Names of stores keep `_` as it is.
+fn decoded_store(name: &str) -> Option<String> {
+    decoded(name)
+}
+
+/// A store with one table.
+fn table(importer: &mut Importer, user: &Jid, store: &str, path: &Path, terms: &mut Terms) -> Result<(), StoreError> {
+    let pieces = read(path).and_then(|value| data::of_account(store, &value).unwrap_or_else(|| Ok(Vec::new())));
+    match pieces {
+        Ok(pieces) => importer.take(user, &path.display().to_string(), &pieces, terms),
+        Err(why) => {
+            importer.report.line(format!("{}: {why}; nothing of it was taken", path.display()));
+            Ok(())
+        }
+    }
+}
+
+/// A store with a list.
+fn list(
+    importer: &mut Importer,
+    owner: &Jid,
+    path: &Path,
+    root_ns: &str,
+    terms: &mut Terms,
+    piece: &mut dyn FnMut(Entry) -> Result<Option<Piece>, String>,
+) -> Result<(), StoreError> {
+    let place = path.display().to_string();
+    let mut waiting = Vec::new();
+    each_item(importer, path, root_ns, &mut |importer, entry| {
+        match piece(entry) {
+            Ok(piece) => waiting.extend(piece),
+            Err(why) => importer.report.line(format!("{place}: {why}")),
+        }
+        if waiting.len() >= ITEMS_AT_ONCE {
+            importer.take(owner, &place, &std::mem::take(&mut waiting), terms)?;
+        }
+        Ok(())
+    })?;
+    importer.take(owner, &place, &waiting, terms)
+}
+
+/// Shows the items of a list one after the other. What is broken is named.
+fn each_item(
+    importer: &mut Importer,
+    path: &Path,
+    root_ns: &str,
+    each: &mut dyn FnMut(&mut Importer, Entry) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let place = path.display();
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) => {
+            importer.report.line(format!("{place}: it cannot be read: {error}"));
+            return Ok(());
+        }
+    };
+    let mut items = Items::new(file);
+    loop {
+        match items.next() {
+            Ok(None) => return Ok(()),
+            Ok(Some(value)) => match data::entry(&value, root_ns) {
+                Ok(entry) => each(importer, entry)?,
+                Err(why) => importer.report.line(format!("{place}: {why}")),
+            },
+            Err(error @ ListError::Io(_)) => {
+                importer.report.line(format!("{place}: {error}"));
+                return Ok(());
+            }
+            Err(error) => importer.report.line(format!("{place}: {error}")),
+        }
+    }
+}
+
+/// A data file as a whole.
+fn read(path: &Path) -> Result<Value, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| format!("it cannot be read: {error}"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
+    }
+    lua::data(&bytes).map_err(|wrong| wrong.to_string())
+}
+
+/// A host with rooms.
+fn rooms(importer: &mut Importer, host: &Jid, folder: &Path) -> Result<(), String> {
+    let mut temporary = 0;
+    for (name, path) in users(&folder.join("config"), ".dat")? {
+        let room = decoded(&name).and_then(|room| Jid::from_parts(Some(&room), host.domain(), None).ok());
+        let Some(room) = room else {
+            importer.report.line(format!("{}: this is the file of no room", path.display()));
+            continue;
+        };
+        match read(&path).and_then(|value| data::room(&value)) {
+            Ok(Some(piece)) => {
+                one_room(importer, &room, &name, &path, folder, piece).map_err(|error| error.to_string())?;
+            }
+            Ok(None) => temporary += 1,
+            Err(why) => importer.report.line(format!("{}: {why}; nothing of {room} was taken", path.display())),
+        }
+    }
+    for _ in 0..temporary {
+        importer.report.unknown(format!("{}: rooms that end with their last occupant", host.domain()));
+    }
+    Ok(())
+}
+
+fn one_room(
+    importer: &mut Importer,
+    room: &Jid,
+    name: &str,
+    path: &Path,
+    folder: &Path,
+    piece: Piece,
+) -> Result<(), StoreError> {
+    let mut terms = importer.terms();
+    importer.take(room, &path.display().to_string(), &[piece], &mut terms)?;
+    let card = folder.join("vcard_muc").join(format!("{name}.dat"));
+    if card.is_file() {
+        let read = read(&card).and_then(|value| data::of_account("vcard", &value).unwrap_or_else(|| Ok(Vec::new())));
+        match read {
+            Ok(pieces) => {
+                let pieces = pieces.into_iter().map(|piece| match piece {
+                    Piece::VCard(card) => Piece::RoomCard(card),
+                    piece => piece,
+                });
+                importer.take(room, &card.display().to_string(), &pieces.collect::<Vec<_>>(), &mut terms)?;
+            }
+            Err(why) => importer.report.line(format!("{}: {why}; nothing of it was taken", card.display())),
+        }
+    }
+    // Of what was said the last is kept.
+    let log = folder.join("muc_log").join(format!("{name}.list"));
+    if log.is_file() {
+        let mut last: VecDeque<Piece> = VecDeque::new();
+        each_item(importer, &log, ns::CLIENT, &mut |importer, entry| {
+            last.extend(data::room_line(entry));
+            if last.len() > importer.history_max {
+                last.pop_front();
+            }
+            Ok(())
+        })?;
+        importer.take(room, &log.display().to_string(), last.make_contiguous(), &mut terms)?;
+    }
+    Ok(())
+}

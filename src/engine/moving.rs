@@ -1,0 +1,76 @@
+//! Moving house: pieces of accounts and rooms come in, and go out, while nobody is connected.
+
+use super::Engine;
+use crate::clock::Now;
+use crate::core::Core;
+use crate::core::accounts::Accounts;
+use crate::core::moving::{Outcome, Piece, Refusal, Taken, Terms};
+use crate::jid::Jid;
+use crate::modules::Modules;
+use crate::storage::StoreError;
+
+impl Engine {
+    /// Takes in pieces of one account or room, in their order, and says of each what became of it. They are on the disk
+    /// with the tick. When storage fails, none of them is taken.
+    pub fn take_in(&mut self, now: Now, owner: &Jid, pieces: &[Piece], terms: &mut Terms) -> Vec<Outcome> {
+        self.core.now = now;
+        let mut outcomes = Vec::with_capacity(pieces.len());
+        let done = self.step("an import", |core, modules| {
+            for piece in pieces {
+                let outcome = take(core, modules, owner, piece, terms);
+                if let Err(Refusal::Store(error)) = &outcome {
+                    core.view.drop_scratch();
+                    outcomes = vec![Err(Refusal::Store(error.clone())); pieces.len()];
+                    break;
+                }
+                outcomes.push(outcome);
+            }
+            // There is nobody to hear of it.
+            core.queue.clear();
+        });
+        if done.is_none() {
+            outcomes = vec![Err(Refusal::because("a bug of ours; its place is in the log")); pieces.len()];
+        }
+        outcomes
+    }
+
+    /// Gives out what an account or a room has.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn give_out(&mut self, owner: &Jid, to: &mut dyn FnMut(Piece)) -> Result<(), StoreError> {
+        self.core.give_out(owner, to)?;
+        self.modules.give_out(&mut self.core, owner, to)
+    }
+
+    /// Bytes of what was taken in and is not on the disk.
+    pub fn pending_bytes(&self) -> usize {
+        self.core.view.pending_bytes()
+    }
+
+    /// True for a domain whose accounts or rooms are kept here.
+    pub fn keeps(&self, domain: &str) -> bool {
+        self.core.serves(domain) || self.core.is_service(domain)
+    }
+}
+
+fn take(core: &mut Core, modules: &mut Modules, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+    let is_of_account = !matches!(piece, Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomLine { .. });
+    if is_of_account {
+        if owner.node().is_none() || !core.is_local(owner) {
+            return Err(Refusal::because(format!("{} is none of hosts", owner.domain())));
+        }
+        if !matches!(piece, Piece::Account { .. }) && core.view.get::<Accounts>(owner.bare_str(), b"")?.is_none() {
+            return Err(Refusal::because("there is no account of that name"));
+        }
+    }
+    // Bookmarks of older forms are the module's, whatever node they stand in.
+    match modules.take_in(core, owner, piece, terms)? {
+        Taken::NotMine => {}
+        taken => return Ok(taken),
+    }
+    match core.take_in(owner, piece, terms)? {
+        Taken::NotMine => Err(Refusal::because("nothing here keeps that, or it is switched off in modules.disabled")),
+        taken => Ok(taken),
+    }
+}

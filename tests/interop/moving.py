@@ -1,0 +1,293 @@
+"""Moving house: Debian's Prosody is filled by slixmpp, stopped, its data imported, and slixmpp sees the same.
+
+Usage: moving.py --binary FILE [--storage internal|sql]
+
+Prints one line for each check, as slix.py does.
+"""
+
+import argparse
+import asyncio
+import base64
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from slixmpp.exceptions import IqError
+from slixmpp.xmlstream import ET
+
+import server
+from slix import Checks, Peer
+from watcher import WAIT_S
+
+PASSWORD = "p=encil, ünï ♥"
+USERS = ("romeo", "juliet", "nurse", "mer,cu=tio")
+ROOM = "orchard@conference.localhost"
+MUC = "http://jabber.org/protocol/muc"
+PUBSUB = "http://jabber.org/protocol/pubsub"
+DEVICES, BUNDLES = "eu.siacs.conversations.axolotl.devicelist", "eu.siacs.conversations.axolotl.bundles:1"
+IMAGE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+ROOM_FIELDS = ("roomname", "roomdesc", "persistentroom", "publicroom", "membersonly", "moderatedroom", "roomsecret",
+               "whois", "changesubject", "historylength")
+
+
+class Prosody(server.Prosody):
+    """One that keeps what a server of a family keeps, passwords as keys."""
+
+    CONFIG = server.Prosody.CONFIG.replace("-- Plain passwords let it offer SCRAM with every hash.\n", "") \
+        .replace('"internal_plain"', '"internal_hashed"') \
+        .replace('storage = "internal"', 'storage = "STORAGE"\nsql = {{ driver = "SQLite3"; database = "prosody.sqlite" }}') \
+        .replace('"offline" }}', '"offline", "bookmarks", "mam", "smacks" }}') + """
+Component "conference.localhost" "muc"
+modules_enabled = {{ "muc_mam" }}
+"""
+
+    def __init__(self, storage):
+        self.CONFIG = self.CONFIG.replace("STORAGE", storage)
+        super().__init__()
+
+
+class Resident(Peer):
+    """A user of either server."""
+
+    def __init__(self, host, user):
+        args = SimpleNamespace(host="127.0.0.1", starttls=host.starttls_port, tls=host.tls_port, ca=host.certificate)
+        super().__init__(args, user, PASSWORD, "r")
+
+    async def ask(self, kind, child, to=None):
+        """The child of the answer to a request; None when it is empty."""
+        iq = self.make_iq_set() if kind == "set" else self.make_iq_get()
+        if to:
+            iq["to"] = to
+        iq.xml.append(ET.fromstring(child))
+        answer = await iq.send(timeout=WAIT_S)
+        return next(iter(answer.xml), None)
+
+    async def publish(self, node, ident, payload, options=""):
+        if options:
+            fields = "".join(f"<field var='pubsub#{k}'><value>{v}</value></field>" for k, v in options.items())
+            options = (f"<publish-options><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'>"
+                       f"<value>{PUBSUB}#publish-options</value></field>{fields}</x></publish-options>")
+        await self.ask("set", f"<pubsub xmlns='{PUBSUB}'><publish node='{node}'><item id='{ident}'>{payload}</item>"
+                              f"</publish>{options}</pubsub>")
+
+
+def canonical(xml):
+    """An element as text that does not depend on how it was written."""
+    return None if xml is None else ET.canonicalize(ET.tostring(xml, encoding="unicode"), strip_text=True,
+                                                    rewrite_prefixes=True)
+
+
+async def fill(host):
+    romeo, juliet = Resident(host, "romeo"), Resident(host, "juliet")
+    await romeo.arrive()
+    await juliet.arrive()
+    for user, other in ((romeo, juliet), (juliet, romeo)):
+        await user.ask("set", f"<query xmlns='jabber:iq:roster'><item jid='{other.boundjid.bare}' name='My &lt;love&gt;'>"
+                              "<group>Friends</group><group>Vérona</group></item></query>")
+    mark = len(juliet.seen)
+    romeo.send_presence(pto="juliet@localhost", ptype="subscribe")
+    await juliet.presence("subscribe", "romeo@localhost", mark)
+    juliet.send_presence(pto="romeo@localhost", ptype="subscribed")
+    juliet.send_presence(pto="romeo@localhost", ptype="subscribe")
+    await romeo.presence("subscribe", "juliet@localhost")
+    romeo.send_presence(pto="juliet@localhost", ptype="subscribed")
+    romeo.send_presence(pto="nurse@localhost", ptype="subscribe")
+    await romeo.fence()
+    image = base64.b64encode(IMAGE).decode()
+    await romeo.ask("set", "<vCard xmlns='vcard-temp'><FN>Romeo M.</FN><NICKNAME>R</NICKNAME><EMAIL><INTERNET/>"
+                           "<USERID>romeo@example.org</USERID></EMAIL><ORG><ORGNAME>Montague</ORGNAME></ORG>"
+                           f"<PHOTO><TYPE>image/png</TYPE><BINVAL>{image}</BINVAL></PHOTO></vCard>")
+    await romeo.ask("set", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'><n id='1'>a &amp; b</n>"
+                           "</notes></query>")
+    await romeo.ask("set", "<block xmlns='urn:xmpp:blocking'><item jid='spam.example'/>"
+                           "<item jid='tybalt@localhost'/></block>")
+    own = {"persist_items": "true", "max_items": "max", "send_last_published_item": "never",
+           "access_model": "whitelist"}
+    for room, auto in ((ROOM, "true"), ("balcony@conference.localhost", "false")):
+        await romeo.publish("urn:xmpp:bookmarks:1", room, f"<conference xmlns='urn:xmpp:bookmarks:1' autojoin='{auto}' "
+                            "name='A room'><nick>R</nick></conference>", own)
+    await romeo.publish(DEVICES, "current", "<list xmlns='eu.siacs.conversations.axolotl'><device id='31415'/></list>",
+                        {"access_model": "open"})
+    await romeo.publish(BUNDLES, "31415", "<bundle xmlns='eu.siacs.conversations.axolotl'>"
+                        "<identityKey>BSB1</identityKey></bundle>", {"access_model": "open", "max_items": "10"})
+    for body in ("first", "second"):
+        romeo.send_message("nurse@localhost", body, mtype="chat")
+    await fill_room(romeo, juliet)
+    await romeo.fence()
+    await romeo.leave()
+    await juliet.leave()
+
+
+async def join(user):
+    """Enters the room, and gives what is said of the past until the subject ends it."""
+    mark = len(user.seen)
+    presence = user.make_presence(pto=f"{ROOM}/{user.boundjid.user}")
+    presence.xml.append(ET.fromstring(f"<x xmlns='{MUC}'><password>sesame</password></x>"))
+    presence.send()
+    subject = await user.until(lambda s: s.name == "message" and s["type"] == "groupchat"
+                               and s.xml.find("{jabber:client}subject") is not None, "the subject", mark)
+    said = [(s["from"].resource, s["body"]) for s in user.seen[mark:] if s.name == "message" and s["body"]]
+    return said, subject["subject"], subject["from"].resource
+
+
+async def fill_room(romeo, juliet):
+    await join(romeo)
+    values = {"roomname": "The orchard", "roomdesc": "Below a window", "persistentroom": "1", "publicroom": "0",
+              "membersonly": "1", "moderatedroom": "1", "passwordprotectedroom": "1", "roomsecret": "sesame",
+              "whois": "anyone", "changesubject": "1", "historylength": "30"}
+    fields = "".join(f"<field var='muc#roomconfig_{k}'><value>{v}</value></field>" for k, v in values.items())
+    await romeo.ask("set", f"<query xmlns='{MUC}#owner'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>"
+                           f"<value>{MUC}#roomconfig</value></field>{fields}</x></query>", ROOM)
+    await romeo.ask("set", f"<query xmlns='{MUC}#admin'><item jid='juliet@localhost' affiliation='admin'/>"
+                           "<item jid='nurse@localhost' affiliation='member'><reason>She helps</reason></item>"
+                           "<item jid='tybalt@localhost' affiliation='outcast'><reason>A duel</reason></item>"
+                           "</query>", ROOM)
+    await join(juliet)
+    romeo.send_message(ROOM, mtype="groupchat", msubject="But soft")
+    for who, body in ((romeo, "What light?"), (juliet, "Ay me!"), (romeo, "She speaks.")):
+        mark = len(romeo.seen)
+        who.send_message(ROOM, body, mtype="groupchat")
+        await romeo.message(body, mark)
+
+
+async def look(host):
+    """What romeo and juliet see."""
+    seen = {}
+    romeo, juliet = Resident(host, "romeo"), Resident(host, "juliet")
+    await romeo.arrive()
+    await juliet.arrive()
+    for user in (romeo, juliet):
+        contacts = await user.contacts()
+        seen[f"roster of {user.boundjid.user}"] = {k: (a, n, sorted(g)) for k, (a, n, g) in contacts.items()}
+        query = await user.ask("get", "<query xmlns='jabber:iq:roster' ver=''/>")
+        seen[f"version {user.boundjid.user}"] = query.get("ver")
+    vcard = await romeo.ask("get", "<vCard xmlns='vcard-temp'/>")
+    texts = {e.tag.split("}")[1]: e.text for e in vcard.iter() if e.text and e.text.strip()}
+    seen["vCard"] = texts
+    private = await romeo.ask("get", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'/></query>")
+    seen["private storage"] = canonical(private)
+    blocked = await romeo.ask("get", "<blocklist xmlns='urn:xmpp:blocking'/>")
+    seen["blocklist"] = sorted(item.get("jid") for item in blocked)
+    nodes = await romeo.ask("get", "<query xmlns='http://jabber.org/protocol/disco#items'/>", "romeo@localhost")
+    # What stands in it is compared as bookmarks; here it is no node of its own.
+    names = sorted(item.get("node") for item in nodes if item.get("node") not in (None, "storage:bookmarks"))
+    seen["nodes"] = names
+    for name in names:
+        found = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}'><items node='{name}'/></pubsub>")
+        items = {item.get("id"): canonical(next(iter(item), None)) for item in found.iter(f"{{{PUBSUB}}}item")}
+        seen[f"items of {name}"] = items
+        form = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}#owner'><configure node='{name}'/></pubsub>")
+        values = {f.get("var"): f.findtext("{jabber:x:data}value") for f in form.iter("{jabber:x:data}field")}
+        seen[f"access to {name}"] = values.get("pubsub#access_model")
+    old = await romeo.ask("get", "<query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'/></query>")
+    seen["bookmarks"] = sorted((c.get("jid"), c.get("name"), c.get("autojoin") in ("1", "true"))
+                               for c in old.iter("{storage:bookmarks}conference"))
+    form = await romeo.ask("get", f"<query xmlns='{MUC}#owner'/>", ROOM)
+    values = {f.get("var"): f.findtext("{jabber:x:data}value") for f in form.iter("{jabber:x:data}field")}
+    truth = {"true": "1", "false": "0"}
+    seen["configuration of the room"] = {
+        name: truth.get(values.get(f"muc#roomconfig_{name}"), values.get(f"muc#roomconfig_{name}"))
+        for name in ROOM_FIELDS}
+    for affiliation in ("owner", "admin", "member", "outcast"):
+        listed = await romeo.ask("get", f"<query xmlns='{MUC}#admin'><item affiliation='{affiliation}'/></query>", ROOM)
+        seen[f"{affiliation}s of the room"] = sorted(
+            (item.get("jid"), item.findtext(f"{{{MUC}#admin}}reason")) for item in listed)
+    said, subject, _ = await join(romeo)
+    seen["history of the room"], seen["subject of the room"] = said, subject
+    await romeo.leave()
+    await juliet.leave()
+    return seen
+
+
+async def offline(host):
+    """What waits for the nurse: bodies, and who asks for a subscription."""
+    nurse = Resident(host, "nurse")
+    await nurse.arrive()
+    await nurse.message("second")
+    asked = await nurse.presence("subscribe", "romeo@localhost")
+    waiting = [s for s in nurse.seen if s.name == "message" and s["body"]]
+    stamped = all(s.xml.find("{urn:xmpp:delay}delay") is not None for s in waiting)
+    await nurse.leave()
+    return [s["body"] for s in waiting], stamped, asked["from"].bare
+
+
+async def unchanged(host, user, version):
+    """Whether the roster is still the one of that version."""
+    peer = Resident(host, user)
+    await peer.login()
+    answer = await peer.ask("get", f"<query xmlns='jabber:iq:roster' ver='{version}'/>")
+    await peer.leave()
+    return answer is None
+
+
+def couplet(new, *words):
+    return subprocess.run([new.binary, *map(str, words)], env=new.environment(), cwd=new.folder, timeout=60,
+                          capture_output=True, text=True)
+
+
+async def run(check, args):
+    with Prosody(args.storage) as old, server.Couplet(args.binary) as new:
+        old.start()
+        for user in USERS:
+            old.add_user(user, PASSWORD)
+        await fill(old)
+        before = await look(old)
+        old.stop()
+        source = old.folder / "data"
+        async with check("a dry run takes nothing"):
+            tried = couplet(new, "import", "prosody", source, "--dry-run")
+            assert tried.returncode == 0 and "would be taken" in tried.stdout, tried
+            assert not list(new.folder.rglob("couplet.redb")), "it has made a store"
+        async with check("the import takes everything"):
+            moved = couplet(new, "import", "prosody", "--config", old.config)
+            assert moved.returncode == 0, f"{moved.stdout}{moved.stderr}"
+            print("\n".join(f"# {line}" for line in moved.stdout.splitlines()))
+        async with check("and the second time nothing"):
+            again = couplet(new, "import", "prosody", source)
+            counts = [line.split()[-5:] for line in again.stdout.splitlines()[1:] if not line.startswith("skipped")]
+            assert again.returncode == 0 and counts, f"{again.stdout}{again.stderr}"
+            assert all(row[0] == row[3] == row[4] == "0" for row in counts), again.stdout
+        async with check("its configuration becomes one of ours"):
+            converted = couplet(new, "config", "convert", old.config)
+            assert converted.returncode == 0 and 'hosts = ["localhost"]' in converted.stdout, converted
+            (new.folder / "converted.toml").write_text(converted.stdout)
+            shown = couplet(new, "config", "show", "--config", new.folder / "converted.toml")
+            assert shown.returncode == 0, shown.stderr
+        new.start()
+        async with check("an import into a running server is refused"):
+            refused = couplet(new, "import", "prosody", source)
+            assert refused.returncode == 1 and "stop it" in refused.stderr, refused
+        for user in USERS:
+            async with check(f"the same password logs {user} in, by SCRAM-SHA-1"):
+                args_of = SimpleNamespace(host="127.0.0.1", starttls=new.starttls_port, tls=new.tls_port,
+                                          ca=new.certificate)
+                peer = Peer(args_of, user, PASSWORD, "x", mechanism="SCRAM-SHA-1")
+                await peer.login()
+                await peer.leave()
+        for user in ("romeo", "juliet"):
+            async with check(f"a client of {user} need not load the roster again"):
+                assert await unchanged(new, user, before[f"version {user}"])
+        after = await look(new)
+        for what, value in before.items():
+            if not what.startswith("version"):
+                async with check(f"the same {what}"):
+                    assert after.get(what) == value, f"{value!r} has become {after.get(what)!r}"
+        async with check("what has waited for the nurse waits here"):
+            bodies, stamped, asked = await offline(new)
+            assert (bodies, stamped, asked) == (["first", "second"], True, "romeo@localhost"), (bodies, stamped, asked)
+
+
+async def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", type=Path, required=True)
+    parser.add_argument("--storage", choices=("internal", "sql"), default="internal")
+    args = parser.parse_args()
+    checks = Checks()
+    await run(checks, args)
+    sys.exit(checks.failed > 0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

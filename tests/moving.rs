@@ -1,0 +1,164 @@
+//! Moving house: data and configurations of other servers, as an operator brings them. The programs that wrote them are
+//! in `tests/interop/moving.py`.
+#![cfg(feature = "import")]
+
+#[path = "moving/readers.rs"]
+mod readers;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A folder to work in, removed with its content.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("couplet-moving-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("couplet.toml"), "hosts = [\"localhost\"]\n[sasl]\niterations = 4096\n").unwrap();
+        Self(path)
+    }
+
+    /// Exit code, what was printed, and what was complained of.
+    fn run(&self, words: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_couplet"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"COUPLET_")) {
+            command.env_remove(name);
+        }
+        let done = command.current_dir(&self.0).args(words).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/moving")
+}
+
+/// What was counted: name, then new, same, those that differ and stay, replaced, refused.
+fn counts(table: &str) -> Vec<(String, Vec<u64>)> {
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let numbers: Option<Vec<u64>> = words[words.len().saturating_sub(5)..].iter().map(|w| w.parse().ok()).collect();
+        Some((words[..words.len().saturating_sub(5)].join(" "), numbers?))
+    };
+    table.lines().filter(|line| !line.starts_with("skipped")).filter_map(row).collect()
+}
+
+const EVERYTHING: [(&str, u64); 12] = [
+    ("accounts", 2),
+    ("administrators", 1),
+    ("contacts", 3),
+    ("roster versions", 1),
+    ("vCards", 1),
+    ("private elements", 1),
+    ("blocklists", 1),
+    ("offline messages", 1),
+    ("nodes", 1),
+    ("items of nodes", 1),
+    ("rooms", 1),
+    ("messages in rooms", 3),
+];
+
+/// The data of a folder that has seen better days: what is good of it, and why the rest is not.
+#[test]
+fn what_prosody_kept_moves_in_once() {
+    let folder = Folder::new();
+    let from = fixtures().join("prosody").display().to_string();
+    let import = ["import", "prosody", &from, "--config", "couplet.toml"];
+    let (code, dry, _) = folder.run(&[&import[..], &["--dry-run"]].concat());
+    assert_eq!(code, 1);
+    assert!(dry.starts_with("would be taken") && !folder.0.join("couplet-data").exists(), "{dry}");
+    let (code, first, complaints) = folder.run(&import);
+    assert_eq!(code, 1);
+    let new: Vec<(String, u64)> = counts(&first).into_iter().map(|(name, row)| (name, row[0])).collect();
+    assert_eq!(new, EVERYTHING.map(|(name, count)| (name.to_string(), count)), "{first}");
+    assert_eq!(counts(&dry), counts(&first));
+    for line in [
+        "localhost/accounts/tybalt.dat: line 3: a text has no end; nothing of tybalt@localhost was taken",
+        "localhost/accounts/paris.dat: its keys are of a hash function that is not known here",
+        "localhost/accounts/benvolio.dat: line 1: this is no data: it would have to be run",
+        "localhost/roster/mer%2ccu%3dtio.dat: \"@@\" is no contact; nothing of it was taken",
+        "localhost/offline/romeo.list: an item is no message",
+        "pep_urn%3axmpp%3abookmarks%3a1/romeo.list: line 11: the file ends in the middle of an item",
+        "elsewhere.example is none of hosts",
+    ] {
+        assert!(complaints.contains(line), "{line:?} is missing in {complaints}");
+    }
+    for line in ["reminders: nothing here keeps that (1)", "roster: files of users without an account (1)"] {
+        assert!(first.contains(line), "{line:?} is missing in {first}");
+    }
+    assert!(!folder.0.join("it-was-run").exists());
+    let (_, second, _) = folder.run(&import);
+    for (name, row) in counts(&second) {
+        assert_eq!((row[0], row[3], row[4]), (0, 0, 0), "{name} came twice: {second}");
+    }
+    let (_, third, _) = folder.run(&[&import[..], &["--replace"]].concat());
+    for (name, row) in counts(&third) {
+        assert_eq!((row[0], row[3], row[4]), (0, 0, 0), "{name} came twice: {third}");
+    }
+    assert_eq!(folder.run(&["user", "list", "--config", "couplet.toml"]).1, "mer,cu=tio@localhost\nromeo@localhost\n");
+}
+
+#[test]
+fn what_is_here_stays_unless_it_is_to_be_replaced() {
+    let folder = Folder::new();
+    let from = fixtures().join("prosody").display().to_string();
+    std::fs::write(folder.0.join("password"), "another\n").unwrap();
+    let add = ["user", "add", "romeo@localhost", "--password-file", "password", "--config", "couplet.toml"];
+    let add = folder.run(&add);
+    assert_eq!(add.0, 0, "{add:?}");
+    let import = ["import", "prosody", &from, "--host", "localhost", "--config", "couplet.toml"];
+    let row = |table: &str| counts(table).into_iter().find(|(name, _)| name == "accounts").unwrap().1;
+    assert_eq!(row(&folder.run(&import).1), [1, 0, 1, 0, 0]);
+    assert_eq!(row(&folder.run(&[&import[..], &["--replace"]].concat()).1), [0, 1, 0, 1, 0]);
+    let (_, other, complaints) = folder.run(&["import", "prosody", &from, "--host", "nowhere.example"]);
+    assert!(other.contains("nothing was found") && complaints.contains("there is nothing of nowhere.example"));
+}
+
+#[test]
+fn a_configuration_of_debian_becomes_one_of_ours() {
+    let folder = Folder::new();
+    let file = fixtures().join("prosody.cfg.lua").display().to_string();
+    let (code, toml, complaints) = folder.run(&["config", "convert", &file]);
+    assert_eq!((code, complaints.as_str()), (0, ""));
+    std::fs::write(folder.0.join("converted.toml"), &toml).unwrap();
+    let (code, shown, complaints) = folder.run(&["config", "show", "--config", "converted.toml"]);
+    assert_eq!(code, 0, "{complaints}\n{toml}");
+    for line in [
+        "hosts = [\"example.org\", \"example.com\"]",
+        "admins = [\"romeo@example.org\"]",
+        "listen = [\"127.0.0.1:5222\", \"[::1]:5222\"]",
+        "rate = \"10 kB/s\"",
+        "warning = 80",
+        "max = \"64 MiB\"",
+        "hosts = [\"conference.example.org\"]",
+        "disabled = [\"offline@example.com\"]",
+        "auth_timeout_s = \"5 min\"",
+    ] {
+        assert!(shown.contains(line), "{line} is missing in {shown}");
+    }
+    assert!(toml.contains("secrets = [\"irc.example.org=shared\"]"), "{toml}");
+    for note in [
+        ":5: gc_settings: nothing is needed",
+        "modules_enabled: `os.getenv(\"MODE\") == \"high\" and \"statistics\" or nil` would have to be run",
+        ":31: `local secret = \"x\" .. os.getenv(\"HOME\")` was not read",
+        "`if os.getenv(\"X\") then daemonize = true end` was not read",
+        "motd_text: `name` would have to be run",
+        "Include \"conf.d/missing.cfg.lua\": ",
+        "no_such_option: there is no equal here",
+    ] {
+        assert!(toml.contains(note), "{note} is missing in {toml}");
+    }
+    let (code, _, complaints) = folder.run(&["config", "convert", "couplet.toml"]);
+    assert_eq!(code, 1, "{complaints}");
+}
