@@ -18,8 +18,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use super::self_signed;
 use super::x509::CertInfo;
+use super::{der, self_signed};
 use crate::jid::idna;
 
 /// A file that cannot be used, and what to do about it.
@@ -225,11 +225,11 @@ pub(super) fn create_self_signed(folder: &Path, host: &str, name: &str, wall_ms:
     };
     if !key_path.exists() {
         let key = self_signed::generate_key().map_err(|e| failed(&e))?;
-        write_new(&key_path, self_signed::pem("PRIVATE KEY", &key).as_bytes(), 0o600)?;
+        write_new(&key_path, der::pem("PRIVATE KEY", &key).as_bytes(), 0o600)?;
     }
     let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?).map_err(|e| failed(&e))?;
     let cert = any_supported_type(&key).and_then(|key| self_signed::certificate(&*key, host, name, wall_ms));
-    let cert = self_signed::pem("CERTIFICATE", &cert.map_err(|e| failed(&e))?);
+    let cert = der::pem("CERTIFICATE", &cert.map_err(|e| failed(&e))?);
     write_new(&cert_path, cert.as_bytes(), 0o644)?;
     Ok(cert_path)
 }

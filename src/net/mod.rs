@@ -12,6 +12,7 @@ mod cert_folder;
 pub mod certs;
 pub mod clock;
 pub mod conn;
+mod der;
 pub mod dial;
 pub mod dns;
 #[cfg(feature = "http")]

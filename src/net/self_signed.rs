@@ -2,28 +2,20 @@
 
 use std::net::IpAddr;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls::pki_types::alg_id;
-use rustls::sign::SigningKey;
+use rustls::sign::{Signer, SigningKey};
 use rustls::{Error, SignatureScheme};
 use zeroize::Zeroizing;
 
+use super::der::{BITS, GENERALIZED_TIME, IA5, INTEGER, OID, SEQUENCE, SET, UTC_TIME, UTF8, extension, value};
 use super::machine::CLOCK_UNSET_BEFORE_MS;
-use super::x509::{BOOLEAN, OCTETS, OID, OID_COMMON_NAME, OID_SAN, OID_SRV_NAME, OID_XMPP_ADDR, SEQUENCE};
+use super::x509::{OID_COMMON_NAME, OID_SAN, OID_SRV_NAME, OID_XMPP_ADDR};
 use crate::clock;
 
 /// Validity of the certificate. Clients pin it, so its end is an outage; nothing is gained by an early one.
 const YEARS: i32 = 10;
-
-const INTEGER: u8 = 0x02;
-const BITS: u8 = 0x03;
-const UTF8: u8 = 0x0c;
-const IA5: u8 = 0x16;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SET: u8 = 0x31;
 
 const OID_BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 const OID_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
@@ -45,7 +37,18 @@ pub(super) fn generate_key() -> Result<Zeroizing<Vec<u8>>, Error> {
 /// # Errors
 /// When this kind of key signs no certificates, or the system has no random bytes.
 pub(super) fn certificate(key: &dyn SigningKey, host: &str, name: &str, wall_ms: i64) -> Result<Vec<u8>, Error> {
-    let unfit = || Error::General("it is of an unknown kind".to_owned());
+    signed(key, name, wall_ms, &extensions(host, name))
+}
+
+fn unfit() -> Error {
+    Error::General("it is of an unknown kind".to_owned())
+}
+
+/// What signs with a key, and its AlgorithmIdentifier (RFC 5280 section 4.1.1.2) in DER.
+///
+/// # Errors
+/// When this kind of key signs no certificates.
+pub(super) fn signer_of(key: &dyn SigningKey) -> Result<(Box<dyn Signer>, Vec<u8>), Error> {
     let schemes = [
         SignatureScheme::ECDSA_NISTP256_SHA256,
         SignatureScheme::ECDSA_NISTP384_SHA384,
@@ -60,7 +63,15 @@ pub(super) fn certificate(key: &dyn SigningKey, host: &str, name: &str, wall_ms:
         SignatureScheme::RSA_PKCS1_SHA256 => alg_id::RSA_PKCS1_SHA256,
         _ => return Err(unfit()),
     };
-    let algorithm = value(SEQUENCE, &[algorithm.as_ref()]);
+    Ok((signer, value(SEQUENCE, &[algorithm.as_ref()])))
+}
+
+/// A certificate in DER with these extensions, each in DER, for `name`, signed with its own key.
+///
+/// # Errors
+/// As [`certificate`].
+pub(super) fn signed(key: &dyn SigningKey, name: &str, wall_ms: i64, extensions: &[u8]) -> Result<Vec<u8>, Error> {
+    let (signer, algorithm) = signer_of(key)?;
     let public_key = key.public_key().ok_or_else(unfit)?;
     let mut serial = [0; 16];
     SystemRandom::new().fill(&mut serial).map_err(|_| Error::FailedToGetRandomBytes)?;
@@ -80,31 +91,11 @@ pub(super) fn certificate(key: &dyn SigningKey, host: &str, name: &str, wall_ms:
             &validity(wall_ms),
             &distinguished_name,
             public_key.as_ref(),
-            &value(0xa3, &[&value(SEQUENCE, &[&extensions(host, name)])]),
+            &value(0xa3, &[&value(SEQUENCE, &[extensions])]),
         ],
     );
     let signature = signer.sign(&to_be_signed)?;
     Ok(value(SEQUENCE, &[&to_be_signed, &algorithm, &value(BITS, &[&[0], &signature])]))
-}
-
-/// PEM (RFC 7468) of one value.
-pub(super) fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
-    let base64 = Zeroizing::new(STANDARD.encode(der));
-    // The room for all of it is made at once: growing would leave copies of a key behind.
-    let mut pem = Zeroizing::new(String::with_capacity(base64.len() + base64.len() / 64 + 2 * label.len() + 40));
-    let mut line = |parts: &[&str]| {
-        parts.iter().for_each(|part| pem.push_str(part));
-        pem.push('\n');
-    };
-    line(&["-----BEGIN ", label, "-----"]);
-    let mut rest = base64.as_str();
-    while !rest.is_empty() {
-        let (head, tail) = rest.split_at_checked(64).unwrap_or((rest, ""));
-        line(&[head]);
-        rest = tail;
-    }
-    line(&["-----END ", label, "-----"]);
-    pem
 }
 
 /// From a day ago, for clients whose clock is behind ours; years of four digits, as X.509 has them.
@@ -148,32 +139,9 @@ fn extensions(host: &str, name: &str) -> Vec<u8> {
     .concat()
 }
 
-fn extension(oid: &[u8], critical: bool, content: &[u8]) -> Vec<u8> {
-    let critical = if critical { value(BOOLEAN, &[&[0xff]]) } else { Vec::new() };
-    value(SEQUENCE, &[&value(OID, &[oid]), &critical, &value(OCTETS, &[content])])
-}
-
 /// An otherName of GeneralName (RFC 5280 section 4.2.1.6).
 fn other_name(oid: &[u8], tag: u8, text: &str) -> Vec<u8> {
     value(0xa0, &[&value(OID, &[oid]), &value(0xa0, &[&value(tag, &[text.as_bytes()])])])
-}
-
-/// A value of DER (X.690): the tag, the length in its shortest form, the parts of the content.
-fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let length = parts.iter().map(|part| part.len()).sum::<usize>();
-    let mut der = vec![tag];
-    match u8::try_from(length) {
-        Ok(length) if length < 0x80 => der.push(length),
-        _ => {
-            let bytes = length.to_be_bytes();
-            let bytes = bytes.iter().copied().skip_while(|b| *b == 0);
-            // At most the eight bytes of a usize.
-            der.push(0x80 | bytes.clone().count() as u8);
-            der.extend(bytes);
-        }
-    }
-    parts.iter().for_each(|part| der.extend_from_slice(part));
-    der
 }
 
 #[cfg(test)]
@@ -182,7 +150,7 @@ mod tests {
 
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
     use rustls::crypto::ring::sign::any_supported_type;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, pem::PemObject};
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 
     use super::super::x509::CertInfo;
     use super::*;
@@ -249,30 +217,5 @@ mod tests {
         assert_eq!(validity(in_2045), ["2045-01-13T00:00:00Z", "2055-01-13T00:00:00Z"]);
         let in_9998 = 253_340_000_000_000;
         assert_eq!(validity(in_9998), ["2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z"]);
-    }
-
-    #[test]
-    fn lengths_have_their_shortest_form() {
-        for (length, head) in [
-            (0, &[4, 0][..]),
-            (127, &[4, 127]),
-            (128, &[4, 0x81, 128]),
-            (255, &[4, 0x81, 255]),
-            (256, &[4, 0x82, 1, 0]),
-            (65_536, &[4, 0x83, 1, 0, 0]),
-        ] {
-            let der = value(OCTETS, &[&vec![0; length]]);
-            assert_eq!((&der[..head.len()], der.len()), (head, head.len() + length));
-        }
-    }
-
-    #[test]
-    fn pem_can_be_read_again() {
-        for bytes in [1, 47, 48, 49, 96, 300] {
-            let der = vec![7; bytes];
-            let text = pem("CERTIFICATE", &der);
-            assert!(text.lines().all(|line| line.len() <= 64) && text.len() <= text.capacity());
-            assert_eq!(CertificateDer::from_pem_slice(text.as_bytes()).unwrap().as_ref(), der);
-        }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use ring::digest;
 
+use super::der::{BOOLEAN, Der, OCTETS, OID, SEQUENCE};
 use crate::jid::idna;
 use crate::stream::PeerNames;
 
@@ -51,11 +52,6 @@ const OID_ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4];
 const OID_SHA2: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
 /// 1.3.14.3.2.26, SHA-1.
 const OID_SHA1: &[u8] = &[0x2b, 0x0e, 3, 2, 0x1a];
-
-pub(super) const BOOLEAN: u8 = 0x01;
-pub(super) const OCTETS: u8 = 0x04;
-pub(super) const OID: u8 = 0x06;
-pub(super) const SEQUENCE: u8 = 0x30;
 
 impl CertInfo {
     /// Reads a certificate in DER. None when it is not one.
@@ -300,40 +296,6 @@ fn unix_seconds((tag, content): (u8, &[u8])) -> Option<i64> {
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     let days = year.div_euclid(400) * 146_097 + day_of_era - 719_468;
     Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
-}
-
-/// What is left of a run of DER values (X.690): definite lengths, tags of one byte.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// Tag and content of the next value; None at the end and at what is not DER.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&[tag, length], rest) = self.0.split_first_chunk::<2>()?;
-        if tag & 0x1f == 0x1f {
-            return None;
-        }
-        let (length, rest) = match length {
-            0..=0x7f => (usize::from(length), rest),
-            0x81..=0x83 => {
-                let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-                (bytes.iter().fold(0, |n, b| n << 8 | usize::from(*b)), rest)
-            }
-            _ => return None,
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((tag, content))
-    }
-
-    /// The content of the next value, which must have this tag.
-    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
-    }
-
-    /// The content of the next value if it has this tag; else nothing is taken.
-    fn optional(&mut self, tag: u8) -> Option<&'a [u8]> {
-        if self.0.first() == Some(&tag) { self.expect(tag) } else { None }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{CertError, CertInfo, Content, a_label, choose, unix_s};
 use crate::clock;
-use crate::net::{cert_folder, self_signed};
+use crate::net::{cert_folder, der};
 
 /// The files of a certificate and of its key, which may be one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,10 +126,10 @@ fn text_of(pair: &Pair) -> Result<Zeroizing<String>, CertError> {
         PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
         _ => "PRIVATE KEY",
     };
-    let key = self_signed::pem(label, key.secret_der());
+    let key = der::pem(label, key.secret_der());
     let mut chain = String::new();
-    for der in CertificateDer::pem_slice_iter(&cert_folder::read(&pair.cert)?) {
-        chain.push_str(&self_signed::pem("CERTIFICATE", &der.map_err(|_| damaged(&pair.cert))?));
+    for one in CertificateDer::pem_slice_iter(&cert_folder::read(&pair.cert)?) {
+        chain.push_str(&der::pem("CERTIFICATE", &one.map_err(|_| damaged(&pair.cert))?));
     }
     // The room for all of it is made at once: growing would leave copies of the key behind.
     let mut text = Zeroizing::new(String::with_capacity(key.len() + chain.len()));
