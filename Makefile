@@ -65,10 +65,11 @@ deploy:
 	$(CARGO) build --quiet --bin couplet --features $(WHOLE)
 	tests/deploy/run --binary target/debug/couplet
 
-#: make interop  the clients again and more of them, also in tmux, federation with Prosody and ejabberd, and `make plays`
+#: make interop  the clients again and more of them, also in tmux, federation with Prosody and ejabberd, certificates by
+#:               pebble, and `make plays`
 interop: plays
 	$(CARGO) build --quiet --bin couplet --features $(WHOLE)
-	tests/interop/run --binary target/debug/couplet --strict --clients --federation --moving
+	tests/interop/run --binary target/debug/couplet --strict --clients --federation --acme --moving
 
 #: make plays    the plays against Debian's Prosody: alike, or different as a play explains; SCENARIO=20 some of them
 plays:

@@ -463,3 +463,49 @@ fn modules_run_where_there_is_memory_for_them() {
         assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:?}");
     }
 }
+
+#[cfg(feature = "acme")]
+#[test]
+fn certificates_by_themselves_are_for_names_below_hosts() {
+    const HOSTS: &str = r#"hosts = ["a.example", "b.a.example", "Bücher.example", "192.0.2.1", "localhost"]"#;
+    let names = "names = [\"conference.a.example\", \"x.b.a.example\", \"*.a.example\", \"chat.bücher.example\"]";
+    let dns = "challenge = \"dns-01\"\nhook = \"bin/hook\"";
+    let config = load_text(&format!("{HOSTS}\n[acme]\nenabled = true\n{names}\n{dns}"), &[]).unwrap();
+    let row = |host: &str, names: &[&str]| (host.to_string(), names.iter().map(|n| n.to_string()).collect::<Vec<_>>());
+    let all = [
+        row("a.example", &["a.example", "conference.a.example", "*.a.example"]),
+        row("b.a.example", &["b.a.example", "x.b.a.example"]),
+        row("bücher.example", &["xn--bcher-kva.example", "chat.xn--bcher-kva.example"]),
+    ];
+    assert_eq!(config.acme_names(), all, "neither addresses nor localhost");
+    let file = config.file.as_ref().unwrap();
+    assert_eq!(config.acme_hook().unwrap(), file.parent().unwrap().join("bin/hook"));
+    assert!(config.acme_listen().is_empty(), "for http-01 alone");
+    let one = load_text(&format!("{HOSTS}\n[acme]\nenabled = true\nhosts = [\"A.example\"]"), &[]).unwrap();
+    assert_eq!(one.acme_names(), [row("a.example", &["a.example"])]);
+    assert!(load_text(HOSTS, &[]).unwrap().acme_names().is_empty());
+    let http = "[acme]\nenabled = true\nchallenge = \"http-01\"\n[http]\nlisten = ";
+    let shown = |listen: &str| load_text(&format!("{http}{listen}"), &[]).unwrap().acme_listen().len();
+    assert_eq!((shown("[]"), shown("[\"[::]:80\"]")), (1, 0), "where the whole HTTP server is, it shows proofs, too");
+    for (text, expected) in [
+        ("directory = \"http://a/\"", "acme.directory: \"http://a/\" is no address of an authority; write one that"),
+        ("challenge = \"dns\"", "acme.challenge: \"dns\" is not one of \"tls-alpn-01\", \"http-01\", \"dns-01\""),
+        ("challenge = \"dns-01\"", "acme.challenge: \"dns-01\" needs hook; name the program that writes records"),
+        ("hosts = [\"c.example\"]", "acme.hosts: \"c.example\" is none of hosts; add it there, or take it out"),
+        ("names = [\"ba.example\"]", "acme.names: \"ba.example\" ends with none of hosts; write for example"),
+        ("names = [\"*.a.example\"]", "acme.names: \"*.a.example\" can be proved with challenge = \"dns-01\" alone"),
+        ("contacts = [\"tel:1\"]", "acme.contacts: \"tel:1\" is not an address of e-mail; write for example"),
+        ("eab_key_id = \"k\"", "acme.eab_key_id: eab_key_id and eab_hmac_key belong together; write both, or none"),
+        ("hook_timeout = \"0 s\"", "acme.hook_timeout: 0 s is too short"),
+        ("listen = []\nchallenge = \"http-01\"\n[http]\nlisten = []", "acme.listen: \"http-01\" needs a port; write"),
+        (
+            "[c2s]\ndirect_tls_listen = []\n[s2s]\ndirect_tls_listen = []\n[http]\ntls_listen = []",
+            "acme.challenge: \"tls-alpn-01\" needs a port with direct TLS; write for example",
+        ),
+    ] {
+        let errors = load_text(&format!("{HOSTS}\n[acme]\nenabled = true\n{text}"), &[]).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{text}: {errors:?}");
+    }
+    let secret = "[acme]\neab_key_id = \"k\"\neab_hmac_key = \"c2VjcmV0\"";
+    assert!(!load_text(secret, &[]).unwrap().show().contains("c2VjcmV0"));
+}

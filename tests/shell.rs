@@ -60,6 +60,8 @@ fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -
         #[cfg(feature = "http")]
         site: web::options(),
         log: None,
+        #[cfg(feature = "acme")]
+        acme: None,
     };
     let mut settings = Settings::default();
     settings.core.limits = limits.clone();

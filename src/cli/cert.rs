@@ -1,15 +1,23 @@
 //! `couplet cert ...`: the certificates of our hosts.
 
+#[cfg(feature = "acme")]
+use super::ask::ask_running;
 use super::offline::{give_certificates_to_owner, make_certificates_folder, make_folder};
 use super::{Exit, complain, say, with_config};
 use crate::clock::datetime;
 use crate::config::Config;
+#[cfg(feature = "acme")]
+use crate::core::admin::Command;
+#[cfg(feature = "acme")]
+use crate::jid::Jid;
+#[cfg(feature = "acme")]
+use crate::net::acme;
 use crate::net::certs::{self, CertInfo, CertStore, HostCertificate, Notice};
 use crate::net::clock::Clock;
 use argh::FromArgs;
 use std::path::PathBuf;
 
-/// List certificates, or import those that another program has got.
+/// List certificates, renew them, or import those that another program has got.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "cert")]
 pub struct Cert {
@@ -21,6 +29,8 @@ pub struct Cert {
 #[argh(subcommand)]
 enum CertVerb {
     List(List),
+    #[cfg(feature = "acme")]
+    Renew(Renew),
     Import(Import),
 }
 
@@ -28,6 +38,20 @@ enum CertVerb {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
+/// Let the running server renew certificates now: of a host, due or not; else what is due or has failed.
+#[cfg(feature = "acme")]
+#[derive(FromArgs)]
+#[argh(subcommand, name = "renew")]
+struct Renew {
+    /// the host
+    #[argh(positional)]
+    host: Option<String>,
+
     /// configuration file
     #[argh(option, short = 'c', arg_name = "file")]
     config: Option<PathBuf>,
@@ -60,6 +84,8 @@ impl Cert {
     pub fn run(self) -> Exit {
         match self.verb {
             CertVerb::List(verb) => with_config(verb.config.as_ref(), list),
+            #[cfg(feature = "acme")]
+            CertVerb::Renew(verb) => with_config(verb.config.as_ref(), |config| verb.run(config)),
             CertVerb::Import(verb) => with_config(verb.config.as_ref(), |config| verb.run(config)),
         }
     }
@@ -70,7 +96,8 @@ fn list(config: &Config) -> Exit {
     match CertStore::inspect(&folder, &config.server.hosts) {
         Ok((hosts, notices)) => {
             let now_s = Clock::start().now().wall_ms / 1000;
-            let rows: Vec<String> = hosts.iter().map(|row| shown(row, now_s)).collect();
+            let rows: Vec<String> =
+                hosts.iter().map(|row| format!("{}{}", shown(row, now_s), renewal(config, &row.0))).collect();
             say(&rows.join("\n"));
             warn(&notices);
             Exit::Ok
@@ -106,6 +133,50 @@ fn shown((host, certificate): &HostCertificate, now_s: i64) -> String {
         day(*not_after_unix_s),
         info.fingerprint(),
     )
+}
+
+/// When it is renewed, or why there is none, of a host that gets certificates by itself.
+#[cfg(feature = "acme")]
+fn renewal(config: &Config, host: &str) -> String {
+    let files = acme::Files::new(&config.data_folder(), &config.certificates_folder());
+    let is_wanted = config.acme_names().iter().any(|(wanted, _)| wanted == host);
+    let outlook = acme::outlook(&files, host).filter(|_| is_wanted);
+    outlook.map_or_else(String::new, |(_, text)| format!("  renewal {text}\n"))
+}
+
+#[cfg(not(feature = "acme"))]
+fn renewal(_config: &Config, _host: &str) -> String {
+    String::new()
+}
+
+/// Certificates that could not be got by themselves, and what to do.
+#[cfg(feature = "acme")]
+pub fn troubles(config: &Config) -> Vec<String> {
+    let files = acme::Files::new(&config.data_folder(), &config.certificates_folder());
+    let trouble = |(host, _): (String, Vec<String>)| {
+        let (_, text) = acme::outlook(&files, &host).filter(|(is_wrong, _)| *is_wrong)?;
+        Some(format!("certificate of {host}: {text}"))
+    };
+    config.acme_names().into_iter().filter_map(trouble).collect()
+}
+
+#[cfg(not(feature = "acme"))]
+pub fn troubles(_config: &Config) -> Vec<String> {
+    Vec::new()
+}
+
+#[cfg(feature = "acme")]
+impl Renew {
+    fn run(&self, config: &Config) -> Exit {
+        let host = self.host.as_deref().map(|host| Jid::parse(host).map_or(host.to_string(), |jid| jid.to_string()));
+        match host.filter(|host| !config.server.hosts.contains(host)) {
+            Some(host) => {
+                let hosts = config.server.hosts.join(", ");
+                complain(Exit::Failed, &format!("{host} is not served here; hosts are: {hosts}"))
+            }
+            None => ask_running(config, &Command::CertRenew { host: self.host.clone() }),
+        }
+    }
 }
 
 impl Import {

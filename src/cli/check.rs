@@ -2,6 +2,8 @@
 
 use super::run::{federation, lacks, listen_addresses};
 use super::{Exit, complain, say, with_config};
+#[cfg(feature = "acme")]
+use crate::config::Challenge;
 use crate::config::{Config, Output};
 use crate::core::admin::{Command, OK};
 use crate::net::admin::{CallError, call};
@@ -68,6 +70,7 @@ impl Check {
             report.warn(what, notice);
         }
         certificates(&config, &mut report);
+        by_themselves(&config, &mut report);
         authorities(&config, &mut report);
         if !is_running {
             ports(&config, &mut report);
@@ -161,6 +164,58 @@ fn certificates(config: &Config, report: &mut Report) {
         Err(error) => report.fail("certificate", &error.to_string()),
     }
 }
+
+/// Certificates that the server gets by itself.
+#[cfg(feature = "acme")]
+fn by_themselves(config: &Config, report: &mut Report) {
+    let wanted = config.acme_names();
+    if !config.acme.enabled {
+        return;
+    }
+    for host in config.server.hosts.iter().filter(|host| wanted.iter().all(|(name, _)| name != *host)) {
+        report.ok("acme", &format!("{host} gets no certificate by itself"));
+    }
+    for (host, names) in &wanted {
+        report.ok("acme", &format!("{host} gets a certificate for {}", names.join(", ")));
+    }
+    super::cert::troubles(config).iter().for_each(|trouble| report.warn("acme", trouble));
+    if !config.acme.terms_agreed {
+        let text = "terms_agreed is false: most authorities want you to agree to their terms; the log and this command \
+                    say where they are, once the authority was asked";
+        report.warn("acme", text);
+    }
+    if let Err(error) = Authorities::new(config.acme_authorities_file()).count() {
+        report.fail("acme", &error.replace("s2s.ca", "acme.ca"));
+    }
+    match config.acme_hook() {
+        Some(hook) if rustix::fs::access(&hook, Access::READ_OK | Access::EXEC_OK).is_err() => {
+            report.fail("acme", &format!("cannot run {}: write the program, then chmod +x it", hook.display()));
+        }
+        Some(_) => {}
+        None if config.acme.challenge == Challenge::Http => {
+            if config.acme.listen.iter().chain(&config.http.listen).all(|address| address.port != 80) {
+                let text = "authorities connect to port 80: forward it to a port of acme.listen or http.listen";
+                report.ok("acme", text);
+            }
+        }
+        None => {
+            let ports = [&config.c2s.direct_tls_listen, &config.http.tls_listen, &config.s2s.direct_tls_listen];
+            let ports = ports.into_iter().flatten();
+            if ports.clone().all(|address| address.port != 443) {
+                let ports: Vec<String> = ports.map(|address| address.port.to_string()).collect();
+                let text = format!(
+                    "authorities connect to port 443: forward it to one of {}, or put \"[::]:443\" into \
+                     c2s.direct_tls_listen",
+                    ports.join(", ")
+                );
+                report.ok("acme", &text);
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "acme"))]
+fn by_themselves(_config: &Config, _report: &mut Report) {}
 
 /// Who the server will be, what it can reach, and who can reach its files.
 fn process(config: &Config, report: &mut Report) {

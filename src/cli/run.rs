@@ -3,11 +3,15 @@
 use super::invite::shown;
 use super::offline::{give_to_owner, make_certificates_folder, make_folder};
 use super::{Exit, complain, load, say};
+#[cfg(feature = "acme")]
+use crate::config::Challenge;
 use crate::config::{Backend, Config, Format, Level, Output};
 use crate::core::admin::Command;
 use crate::core::io::{Role, Transport};
 use crate::engine::Settings;
 use crate::jid::Jid;
+#[cfg(feature = "acme")]
+use crate::net::acme;
 use crate::net::activation::{self, Passed};
 use crate::net::authorities::Authorities;
 use crate::net::clock::Clock;
@@ -17,6 +21,7 @@ use crate::net::process::{self, Account, Process};
 use crate::net::sandbox::Places;
 use crate::net::shell::{Federation, Reload, Report, Tuning};
 use crate::net::{Handle, ServeError, ServeOptions, machine, serve};
+use crate::storage::StoreOptions;
 use argh::FromArgs;
 use log::LevelFilter;
 use std::ffi::OsString;
@@ -68,7 +73,7 @@ fn options(mut config: Config, path: Option<PathBuf>, is_new: bool) -> Result<Se
     let listen = listen_addresses(&config);
     let passed = passed(&config)?;
     let store = config.store();
-    let described = store.clone();
+    let (described, looked_at) = (store.clone(), config.clone());
     // Who has neither written a configuration nor added a user yet is trying it out.
     let greets = config.file.is_none() || is_new;
     Ok(ServeOptions {
@@ -77,7 +82,7 @@ fn options(mut config: Config, path: Option<PathBuf>, is_new: bool) -> Result<Se
         certificates: config.certificates_folder(),
         plan: store.plan,
         store: Box::new(move || store.open()),
-        store_status: Box::new(move || described.status()),
+        store_status: Box::new(move || status_of(&described, &looked_at)),
         admin_socket: Some(config.admin_socket()),
         tuning: tuning(&config),
         settings: config.engine_settings(),
@@ -99,18 +104,30 @@ fn options(mut config: Config, path: Option<PathBuf>, is_new: bool) -> Result<Se
     })
 }
 
+/// What `couplet status` says beside the engine.
+fn status_of(store: &StoreOptions, config: &Config) -> String {
+    let mut lines = vec![store.status()];
+    lines.extend(super::cert::troubles(config));
+    lines.join("\n")
+}
+
 /// What the process gives up; the limits of connections become what it has files for.
 fn process(config: &mut Config) -> Result<Process, String> {
     let account = Account::find(&config.process.user, &config.process.group)?;
     let mut notices: Vec<String> = lacks(config).into_iter().map(|(_, notice)| notice).collect();
     notices.extend(process::fit_connections(&mut config.limits, process::raise_open_files()));
+    #[cfg(feature = "acme")]
+    let (authorities, program) = (config.acme_authorities_file(), config.acme_hook());
+    #[cfg(not(feature = "acme"))]
+    let (authorities, program) = (None, None);
     let places = config.process.sandbox.then(|| Places {
         data: config.data_folder(),
         certificates: config.certificates_folder(),
-        files: config.file.iter().cloned().chain(value_files()).collect(),
+        files: config.file.iter().cloned().chain(value_files()).chain(authorities).collect(),
         authorities: config.authorities_file(),
         log: (config.log.output == Output::File).then(|| config.log_file()),
         socket: Some(config.admin_socket()),
+        program,
     });
     Ok(Process {
         account,
@@ -202,11 +219,15 @@ pub fn listen_addresses(config: &Config) -> Vec<Wish> {
         (&config.http.listen, Role::Web, Transport::StartTls),
         (&config.http.tls_listen, Role::Web, Transport::DirectTls),
     ]);
+    #[cfg(feature = "acme")]
+    let alone = config.acme_listen();
+    #[cfg(feature = "acme")]
+    let kinds = kinds.chain([(&alone, Role::Authority, Transport::StartTls)]);
     let of_kind = |(addresses, role, transport): (&Vec<crate::config::Address>, Role, Transport)| {
         addresses.iter().map(move |a| (SocketAddr::new(a.ip, a.port), role, transport)).collect::<Vec<_>>()
     };
     let is_on = |(_, role, _): &(_, Role, _)| match role {
-        Role::Client | Role::Web => true,
+        Role::Client | Role::Web | Role::Authority => true,
         Role::Server => s2s.enabled,
         Role::Component => !components.secrets.is_empty(),
     };
@@ -243,6 +264,44 @@ fn tuning(config: &Config) -> Tuning {
         #[cfg(feature = "http")]
         site: site(config),
         log: Some(log_options(config)),
+        #[cfg(feature = "acme")]
+        acme: config.acme.enabled.then(|| acme(config)),
+    }
+}
+
+/// How certificates are got.
+#[cfg(feature = "acme")]
+fn acme(config: &Config) -> acme::Settings {
+    let wanted = &config.acme;
+    let contact = |address: &String| match address.starts_with("mailto:") {
+        true => address.clone(),
+        false => format!("mailto:{address}"),
+    };
+    let data = std::path::absolute(config.data_folder()).unwrap_or_else(|_| config.data_folder());
+    let binding = acme::Binding { key_id: wanted.eab_key_id.clone(), hmac_key: wanted.eab_hmac_key.0.clone() };
+    let hook = |program| acme::Hook {
+        program,
+        timeout_s: wanted.hook_timeout.0,
+        folder: acme::Files::new(&data, Path::new("")).folder().to_path_buf(),
+    };
+    acme::Settings {
+        visitor: acme::Visitor {
+            directory: wanted.directory.clone(),
+            contacts: wanted.contacts.iter().map(contact).collect(),
+            terms_agreed: wanted.terms_agreed,
+            binding: Some(binding).filter(|binding| !binding.key_id.is_empty()),
+            kind: match wanted.challenge {
+                Challenge::TlsAlpn => acme::Kind::TlsAlpn,
+                Challenge::Http => acme::Kind::Http,
+                Challenge::Dns => acme::Kind::Dns,
+            },
+        },
+        hosts: config.acme_names(),
+        authorities: config.acme_authorities_file(),
+        hook: config.acme_hook().map(hook),
+        dns_wait_s: wanted.dns_wait.0,
+        name_servers: config.dns.servers.iter().map(|server| server.0).collect(),
+        data,
     }
 }
 
@@ -371,6 +430,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("storage.compact_free or storage.compact_idle", old_store.plan.compact == new_store.plan.compact);
     compare("admin.socket", old.admin.socket == new.admin.socket);
     compare("process.user, process.group or process.sandbox", old.process == new.process);
+    #[cfg(feature = "acme")]
+    compare("acme.listen", old.acme_listen() == new.acme_listen());
+    #[cfg(feature = "acme")]
+    compare("acme.hook", old.acme_hook() == new.acme_hook() || !new.process.sandbox);
     keys
 }
 

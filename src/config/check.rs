@@ -13,6 +13,8 @@ pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
     components(config, errors);
     servers(config, errors);
     exempt(config, errors);
+    #[cfg(feature = "acme")]
+    super::acme::check(config, errors);
 }
 
 fn hosts(config: &mut Config, errors: &mut Vec<ConfigError>) {
@@ -139,6 +141,10 @@ fn listeners(config: &Config, errors: &mut Vec<ConfigError>) {
         let http = &config.http;
         lists.into_iter().chain([("http", "listen", &http.listen), ("http", "tls_listen", &http.tls_listen)]).collect()
     };
+    #[cfg(feature = "acme")]
+    let alone = config.acme_listen();
+    #[cfg(feature = "acme")]
+    let lists: Vec<_> = lists.into_iter().chain([("acme", "listen", &alone)]).collect();
     for (index, (section, key, addresses)) in lists.iter().enumerate() {
         for (other_section, other_key, other) in lists.iter().take(index) {
             let Some(address) = addresses.iter().find(|a| a.port != 0 && other.contains(a)) else { continue };
@@ -156,7 +162,7 @@ fn listeners(config: &Config, errors: &mut Vec<ConfigError>) {
 }
 
 /// An error at the place where the value was written.
-fn at(config: &Config, section: &str, key: &str, text: String) -> ConfigError {
+pub(super) fn at(config: &Config, section: &str, key: &str, text: String) -> ConfigError {
     let name = full_name(section, key);
     match config.origin(section, key) {
         Origin::Default => ConfigError { place: name, text },

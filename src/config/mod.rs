@@ -4,6 +4,8 @@
 //! and line of `config.example.toml` come from that row. A key that no section has is refused, so that a slip does not
 //! silently mean the default.
 
+#[cfg(feature = "acme")]
+mod acme;
 mod address;
 mod check;
 mod compliance;
@@ -17,6 +19,8 @@ mod read;
 mod sections;
 mod show;
 
+#[cfg(feature = "acme")]
+pub use acme::{Acme, Challenge};
 pub use address::Address;
 pub use compliance::{Compliance, Reached, compliance};
 pub use federation::{ComponentSecret, Components, Dns, NameServer, S2s};
@@ -68,6 +72,9 @@ pub struct Config {
     pub tcp: Tcp,
     /// `[tls]`
     pub tls: Tls,
+    /// `[acme]`. The hosts are prepared.
+    #[cfg(feature = "acme")]
+    pub acme: Acme,
     /// `[storage]`
     pub storage: Storage,
     /// `[backup]`
@@ -161,6 +168,22 @@ impl Config {
     pub fn authorities_file(&self) -> Option<PathBuf> {
         let base = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         (!self.s2s.ca.is_empty()).then(|| base.join(&self.s2s.ca))
+    }
+
+    /// The file of authorities that vouch for the server of the one that issues our certificates; None is the system's.
+    #[cfg(feature = "acme")]
+    pub fn acme_authorities_file(&self) -> Option<PathBuf> {
+        let base = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        (!self.acme.ca.is_empty()).then(|| base.join(&self.acme.ca))
+    }
+
+    /// The program that writes records of DNS.
+    #[cfg(feature = "acme")]
+    pub fn acme_hook(&self) -> Option<PathBuf> {
+        let base = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let is_used = self.acme.enabled && self.acme.challenge == Challenge::Dns && !self.acme.hook.is_empty();
+        // It is started in another folder.
+        is_used.then(|| base.join(&self.acme.hook)).map(|path| std::path::absolute(&path).unwrap_or(path))
     }
 
     /// Where the store is, and how it is used.
@@ -313,6 +336,8 @@ impl Config {
             #[cfg(feature = "http")]
             &mut self.http,
             &mut self.tls,
+            #[cfg(feature = "acme")]
+            &mut self.acme,
             &mut self.sasl,
             &mut self.storage,
             &mut self.backup,

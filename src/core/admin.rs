@@ -77,6 +77,12 @@ pub enum Command {
     Compact,
     /// Write to the disk now what waits for its time.
     Flush,
+    /// Renew certificates now.
+    #[cfg(feature = "acme")]
+    CertRenew {
+        /// Of this host, due or not; else what is due, or has failed.
+        host: Option<String>,
+    },
     /// List connections with other servers, and what waits for one.
     S2sList,
     /// Close the streams with a domain, and let the next attempt be made at once.
@@ -159,6 +165,8 @@ impl fmt::Debug for Command {
             Command::Backup => f.write_str("Backup"),
             Command::Compact => f.write_str("Compact"),
             Command::Flush => f.write_str("Flush"),
+            #[cfg(feature = "acme")]
+            Command::CertRenew { host } => write!(f, "CertRenew({host:?})"),
             Command::S2sList => f.write_str("S2sList"),
             Command::S2sClose { domain } => write!(f, "S2sClose({domain:?})"),
         }
@@ -196,6 +204,8 @@ impl Command {
             Command::InviteRevoke { token } => (13, vec![token]),
             Command::InviteFirst => (14, vec![]),
             Command::Flush => (15, vec![]),
+            #[cfg(feature = "acme")]
+            Command::CertRenew { host } => (18, host.iter().map(String::as_str).collect()),
             Command::S2sList => (20, vec![]),
             Command::S2sClose { domain } => (21, vec![domain]),
             Command::UserAdmins { host } => (16, host.iter().map(String::as_str).collect()),
@@ -252,6 +262,10 @@ impl Command {
             13 => Command::InviteRevoke { token: texts.next()?.to_string() },
             14 => Command::InviteFirst,
             15 => Command::Flush,
+            #[cfg(feature = "acme")]
+            18 if texts.0.is_empty() => Command::CertRenew { host: None },
+            #[cfg(feature = "acme")]
+            18 => Command::CertRenew { host: Some(texts.next()?.to_string()) },
             20 => Command::S2sList,
             21 => Command::S2sClose { domain: texts.next()?.to_string() },
             16 if texts.0.is_empty() => Command::UserAdmins { host: None },

@@ -32,6 +32,8 @@ pub enum Role {
     Server,
     /// Somebody who speaks HTTP.
     Web,
+    /// The same, who is to see nothing but what is put up for an authority (ACME, http-01).
+    Authority,
 }
 
 /// Why no connection to a server could be made.

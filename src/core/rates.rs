@@ -141,7 +141,7 @@ impl Rates {
             Role::Server => self.s2s,
             Role::Component => self.component,
             // Clients that come through it have theirs.
-            Role::Web => Rate::UNLIMITED,
+            Role::Web | Role::Authority => Rate::UNLIMITED,
         }
     }
 

@@ -74,6 +74,8 @@ impl Engine {
             }
             Command::S2sClose { domain } => self.s2s_close(&domain).map(|text| self.reply_now(id, OK, text)),
             // The store's own business: whoever runs the engine does them beside it.
+            #[cfg(feature = "acme")]
+            Command::CertRenew { .. } => Err("this needs the running server".to_string()),
             Command::Backup | Command::Compact | Command::Flush => Err("this needs the store itself".to_string()),
             Command::Reload => {
                 self.outputs.push_back(Output::Reload { id });

@@ -34,7 +34,7 @@ pub(super) struct Doors {
 impl Doors {
     fn gate(&mut self, role: Role) -> &mut Gate {
         match role {
-            Role::Client | Role::Web => &mut self.clients,
+            Role::Client | Role::Web | Role::Authority => &mut self.clients,
             Role::Server | Role::Component => &mut self.servers,
         }
     }
@@ -66,7 +66,7 @@ impl Engine {
                 Some(self.admit_client(transport == Transport::DirectTls, transport == Transport::StartTls, peer))
             }
             #[cfg(feature = "http")]
-            Role::Web => self.accept_guest(peer),
+            Role::Web | Role::Authority => self.accept_guest(peer),
             _ => self.accept_server(role, peer),
         }
     }
@@ -124,7 +124,7 @@ impl Engine {
     pub(super) fn enter(&mut self, role: Role, peer: IpAddr) -> Option<()> {
         let (now_ms, limits) = (self.core.now.mono_ms, &self.core.settings.limits);
         let (open_max, why) = match role {
-            Role::Client | Role::Web => {
+            Role::Client | Role::Web | Role::Authority => {
                 (limits.connections_per_address_max, "limits.connections_per_address_max is reached")
             }
             _ => (limits.s2s_connections_per_address_max, "limits.s2s_connections_per_address_max is reached"),

@@ -61,11 +61,17 @@ pub struct Site {
 }
 
 impl Site {
+    /// What others have put up there.
+    pub fn page(&self, head: &Head) -> Option<Answer> {
+        let reads = matches!(head.method, Method::Get | Method::Head);
+        let page = self.pages.get(&head.path)?;
+        Some(if reads { page.answer() } else { not_allowed("GET, HEAD") })
+    }
+
     /// What a request is for.
     pub fn resource(&self, head: &Head) -> Resource {
-        let reads = matches!(head.method, Method::Get | Method::Head);
-        if let Some(page) = self.pages.get(&head.path) {
-            return Resource::Ready(if reads { page.answer() } else { not_allowed("GET, HEAD") });
+        if let Some(answer) = self.page(head) {
+            return Resource::Ready(answer);
         }
         if head.path.starts_with(FOLDER) {
             return Resource::File;

@@ -22,6 +22,8 @@ const KINDS: &[(Role, Transport)] = &[
     (Role::Web, Transport::StartTls),
     #[cfg(feature = "http")]
     (Role::Web, Transport::DirectTls),
+    #[cfg(feature = "acme")]
+    (Role::Authority, Transport::StartTls),
 ];
 
 /// One socket of the supervisor's.

@@ -225,7 +225,12 @@ async fn within<T>(time: Duration, what: impl Future<Output = io::Result<T>>) ->
 }
 
 fn answer_timeout(command: &Command) -> Duration {
-    if matches!(command, Command::Compact | Command::Flush) { LONG_ANSWER_TIMEOUT } else { ANSWER_TIMEOUT }
+    match command {
+        Command::Compact | Command::Flush => LONG_ANSWER_TIMEOUT,
+        #[cfg(feature = "acme")]
+        Command::CertRenew { .. } => LONG_ANSWER_TIMEOUT,
+        _ => ANSWER_TIMEOUT,
+    }
 }
 
 /// Both ends bound what they write far below this.

@@ -206,6 +206,13 @@ pub(super) fn certified_key(candidate: &Candidate, provider: &CryptoProvider) ->
     })
 }
 
+/// Whether a key is that of the first certificate of a chain.
+#[cfg(feature = "acme")]
+pub(super) fn check_pair(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'_>) -> Result<(), rustls::Error> {
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider).map(drop)
+}
+
 /// True when users other than its owner and group can reach the file.
 pub(super) fn exposed(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o007 != 0)
@@ -248,6 +255,22 @@ pub(super) fn file_of(folder: &Path, host: &str, name: &str, ending: &str) -> Re
         &format!("no certificate can be made for the host {host:?}: it is not a DNS name"),
         "correct the host's name in the configuration",
     ))
+}
+
+/// Writes a chain and its key into one file, closed to other users.
+pub(super) fn write_pair(path: &Path, chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Result<(), CertError> {
+    let label = match key {
+        PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+        PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+        _ => "PRIVATE KEY",
+    };
+    let key = der::pem(label, key.secret_der());
+    let chain: String = chain.iter().map(|one| der::pem("CERTIFICATE", one).as_str().to_owned()).collect();
+    // The room for all of it is made at once: growing would leave copies of the key behind.
+    let mut text = Zeroizing::new(String::with_capacity(key.len() + chain.len()));
+    text.push_str(&key);
+    text.push_str(&chain);
+    write_new(path, text.as_bytes(), 0o600)
 }
 
 /// Makes the folder if there is none, open to nobody else.

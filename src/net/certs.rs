@@ -95,7 +95,11 @@ impl CertStore {
     pub fn load(folder: &Path, hosts: &[String]) -> Result<(Self, Vec<Notice>), CertError> {
         cert_folder::create_folder(folder)?;
         let (table, notices) = Table::build(folder, hosts, None)?;
-        let resolver = Arc::new(Resolver { table: RwLock::new(Arc::new(table)) });
+        let table = RwLock::new(Arc::new(table));
+        #[cfg(feature = "acme")]
+        let resolver = Arc::new(Resolver { table, proofs: RwLock::default() });
+        #[cfg(not(feature = "acme"))]
+        let resolver = Arc::new(Resolver { table });
         Ok((Self { folder: folder.to_owned(), resolver }, notices))
     }
 
@@ -156,6 +160,20 @@ impl CertStore {
         table.hosts.iter().map(|(host, loaded)| (host.clone(), loaded.info.clone())).collect()
     }
 
+    /// Shows this certificate to who wants a proof for `name` (RFC 8737), from now on; None shows none any more.
+    #[cfg(feature = "acme")]
+    pub fn show_proof(&self, name: &str, proof: Option<CertifiedKey>) {
+        let mut proofs = self.resolver.proofs.write().unwrap_or_else(PoisonError::into_inner);
+        proofs.retain(|(of, _)| of != name);
+        proofs.extend(proof.map(|key| (name.to_owned(), Arc::new(key))));
+    }
+
+    /// Where the files are.
+    #[cfg(feature = "acme")]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// For [`tls::TlsAcceptor::new`].
     pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
         self.resolver.clone()
@@ -189,11 +207,22 @@ impl ResolvesClientCert for OfHost {
 
 struct Resolver {
     table: RwLock<Arc<Table>>,
+    /// By name, what is shown to an authority that wants to see it (RFC 8737).
+    #[cfg(feature = "acme")]
+    proofs: RwLock<Vec<(String, Arc<CertifiedKey>)>>,
 }
 
 impl Resolver {
     fn table(&self) -> Arc<Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(feature = "acme")]
+impl Resolver {
+    fn proof(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let proofs = self.proofs.read().unwrap_or_else(PoisonError::into_inner);
+        proofs.iter().find(|(of, _)| of == name).map(|(_, key)| key.clone())
     }
 }
 
@@ -207,6 +236,10 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let table = self.table();
         let name = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        #[cfg(feature = "acme")]
+        if hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == tls::ALPN_ACME)) {
+            return self.proof(&name?);
+        }
         let loaded = table.choose(name.as_deref())?;
         tls::note_hello(name.as_deref(), loaded.end_point.clone());
         Some(loaded.key.clone())

@@ -240,7 +240,7 @@ impl Conn {
 
     /// True for a connection of HTTP.
     pub fn is_web(&self) -> bool {
-        matches!(self.origin, Origin::Accepted(Role::Web))
+        matches!(self.origin, Origin::Accepted(Role::Web | Role::Authority))
     }
 
     /// Bytes that wait to be written.

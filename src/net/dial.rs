@@ -82,10 +82,11 @@ impl Dialer {
         for target in &targets {
             let Target { host: name, port, direct_tls } = target;
             tell(format!("trying {name}:{port} ({})", if *direct_tls { "direct TLS" } else { "STARTTLS" }));
-            let reached = within(self.patience.connect_s, self.reach(name, *port, tell)).await;
+            let reached = reach(&self.resolver, self.clock, name, *port, tell);
+            let reached = within(self.patience.connect_s, reached).await;
             let result = match reached.unwrap_or(Err(DialFailure::Timeout)) {
                 Ok(socket) if *direct_tls => {
-                    let shaken = within(self.patience.tls_s, self.shake_hands(socket, domain, host)).await;
+                    let shaken = within(self.patience.tls_s, self.start_tls(socket, domain, host)).await;
                     shaken.unwrap_or(Err(DialFailure::Timeout))
                 }
                 Ok(socket) => Ok(Dialed { socket, tls: None, plain: Vec::new() }),
@@ -134,84 +135,99 @@ impl Dialer {
         })
     }
 
-    /// The first connection that stands among the addresses of a host.
-    async fn reach(&self, host: &str, port: u16, tell: Tell<'_>) -> Result<Async<TcpStream>, DialFailure> {
-        let mut race = Race::new(port);
-        let mut v6 = Some(Box::pin(self.resolver.addresses(host, Kind::Aaaa)));
-        let mut v4 = Some(Box::pin(self.resolver.addresses(host, Kind::A)));
-        let mut attempts: Vec<(SocketAddr, Attempt)> = Vec::new();
-        let mut negative = true;
-        let mut last = None;
-        loop {
-            let timer = match race.next(self.clock.now()) {
-                Step::Connect(address) => {
-                    attempts.push((address, Box::pin(Async::<TcpStream>::connect(address))));
-                    continue;
-                }
-                Step::Over => {
-                    return Err(match last {
-                        Some(why) => DialFailure::Unreachable(why),
-                        None if negative => DialFailure::NotFound,
-                        None => DialFailure::Unreachable(format!("the address of {host} cannot be found")),
-                    });
-                }
-                Step::Wait(until_ms) => {
-                    until_ms.and_then(|at| self.clock.instant(at)).map_or(Timer::never(), Timer::at)
-                }
-            };
-            let mut timer = timer;
-            let event = future::poll_fn(|cx| poll_event(&mut v6, &mut v4, &mut attempts, &mut timer, cx)).await;
-            match event {
-                Event::V6(found) => {
-                    note(host, "AAAA", &found, &mut negative, tell);
-                    race.found_v6(&found.unwrap_or_default());
-                }
-                Event::V4(found) => {
-                    note(host, "A", &found, &mut negative, tell);
-                    race.found_v4(&found.unwrap_or_default(), self.clock.now());
-                }
-                Event::Connected(address, Ok(socket)) => {
-                    tell(format!("connected to {address}"));
-                    return Ok(socket);
-                }
-                Event::Connected(address, Err(error)) => {
-                    race.failed();
-                    let why = format!("{address}: {error}");
-                    tell(why.clone());
-                    last = Some(why);
-                }
-                Event::Alarm => {}
+    async fn start_tls(&self, socket: Async<TcpStream>, domain: &str, host: &str) -> Result<Dialed, DialFailure> {
+        let mut out = Vec::new();
+        let tls = TlsConn::connect(&self.connector, host, domain, true, &mut out);
+        shake_hands(socket, tls.map_err(|error| DialFailure::Tls(error.to_string()))?, out).await
+    }
+}
+
+/// The first connection that stands among the addresses of a host.
+///
+/// # Errors
+/// Why there is none.
+pub async fn reach(
+    resolver: &Resolver,
+    clock: Clock,
+    host: &str,
+    port: u16,
+    tell: Tell<'_>,
+) -> Result<Async<TcpStream>, DialFailure> {
+    let mut race = Race::new(port);
+    let mut v6 = Some(Box::pin(resolver.addresses(host, Kind::Aaaa)));
+    let mut v4 = Some(Box::pin(resolver.addresses(host, Kind::A)));
+    let mut attempts: Vec<(SocketAddr, Attempt)> = Vec::new();
+    let mut negative = true;
+    let mut last = None;
+    loop {
+        let timer = match race.next(clock.now()) {
+            Step::Connect(address) => {
+                attempts.push((address, Box::pin(Async::<TcpStream>::connect(address))));
+                continue;
             }
+            Step::Over => {
+                return Err(match last {
+                    Some(why) => DialFailure::Unreachable(why),
+                    None if negative => DialFailure::NotFound,
+                    None => DialFailure::Unreachable(format!("the address of {host} cannot be found")),
+                });
+            }
+            Step::Wait(until_ms) => until_ms.and_then(|at| clock.instant(at)).map_or(Timer::never(), Timer::at),
+        };
+        let mut timer = timer;
+        let event = future::poll_fn(|cx| poll_event(&mut v6, &mut v4, &mut attempts, &mut timer, cx)).await;
+        match event {
+            Event::V6(found) => {
+                note(host, "AAAA", &found, &mut negative, tell);
+                race.found_v6(&found.unwrap_or_default());
+            }
+            Event::V4(found) => {
+                note(host, "A", &found, &mut negative, tell);
+                race.found_v4(&found.unwrap_or_default(), clock.now());
+            }
+            Event::Connected(address, Ok(socket)) => {
+                tell(format!("connected to {address}"));
+                return Ok(socket);
+            }
+            Event::Connected(address, Err(error)) => {
+                race.failed();
+                let why = format!("{address}: {error}");
+                tell(why.clone());
+                last = Some(why);
+            }
+            Event::Alarm => {}
         }
     }
+}
 
-    async fn shake_hands(&self, mut socket: Async<TcpStream>, domain: &str, host: &str) -> Result<Dialed, DialFailure> {
-        let failed = |error: &dyn std::fmt::Display| DialFailure::Tls(error.to_string());
-        let (mut out, mut plain) = (Vec::new(), Vec::new());
-        let mut tls =
-            Box::new(TlsConn::connect(&self.connector, host, domain, true, &mut out).map_err(|error| failed(&error))?);
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
+/// Shakes hands as client of TLS, whose first bytes are in `out`.
+///
+/// # Errors
+/// Why that fails.
+pub async fn shake_hands(mut socket: Async<TcpStream>, tls: TlsConn, mut out: Vec<u8>) -> Result<Dialed, DialFailure> {
+    let failed = |error: &dyn std::fmt::Display| DialFailure::Tls(error.to_string());
+    let (mut tls, mut plain) = (Box::new(tls), Vec::new());
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        socket.write_all(&out).await.map_err(|error| failed(&error))?;
+        out.clear();
+        let read = socket.read(&mut buffer).await.map_err(|error| failed(&error))?;
+        if read == 0 {
+            return Err(failed(&"the peer closes the connection"));
+        }
+        let progress = tls.receive(buffer.get_mut(..read).unwrap_or_default(), &mut plain, &mut out);
+        let is_finished = match progress {
+            Ok(progress) => progress == Progress::Finished,
+            Err(error) => {
+                // The alert; whether it arrives is the peer's business.
+                let _ = socket.write_all(&out).await;
+                return Err(failed(&error));
+            }
+        };
+        if is_finished {
             socket.write_all(&out).await.map_err(|error| failed(&error))?;
-            out.clear();
-            let read = socket.read(&mut buffer).await.map_err(|error| failed(&error))?;
-            if read == 0 {
-                return Err(failed(&"the peer closes the connection"));
-            }
-            let progress = tls.receive(buffer.get_mut(..read).unwrap_or_default(), &mut plain, &mut out);
-            let is_finished = match progress {
-                Ok(progress) => progress == Progress::Finished,
-                Err(error) => {
-                    // The alert; whether it arrives is the peer's business.
-                    let _ = socket.write_all(&out).await;
-                    return Err(failed(&error));
-                }
-            };
-            if is_finished {
-                socket.write_all(&out).await.map_err(|error| failed(&error))?;
-                let facts = tls.facts();
-                return Ok(Dialed { socket, tls: Some((tls, facts)), plain });
-            }
+            let facts = tls.facts();
+            return Ok(Dialed { socket, tls: Some((tls, facts)), plain });
         }
     }
 }
@@ -264,7 +280,7 @@ fn poll_event<F: Future + Unpin>(
 }
 
 /// The result of a future, or None when it takes longer.
-async fn within<T>(seconds: u32, future: impl Future<Output = T>) -> Option<T> {
+pub async fn within<T>(seconds: u32, future: impl Future<Output = T>) -> Option<T> {
     let late = async {
         Timer::after(Duration::from_secs(seconds.into())).await;
         None

@@ -70,6 +70,7 @@ pub fn key_of(role: Role, transport: Transport) -> &'static str {
         (Role::Server, Transport::DirectTls) => "s2s.direct_tls_listen",
         (Role::Web, Transport::StartTls) => "http.listen",
         (Role::Web, Transport::DirectTls) => "http.tls_listen",
+        (Role::Authority, _) => "acme.listen",
     }
 }
 

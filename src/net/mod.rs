@@ -4,6 +4,8 @@
 //! then runs the [`shell`]'s loop on the calling thread, the worker. Beside it run the storage writer, the password
 //! hasher ([`threads`]) and async-io's helper, which sleeps.
 
+#[cfg(feature = "acme")]
+pub mod acme;
 pub mod activation;
 pub mod admin;
 pub mod authorities;

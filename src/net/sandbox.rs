@@ -32,6 +32,8 @@ pub struct Places {
     pub log: Option<PathBuf>,
     /// The admin socket, to be made, and removed at the end.
     pub socket: Option<PathBuf>,
+    /// A program of the operator's, that is run.
+    pub program: Option<PathBuf>,
 }
 
 /// The rights of Landlock that are asked for. A kernel that knows fewer keeps those.
@@ -65,16 +67,28 @@ fn restrict(places: &Places) -> Result<RulesetStatus, RulesetError> {
     let own: BitFlags<AccessFs> = AccessFs::from_all(KNOWN) & !AccessFs::Execute & !devices;
     let append = AccessFs::WriteFile | AccessFs::MakeReg;
     let folder = |path: &Option<PathBuf>| path.as_deref().map(folder_of);
+    let programs = places.program.as_deref().map(programs).unwrap_or_default();
+    let null = places.program.as_deref().map(|_| "/dev/null");
     let restricted = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .scope(Scope::from_all(KNOWN))?
         .create()?
         .add_rules(path_beneath_rules([&places.data, &places.certificates], own))?
         .add_rules(path_beneath_rules(readable(places), read))?
+        .add_rules(path_beneath_rules(programs, read | AccessFs::Execute))?
+        .add_rules(path_beneath_rules(null, AccessFs::ReadFile | AccessFs::WriteFile))?
         .add_rules(path_beneath_rules(folder(&places.log), append))?
         .add_rules(path_beneath_rules(folder(&places.socket), AccessFs::MakeSock | AccessFs::RemoveFile))?
         .restrict_self()?;
     Ok(restricted.ruleset)
+}
+
+/// Where programs are, and what they are made of; and where one of the operator's is, with what lies beside it.
+const PROGRAMS: [&str; 7] = ["/bin", "/sbin", "/lib", "/lib64", "/usr", "/opt", "/nix/store"];
+
+fn programs(of: &Path) -> Vec<PathBuf> {
+    let own = [Some(folder_of(of)), behind(of)].into_iter().flatten();
+    PROGRAMS.iter().map(PathBuf::from).chain(own).filter(|path| path.exists()).collect()
 }
 
 /// What is only read.

@@ -322,6 +322,7 @@ pub fn kind_of(role: Role, transport: Transport) -> &'static str {
         (Role::Server, Transport::DirectTls) => "servers, direct TLS",
         (Role::Web, Transport::StartTls) => "HTTP",
         (Role::Web, Transport::DirectTls) => "HTTPS",
+        (Role::Authority, _) => "HTTP, for an authority",
     }
 }
 

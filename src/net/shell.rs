@@ -14,6 +14,7 @@
 //! **Fairness.** Ready connections queue; each gets one read, and goes to the end when it may have more. Handshakes
 //! have a queue of their own, of which a tick serves a few: strangers wait behind clients, never the other way round.
 
+mod certificates;
 mod federation;
 pub(super) mod guard;
 mod sockets;
@@ -38,8 +39,9 @@ use crate::core::io::{ConnId, DialFailure, Input, Output};
 use crate::core::rates::Rates;
 use crate::engine::{Engine, Settings};
 use crate::limits::Limits;
+#[cfg(feature = "acme")]
+use crate::net::acme;
 use crate::net::bell::{Bell, Clapper, Token};
-use crate::net::certs::Notice;
 use crate::net::clock::Clock;
 use crate::net::conn::{Conn, Scratch, Stage};
 use crate::net::dial::Dialed;
@@ -51,6 +53,7 @@ use crate::net::threads::Threads;
 use crate::storage::{Job, Stats, StoreError, Ticket};
 use crate::stream::sasl::keys::HashResult;
 
+pub use certificates::tell;
 use federation::Dials;
 pub use federation::{Federation, Tls};
 use web::Web;
@@ -111,6 +114,9 @@ pub struct Tuning {
     pub site: crate::http::SiteOptions,
     /// Where the log goes; None leaves it to whoever runs the server in a thread.
     pub log: Option<LogOptions>,
+    /// Certificates that are got by themselves.
+    #[cfg(feature = "acme")]
+    pub acme: Option<acme::Settings>,
 }
 
 /// Reads the configuration again: the engine's part and the shell's, or one line that says what is wrong with it.
@@ -163,6 +169,8 @@ pub struct Shell {
     /// Who waits for the disk.
     flushing: VecDeque<Sender<Reply>>,
     certificates_check_ms: u64,
+    #[cfg(feature = "acme")]
+    acme: Option<acme::Acme>,
     /// None where the process is not ours alone.
     scales: Option<Scales>,
     /// Bytes that were queued in this tick and that no socket was asked to take yet.
@@ -234,6 +242,8 @@ impl Shell {
             compacting: Vec::new(),
             flushing: VecDeque::new(),
             certificates_check_ms,
+            #[cfg(feature = "acme")]
+            acme: None,
             scales: None,
             unwritten_bytes: 0,
             certificates_error: String::new(),
@@ -256,6 +266,8 @@ impl Shell {
     /// When bugs or the disk leave no other way.
     pub async fn run(mut self) -> Result<(), Failure> {
         self.web_start(self.clock.now());
+        #[cfg(feature = "acme")]
+        self.start_acme();
         let mut alarm = Alarm { timer: Timer::never(), at_ms: u64::MAX };
         loop {
             self.tick();
@@ -414,6 +426,8 @@ impl Shell {
                     self.lose("storage");
                 }
             }
+            #[cfg(feature = "acme")]
+            Report::Admin(Command::CertRenew { host }, reply) => self.renew(host, reply),
             Report::Admin(command, reply) => self.ask(command, Some(reply), now),
             Report::Reload => match self.reload() {
                 Ok(()) => {}
@@ -513,26 +527,10 @@ impl Shell {
         let Tuning { federation, limits, .. } = &self.tuning;
         self.dials.configure(federation, limits, self.tls.connector.clone(), self.clock);
         self.engine.reconfigure(*settings);
+        #[cfg(feature = "acme")]
+        self.start_acme();
         log::info!("configuration and certificates are read again");
         Ok(())
-    }
-
-    /// Looks whether certificates were renewed.
-    fn check_certificates(&mut self) {
-        match self.tls.certificates.reload() {
-            Ok(notices) => {
-                tell(&notices);
-                self.certificates_error.clear();
-            }
-            Err(error) => {
-                // The files stay as they are until somebody acts: once a minute is too often to say so.
-                let text = error.to_string();
-                if text != self.certificates_error {
-                    log::error!("certificates: {text}; the old ones stay in force");
-                    self.certificates_error = text;
-                }
-            }
-        }
     }
 
     fn dump(&mut self, now: Now) {
@@ -660,14 +658,6 @@ fn conn_of(output: &Output) -> Option<ConnId> {
     match output {
         Output::Write { conn, .. } | Output::StartTls { conn } | Output::Dial { conn, .. } => Some(*conn),
         _ => None,
-    }
-}
-
-/// Tells the operator about certificates.
-pub fn tell(notices: &[Notice]) {
-    for notice in notices {
-        let level = if notice.is_warning() { log::Level::Warn } else { log::Level::Info };
-        log::log!(level, "{notice}");
     }
 }
 

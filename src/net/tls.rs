@@ -23,10 +23,12 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
     WriteTraffic,
 };
-use rustls::{KeyLog, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, KeyLog, ProtocolVersion, ServerConfig};
 
 #[cfg(feature = "http")]
 pub use self::connector::ALPN_HTTP;
+#[cfg(feature = "acme")]
+pub use self::connector::{ALPN_ACME, https};
 pub use self::connector::{ALPN_CLIENT, ALPN_SERVER, TlsConnector};
 pub use self::peer::PeerVerifier;
 use crate::budget::allocated;
@@ -130,6 +132,11 @@ impl TlsAcceptor {
         };
         let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+        // Without a proof that is to be shown, the resolver has no certificate for it.
+        #[cfg(feature = "acme")]
+        if !alpn.is_empty() {
+            config.alpn_protocols.push(ALPN_ACME.to_vec());
+        }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.key_log = Arc::new(ExporterTap);
@@ -218,8 +225,16 @@ impl TlsConn {
         direct: bool,
         out: &mut Vec<u8>,
     ) -> Result<Self, TlsError> {
-        let name = ServerName::try_from(domain.to_owned()).map_err(|_| TlsError::Name)?;
-        let config = connector.config(host, direct);
+        Self::client(connector.config(host, direct), domain, out)
+    }
+
+    /// A connection as client with a configuration of its own, whose first bytes are appended to `out`. An address of
+    /// IPv6 stands without brackets.
+    ///
+    /// # Errors
+    /// When the server cannot be asked for, or rustls refuses the configuration.
+    pub fn client(config: Arc<ClientConfig>, server: &str, out: &mut Vec<u8>) -> Result<Self, TlsError> {
+        let name = ServerName::try_from(server.to_owned()).map_err(|_| TlsError::Name)?;
         let tls = UnbufferedClientConnection::new(config, name).map_err(TlsError::Protocol)?;
         let mut conn = Self::of(Side::Client(tls), KEPT_WITH_CERTIFICATES_BYTES_MAX);
         conn.process(&mut [], &mut Vec::new(), out)?;

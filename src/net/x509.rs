@@ -40,6 +40,7 @@ const PEER_NAMES_MAX: usize = 256;
 const PARTY_CHARS_MAX: usize = 100;
 
 pub(super) const OID_COMMON_NAME: &[u8] = &[0x55, 4, 3];
+const OID_AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
 const OID_ORGANIZATION: &[u8] = &[0x55, 4, 10];
 pub(super) const OID_SAN: &[u8] = &[0x55, 0x1d, 0x11];
 pub(super) const OID_XMPP_ADDR: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 5];
@@ -135,8 +136,23 @@ fn is_short(name: &str) -> bool {
     name.len() <= 275
 }
 
+/// The name of a certificate for its issuer (RFC 9773 section 4.1): key identifier and serial number. None for one that
+/// does not say by which key it was signed.
+#[cfg(feature = "acme")]
+pub fn renewal_id(der: &[u8]) -> Option<String> {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let fields = Fields::parse(der)?;
+    // AuthorityKeyIdentifier (RFC 5280 section 4.2.1.1)
+    let key = Der(Der(fields.authority_key?).expect(SEQUENCE)?).expect(0x80)?;
+    Some(format!("{}.{}", URL_SAFE_NO_PAD.encode(key), URL_SAFE_NO_PAD.encode(fields.serial)))
+}
+
 /// The parts of a certificate that are looked at, each the content of its DER.
 struct Fields<'a> {
+    #[cfg_attr(not(feature = "acme"), allow(dead_code, reason = "names a certificate for its issuer"))]
+    serial: &'a [u8],
+    #[cfg_attr(not(feature = "acme"), allow(dead_code, reason = "the same"))]
+    authority_key: Option<&'a [u8]>,
     issuer: &'a [u8],
     validity: &'a [u8],
     subject: &'a [u8],
@@ -147,7 +163,7 @@ impl<'a> Fields<'a> {
     fn parse(der: &'a [u8]) -> Option<Self> {
         let mut tbs = Der(Der(Der(der).expect(SEQUENCE)?).expect(SEQUENCE)?);
         tbs.optional(0xa0); // version
-        tbs.expect(0x02)?; // serial number
+        let serial = tbs.expect(0x02)?;
         tbs.expect(SEQUENCE)?; // signature
         let issuer = tbs.expect(SEQUENCE)?;
         let validity = tbs.expect(SEQUENCE)?;
@@ -156,17 +172,24 @@ impl<'a> Fields<'a> {
         tbs.optional(0x81);
         tbs.optional(0x82);
         let mut alternative_names = None;
+        let mut authority_key = None;
         if let Some(extensions) = tbs.optional(0xa3) {
             let mut extensions = Der(Der(extensions).expect(SEQUENCE)?);
             while let Some((tag, extension)) = extensions.next() {
                 let mut extension = Der(extension);
-                if tag == SEQUENCE && extension.expect(OID)? == OID_SAN {
-                    extension.optional(BOOLEAN); // critical
+                if tag != SEQUENCE {
+                    continue;
+                }
+                let kind = extension.expect(OID)?;
+                extension.optional(BOOLEAN); // critical
+                if kind == OID_SAN {
                     alternative_names = Some(Der(extension.expect(OCTETS)?).expect(SEQUENCE)?);
+                } else if kind == OID_AUTHORITY_KEY {
+                    authority_key = extension.expect(OCTETS);
                 }
             }
         }
-        Some(Self { issuer, validity, subject, alternative_names })
+        Some(Self { serial, authority_key, issuer, validity, subject, alternative_names })
     }
 }
 

@@ -149,3 +149,37 @@ fn what_cannot_be_used_is_refused_and_nothing_is_written() {
     let written = fs::read_dir(folder.0.join("couplet-data/certs")).map_or(0, Iterator::count);
     assert_eq!(written, 0);
 }
+
+#[cfg(feature = "acme")]
+#[test]
+fn certificates_by_themselves_need_a_server_that_gets_them() {
+    let folder = folder();
+    let renew = |args: &[&str]| folder.run(&[&["cert", "renew"][..], args].concat());
+    assert_eq!(renew(&[]).code, 3, "no server runs");
+    let unknown = renew(&["c.example"]);
+    assert!(unknown.code == 1 && unknown.err.starts_with("c.example is not served here; hosts are: a.example, b.ex"));
+    let server = folder.serve();
+    let off = renew(&["a.example"]);
+    assert!(off.code == 1 && off.err.contains("set acme.enabled = true, then run couplet reload"), "{off:?}");
+    assert_eq!(server.stop().code, 0);
+    // Nobody answers there, and there is no list of authorities: it serves all the same.
+    let acme = "[acme]\nenabled = true\ndirectory = \"https://127.0.0.1:9/dir\"\nca = \"couplet.toml\"\n";
+    folder.write("couplet.toml", &format!("hosts = [\"a.example\", \"b.example\"]\n{CONFIG}{acme}"));
+    let check = folder.run(&["check"]);
+    for line in [
+        "ok    acme: b.example gets a certificate for b.example\n",
+        "warn  acme: terms_agreed is false: ",
+        "FAIL  acme: ",
+        "ok    acme: authorities connect to port 443: forward it to one of ",
+    ] {
+        assert!(check.code == 1 && check.out.contains(line), "{line}: {}", check.out);
+    }
+    let server = folder.serve();
+    let refused = renew(&["b.example"]);
+    let why = "b.example: the authority cannot be reached at https://127.0.0.1:9/dir: ";
+    assert!(refused.code == 1 && refused.err.starts_with(why), "{refused:?}");
+    let status = folder.run(&["status"]).out;
+    assert!(status.contains(&format!("certificate of {why}")) && status.contains(", next attempt 2"), "{status}");
+    assert!(folder.run(&["cert", "list"]).out.contains("  renewal the authority cannot be reached"));
+    assert_eq!(server.stop().code, 0);
+}

@@ -5,6 +5,7 @@
     tests/interop/run.py ... --clients                          libstrophe, profanity and poezio too, for `make interop`
     tests/interop/run.py ... --federation               and servers: Debian's Prosody and ejabberd
     tests/interop/run.py ... --moving                   and what Debian's Prosody has kept moves in
+    tests/interop/run.py ... --acme                             and pebble, an authority that issues certificates
     tests/interop/run.py ... --strict                           what cannot be installed is a failure
     tests/interop/run.py --kind prosody                         the same checks against Debian's Prosody
 
@@ -39,6 +40,7 @@ USERS = {
 }
 CLIENT_TIMEOUT_S = 180
 FEDERATION_TIMEOUT_S = 1200
+ACME_TIMEOUT_S = 900
 #: Worker, storage, hashing, and the parked helper of async-io.
 THREADS = 4
 
@@ -209,6 +211,15 @@ def run_moving(tally, binary, python):
     Client(tally, "moving", [python, HERE / "moving.py", "--binary", binary]).finish(CLIENT_TIMEOUT_S)
 
 
+def run_acme(tally, binary):
+    try:
+        tools.pebble()
+    except tools.Missing as why:
+        tally.missing("pebble", why)
+        return
+    Client(tally, "pebble", [sys.executable, HERE / "acme.py", "--binary", binary]).finish(ACME_TIMEOUT_S)
+
+
 def check_threads(tally, host):
     """The threads that README and `about` name, and no other, after all that the clients did."""
     names = sorted(path.read_text().strip() for path in Path(f"/proc/{host.pid}/task").glob("*/comm"))
@@ -233,12 +244,14 @@ def main():
     parser.add_argument("--clients", action="store_true", help="libstrophe, and profanity and poezio in tmux, too")
     parser.add_argument("--federation", action="store_true", help="with Prosody and ejabberd, too")
     parser.add_argument("--moving", action="store_true", help="with an import from Prosody, too")
+    parser.add_argument("--acme", action="store_true", help="with pebble, too")
     parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
     parser.add_argument("--only", action="append", choices=(
-        "slixmpp", "journeys", "xmppjs", "websocket", "cross", "strophe", "profanity", "poezio", "federation", "moving"))
+        "slixmpp", "journeys", "xmppjs", "websocket", "cross", "strophe", "profanity", "poezio", "federation", "moving",
+        "acme"))
     args = parser.parse_args()
-    more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(("federation",) if args.federation else ()),
-            *(("moving",) if args.moving else ())]
+    asked = (("federation", args.federation), ("moving", args.moving), ("acme", args.acme))
+    more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(name for name, is_on in asked if is_on)]
     wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "websocket", "cross", *more))
     args.work.mkdir(parents=True, exist_ok=True)
     tally = Tally(args.strict)
@@ -293,6 +306,8 @@ def main():
                 run_federation(tally, args.binary, python)
             if python and "moving" in wanted:
                 run_moving(tally, args.binary, python)
+            if "acme" in wanted:
+                run_acme(tally, args.binary)
             if host.kind == "couplet":
                 check_threads(tally, host)
             check_end(tally, host)

@@ -101,6 +101,11 @@ def federation():
     programs("prosody", "prosodyctl", "erl", "openssl", packages=("prosody", "lua-unbound", "ejabberd", "openssl"))
 
 
+def pebble():
+    """An authority for ACME, and the name server that it asks."""
+    programs("pebble", "pebble-challtestsrv", "openssl", packages=("pebble", "openssl"))
+
+
 def strophe(work):
     """The program that strophe.c becomes with Debian's libstrophe."""
     program = work / "strophe"

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use zeroize::Zeroizing;
 
 use super::{CertError, CertInfo, Content, a_label, choose, unix_s};
 use crate::clock;
-use crate::net::{cert_folder, der};
+use crate::net::cert_folder;
 
 /// The files of a certificate and of its key, which may be one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,11 +101,11 @@ pub fn import(folder: &Path, pair: &Pair, hosts: &[String]) -> Result<Imported, 
         return wrong(&problem, &advice);
     }
     cert_folder::certified_key(&candidate, &rustls::crypto::ring::default_provider())?;
-    let text = text_of(pair)?;
+    let (chain, key) = parts_of(pair)?;
     cert_folder::create_folder(folder)?;
     let mut files = Vec::new();
     for (_, file, _) in &named {
-        cert_folder::write_new(file, text.as_bytes(), 0o600)?;
+        cert_folder::write_pair(file, &chain, &key)?;
     }
     let scan = cert_folder::scan(folder)?;
     for (_, file, name) in named {
@@ -117,23 +116,12 @@ pub fn import(folder: &Path, pair: &Pair, hosts: &[String]) -> Result<Imported, 
     Ok(Imported { info, files })
 }
 
-/// Key and chain in PEM, without what else the files may say.
-fn text_of(pair: &Pair) -> Result<Zeroizing<String>, CertError> {
+type Parts = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Chain and key, without what else the files may say.
+fn parts_of(pair: &Pair) -> Result<Parts, CertError> {
     let damaged = |path: &Path| cert_folder::error(path, "the PEM text is damaged", "copy it again from its place");
     let key = PrivateKeyDer::from_pem_slice(&cert_folder::read(&pair.key)?).map_err(|_| damaged(&pair.key))?;
-    let label = match &key {
-        PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
-        PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
-        _ => "PRIVATE KEY",
-    };
-    let key = der::pem(label, key.secret_der());
-    let mut chain = String::new();
-    for one in CertificateDer::pem_slice_iter(&cert_folder::read(&pair.cert)?) {
-        chain.push_str(&der::pem("CERTIFICATE", &one.map_err(|_| damaged(&pair.cert))?));
-    }
-    // The room for all of it is made at once: growing would leave copies of the key behind.
-    let mut text = Zeroizing::new(String::with_capacity(key.len() + chain.len()));
-    text.push_str(&key);
-    text.push_str(&chain);
-    Ok(text)
+    let chain = CertificateDer::pem_slice_iter(&cert_folder::read(&pair.cert)?).collect::<Result<_, _>>();
+    Ok((chain.map_err(|_| damaged(&pair.cert))?, key))
 }

@@ -367,3 +367,33 @@ fn an_inspection_writes_nothing() {
     assert_eq!(CertStore::inspect(&folder.path("none"), &hosts).unwrap(), missing);
     assert!(folder.names().is_empty());
 }
+
+#[cfg(feature = "acme")]
+#[test]
+fn a_proof_is_for_those_who_ask_for_it_alone_and_goes_away() {
+    let folder = Folder::new();
+    let (store, _) = folder.load(&["a.example"]).unwrap();
+    let hosts = folder.path("a.example.crt");
+    let proof = cert_folder::candidate(hosts.clone(), folder.path("a.example.key"));
+    let proof = || cert_folder::certified_key(&proof, &rustls::crypto::ring::default_provider()).unwrap();
+    let asked = |name: &str, alpn: &[u8]| {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&hosts).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let name = ServerName::try_from(name.to_string()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut server = TlsConn::new(&TlsAcceptor::new(store.resolver(), &[tls::ALPN_CLIENT]).unwrap()).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        server.receive(&mut hello, &mut Vec::new(), &mut Vec::new()).is_ok()
+    };
+    assert!(asked("a.example", tls::ALPN_CLIENT) && !asked("a.example", tls::ALPN_ACME), "there is none");
+    store.show_proof("a.example", Some(proof()));
+    assert!(asked("a.example", tls::ALPN_ACME) && !asked("b.example", tls::ALPN_ACME));
+    store.show_proof("a.example", Some(proof()));
+    store.show_proof("a.example", None);
+    assert!(!asked("a.example", tls::ALPN_ACME), "one takes the place of the other");
+}

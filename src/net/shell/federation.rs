@@ -79,8 +79,8 @@ impl Tls {
     /// For connections that come in.
     pub fn acceptor(&self, role: Role, transport: Transport) -> &TlsAcceptor {
         match (role, transport) {
-            (Role::Client | Role::Web, Transport::DirectTls) => &self.client_direct,
-            (Role::Client | Role::Web, Transport::StartTls) => &self.client_later,
+            (Role::Client | Role::Web | Role::Authority, Transport::DirectTls) => &self.client_direct,
+            (Role::Client | Role::Web | Role::Authority, Transport::StartTls) => &self.client_later,
             (Role::Server | Role::Component, Transport::DirectTls) => &self.server_direct,
             // Components do not start TLS.
             (Role::Server | Role::Component, Transport::StartTls) => &self.server_later,
@@ -123,6 +123,12 @@ impl Dials {
         };
         let routes = federation.routes.clone();
         self.dialer = Some(Rc::new(Dialer { resolver, connector, routes, patience, clock }));
+    }
+
+    /// What runs attempts, and other tasks.
+    #[cfg(feature = "acme")]
+    pub fn executor(&self) -> &Rc<LocalExecutor<'static>> {
+        &self.executor
     }
 
     /// Forgets the addresses of servers.

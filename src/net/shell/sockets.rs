@@ -13,6 +13,8 @@ use crate::core::io::{ConnId, DialFailure, Input, Role, Transport};
 use crate::net::bell::{Clapper, Token};
 use crate::net::conn::{Conn, End, Origin, READ_BYTES, Stage, Written};
 use crate::net::listen;
+#[cfg(feature = "acme")]
+use crate::net::tls::ALPN_ACME;
 
 impl Shell {
     /// A connection that the engine still knows.
@@ -55,6 +57,12 @@ impl Shell {
         let (is_web, has_role) = (conn.is_web(), matches!(conn.origin, Origin::Accepted(_)));
         let shakes_hands = conn.is_handshaking() && conn.origin.is_dialed();
         let received = conn.receive(scratch);
+        #[cfg(feature = "acme")]
+        if received.facts.as_ref().is_some_and(|facts| facts.alpn.as_deref() == Some(ALPN_ACME)) {
+            // The handshake was all that this connection is for (RFC 8737 section 3).
+            engine.handle(now, Input::Closed { conn: id });
+            return self.begin_close(id, now);
+        }
         #[cfg(feature = "http")]
         if live && has_role && (is_web || received.facts.as_ref().is_some_and(web::speaks_http)) {
             let got = web::Got::new(received);

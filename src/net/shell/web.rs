@@ -19,7 +19,7 @@ use crate::http::wire::{Event, Turn};
 use crate::http::{Answer, Head, Pages, Site, Status, Wire, forwarded};
 use crate::metrics::{Durations, Figure, Kind};
 use crate::net::bell::{Clapper, Token};
-use crate::net::conn::{Conn, End, Received};
+use crate::net::conn::{Conn, End, Origin, Received};
 use crate::net::tls::{ALPN_CLIENT, ALPN_HTTP};
 use crate::stream::TlsFacts;
 use files::{Files, Transfer};
@@ -48,6 +48,8 @@ struct Guest {
     wire: Wire,
     /// What it brings or fetches.
     file: Option<Box<Transfer>>,
+    /// It sees what is put up, and nothing else.
+    sees_pages_alone: bool,
     /// Of one that is a WebSocket.
     socket: Option<Box<Socket>>,
     /// From where it comes, by the socket or by a proxy's header.
@@ -146,16 +148,17 @@ impl Shell {
         if options.proxy_protocol && forwarded::is_among(&options.trusted, peer) {
             conn.expect_prelude();
         }
-        self.add_guest(id, peer);
+        self.add_guest(id, peer, matches!(conn.origin, Origin::Accepted(Role::Authority)));
         // The time of a TLS handshake is another's business.
         if !conn.is_handshaking() {
             self.web.set_deadline(id, self.head_deadline_ms(now));
         }
     }
 
-    fn add_guest(&mut self, id: ConnId, peer: IpAddr) {
+    fn add_guest(&mut self, id: ConnId, peer: IpAddr, sees_pages_alone: bool) {
         let guest = Guest {
             wire: Wire::default(),
+            sees_pages_alone,
             file: None,
             socket: None,
             peer,
@@ -234,7 +237,7 @@ impl Shell {
         conn.read_bytes = self.tuning.rates.of(role).read_bytes(crate::net::conn::READ_BYTES);
         self.conns.insert(renamed, conn);
         if role == Role::Web {
-            self.add_guest(renamed, peer?);
+            self.add_guest(renamed, peer?, false);
         }
         self.enqueue(renamed);
         Some(renamed)
@@ -285,7 +288,11 @@ impl Shell {
     }
 
     fn request(&mut self, id: ConnId, head: Head, now: Now) {
-        let answer = match self.web.site.resource(&head) {
+        let resource = match self.web.guests.get(&id).is_some_and(|guest| guest.sees_pages_alone) {
+            true => Resource::Ready(self.web.site.page(&head).unwrap_or_else(|| Answer::error(Status::NotFound))),
+            false => self.web.site.resource(&head),
+        };
+        let answer = match resource {
             Resource::Ready(answer) => answer,
             Resource::Health => Answer::text(Status::Ok, "text/plain", "ok\n").with("Cache-Control", "no-store"),
             Resource::Readiness => match self.engine.readiness() {

@@ -6,7 +6,11 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 
 use super::peer::PeerVerifier;
+#[cfg(feature = "acme")]
+use super::peer::WebVerifier;
 use super::{ExporterTap, TlsError};
+#[cfg(feature = "acme")]
+use crate::net::authorities::Authorities;
 use crate::net::certs::CertStore;
 
 /// XEP-0368 and the registry of ALPN protocols: XMPP from a client.
@@ -18,6 +22,27 @@ pub const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// The same from a server.
 pub const ALPN_SERVER: &[u8] = b"xmpp-server";
+
+/// RFC 8737 section 6.2: a connection that proves who a name belongs to, and carries nothing.
+#[cfg(feature = "acme")]
+pub const ALPN_ACME: &[u8] = b"acme-tls/1";
+
+/// For clients of HTTP that believe these authorities alone, and only what names the server.
+///
+/// # Errors
+/// When the cryptography at hand does not support TLS 1.2 and 1.3.
+#[cfg(feature = "acme")]
+pub fn https(authorities: Authorities) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(TlsError::Protocol)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(WebVerifier::new(authorities)))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
 
 /// The configuration that connections to other servers share.
 #[derive(Clone)]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
+#[cfg(feature = "acme")]
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -126,6 +128,43 @@ impl ClientCertVerifier for PeerVerifier {
     ) -> Result<ClientCertVerified, Error> {
         note_peer(self.look(leaf, chain, now));
         Ok(ClientCertVerified::assertion())
+    }
+
+    signatures!();
+}
+
+/// Believes servers of the web: those that an authority vouches for, under the name that was asked for (RFC 6125).
+#[cfg(feature = "acme")]
+#[derive(Debug)]
+pub struct WebVerifier {
+    authorities: Authorities,
+    provider: Arc<CryptoProvider>,
+}
+
+#[cfg(feature = "acme")]
+impl WebVerifier {
+    /// A verifier that believes these authorities.
+    pub fn new(authorities: Authorities) -> Self {
+        Self { authorities, provider: Arc::new(rustls::crypto::ring::default_provider()) }
+    }
+}
+
+#[cfg(feature = "acme")]
+impl ServerCertVerifier for WebVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(leaf)?;
+        let roots = self.authorities.find(leaf, chain).roots;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, chain, now, algorithms)?;
+        verify_server_name(&parsed, name)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     signatures!();

@@ -529,3 +529,17 @@ impl rustls::client::danger::ServerCertVerifier for Anyone {
         vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256]
     }
 }
+
+#[cfg(feature = "acme")]
+#[test]
+fn proofs_for_an_authority_are_on_every_port_where_tls_comes_first() {
+    let mut world = World::new(&[&TLS13], &[ALPN_CLIENT]);
+    world.client.alpn_protocols = vec![ALPN_ACME.to_vec()];
+    let (_, mut server) = world.pair();
+    assert_eq!(server.facts().alpn.as_deref(), Some(ALPN_ACME));
+    // Where it comes later, nobody is asked what he speaks.
+    let mut world = World::new(&[&TLS13], &[]);
+    world.client.alpn_protocols = vec![ALPN_ACME.to_vec()];
+    let (_, mut server) = world.pair();
+    assert_eq!(server.facts().alpn, None);
+}
