@@ -13,7 +13,7 @@ use xml::reader::{EventReader, ParserConfig, XmlEvent};
 
 use super::element::{Builder, Element};
 use super::ns;
-use super::plain::{self, Bounds};
+use super::plain::{self, Bounds, Outside};
 use super::scan::{FrameKind, ScanError, ScanLimits, Scanner};
 use super::write::escape_attribute;
 use crate::limits::Limits;
@@ -217,7 +217,12 @@ impl Reader {
 
     /// What [`Reader::element`] tries first: `None` when the frame is not plain, or not well-formed.
     pub fn plain_element(&self, template: &Template, frame: &[u8]) -> Option<Element> {
-        plain::read(frame, template.content_ns(), mapped_ns(template), &self.bounds(template))
+        let outside = Outside {
+            default_ns: template.content_ns(),
+            prefixes: &template.0.prefixes,
+            content_ns: mapped_ns(template),
+        };
+        plain::read(frame, outside, &self.bounds(template))
     }
 
     /// What [`Reader::element`] does with all other frames.
@@ -274,7 +279,7 @@ pub fn parse(text: &str) -> Result<Element, ReadError> {
         _ => return Err(ReadError::NotWellFormed),
     }
     let bounds = Bounds { nodes_max: usize::MAX, text_bytes_max: 1 << 30 };
-    if let Some(element) = plain::read(bytes, "", None, &bounds) {
+    if let Some(element) = plain::read(bytes, Outside::default(), &bounds) {
         return Ok(element);
     }
     let mut parser = new_parser(Source::Borrowed(bytes));

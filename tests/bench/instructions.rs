@@ -45,7 +45,9 @@ struct Case {
 }
 
 const CASES: &[Case] = &[
-    case("parse", "frame and read a message of 100 characters", 1, (7430, 152), parse),
+    case("parse", "frame and read a message of 100 characters", 1, (7430, 152), |n| read(n, &message(1))),
+    case("attributes", "frame and read a message of 62 attributes", 1, (0, 0), |n| read(n, &attributes())),
+    case("prefixes", "frame and read a message that declares 60 prefixes", 1, (0, 0), |n| read(n, &prefixes())),
     case("write", "write it", 1, (3632, 438), write),
     case("chat", "route it, alone in its tick: parse, write and all between", 1, (26_995, 4088), |n| chat(n, 1)),
     case("busy", "route it, 100 in a tick", TOGETHER as u64, (22_896, 1427), |n| chat(n, TOGETHER)),
@@ -72,7 +74,17 @@ fn measured<T>(work: impl FnOnce() -> T) -> (T, u64, u64) {
     (black_box(work()), 0, 0)
 }
 
-fn parse(turns: usize) {
+fn attributes() -> String {
+    let all: String = (0..62).map(|n| format!(" a{n}='12345'")).collect();
+    format!("<message{all}/>")
+}
+
+fn prefixes() -> String {
+    let all: String = (0..60).map(|n| format!(" xmlns:p{n}='u'")).collect();
+    format!("<message{all}/>")
+}
+
+fn read(turns: usize, text: &str) {
     let limits = Limits::default();
     let mut scanner = Scanner::new(ScanLimits::authenticated(&limits));
     let header = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
@@ -80,7 +92,6 @@ fn parse(turns: usize) {
     let open = scanner.scan(header.as_bytes()).unwrap().unwrap();
     let mut reader = Reader::new(&limits);
     let template = reader.stream_header(&header.as_bytes()[..open.len]).unwrap().template;
-    let text = message(1);
     for _ in 0..turns {
         let (element, ..) = measured(|| {
             let frame = scanner.scan(black_box(text.as_bytes())).unwrap().unwrap();

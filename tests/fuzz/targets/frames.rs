@@ -12,11 +12,12 @@ pub fn scanner() -> Scanner {
     Scanner::new(ScanLimits::authenticated(&Limits::default()))
 }
 
-/// A reader and the template of a stream with that content namespace.
+/// A reader and the template of a stream with that content namespace and a prefix.
 pub fn reader_in(content_ns: &str) -> (Reader, Template) {
     let mut reader = Reader::new(&Limits::default());
     let mut header = b"<stream".to_vec();
     write_attribute("xmlns", content_ns, &mut header);
+    write_attribute("xmlns:s", "u:s", &mut header);
     header.push(b'>');
     let template = reader.stream_header(&header).unwrap().template;
     (reader, template)
