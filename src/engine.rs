@@ -188,6 +188,8 @@ pub struct Engine {
     registering: Vec<(Ticket, ConnId, Stanza)>,
     /// Logins that wait for the disk.
     logins: Vec<login::Waiting>,
+    /// Connections that have logged in, in that order: those that have no session yet, and some that are gone.
+    unbound: Vec<ConnId>,
     /// For the salts of accounts that do not exist, and resources that stay the same.
     secret: [u8; 32],
     /// Who comes from where, and logs in.
@@ -271,6 +273,7 @@ impl Engine {
             visits: BTreeMap::new(),
             registering: Vec::new(),
             logins: Vec::new(),
+            unbound: Vec::new(),
             secret,
             doors: Doors::default(),
             shutting_down: false,

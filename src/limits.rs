@@ -100,7 +100,8 @@ limits! {
     s2s_retry_min_s = 2 Seconds "time after a failed attempt to reach another server before the next; each time it \
         doubles";
     s2s_retry_max_s = 120 Seconds "the most that it grows to";
-    resources_max = 10 Count "sessions of one account at a time, as Prosody's max_resources";
+    resources_max = 10 Count "sessions of one account at a time, as Prosody's max_resources; and as many connections \
+        that have logged in and have no session yet";
     roster_items_max = 2000 Count "contacts of one account";
     roster_groups_max = 32 Count "groups of one contact";
     subscription_requests_max = 200 Count "subscription requests stored for one account until it answers";

@@ -8,7 +8,7 @@ use crate::core::flat::Flat;
 use crate::core::gate::{self, Attempt, Bounds, Gate, Place, Refusal};
 use crate::core::out_queue::OutQueue;
 use crate::core::rates::{Rate, judged};
-use crate::stream::{C2s, Event, Options};
+use crate::stream::{C2s, Event, Options, StreamError};
 use ring::hmac;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -271,6 +271,30 @@ impl Engine {
         }
         if may_hurry {
             self.exempt(conn);
+        }
+        self.crowd(conn);
+    }
+
+    /// Notes a connection that has logged in and has no session yet. The first of those of an account gives way when
+    /// they are more than sessions it may have.
+    fn crowd(&mut self, conn: ConnId) {
+        let account = |conn: &ConnId| {
+            let c = self.conns.get(conn.0).filter(|c| c.session.is_none() && !c.ends)?;
+            c.stream.user().zip(c.stream.host())
+        };
+        self.unbound.retain(|other| account(other).is_some());
+        self.unbound.shrink_to(2 * self.unbound.len());
+        self.unbound.push(conn);
+        let mut same = self.unbound.iter().filter(|other| account(other) == account(&conn));
+        let first = same.next().copied();
+        if same.count() >= self.core.settings.limits.resources_max as usize
+            && let Some(first) = first
+        {
+            self.fail(
+                first,
+                StreamError::PolicyViolation,
+                Some("Too many connections of this account have no session."),
+            );
         }
     }
 }
