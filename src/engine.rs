@@ -30,7 +30,7 @@ use crate::clock::{Entropy, Now};
 use crate::core::Core;
 use crate::core::caps::Capabilities;
 use crate::core::disco::{Disco, Discos};
-use crate::core::flat::Flat;
+use crate::core::flat::{Flat, relax};
 use crate::core::flight::{Receipt, Sender};
 use crate::core::out_queue::OutQueue;
 use crate::core::register::Visit;
@@ -364,6 +364,7 @@ impl Engine {
     /// All connections have said what they had to say.
     fn flushed(&mut self) {
         self.flushes = false;
+        relax(&mut self.outputs);
         // What connections leave that are closed by that.
         if let Some(batch) = self.core.view.close_batch() {
             self.outputs.push_back(Output::Commit(batch));
@@ -448,6 +449,7 @@ impl Engine {
             self.caught(what);
             return None;
         };
+        relax(&mut self.core.queue);
         let ticket = self.core.view.ticket();
         self.core.view.join();
         self.renewed(&renewed, ticket);
@@ -565,6 +567,7 @@ impl Engine {
         let durable = self.core.view.durable();
         // Not in the order of tickets: what only reads waits for an older batch than what wrote before it.
         self.unproven.retain(|u| u.0 > durable);
+        relax(&mut self.unproven);
         let (ready, waiting) = std::mem::take(&mut self.replies).into_iter().partition(|r| r.0 <= durable);
         self.replies = waiting;
         for (_, id, reply) in ready {

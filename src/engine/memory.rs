@@ -20,9 +20,12 @@
 
 use super::{ConnId, Engine, Timer};
 use crate::budget::{Budget, Charge, Kind, State};
+use crate::core::flight::Sender;
 use crate::core::io::Output;
 use crate::core::session::SessionId;
 use crate::jid::Jid;
+use crate::stanza::Stanza;
+use crate::storage::Ticket;
 use crate::stream::StreamError;
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -100,7 +103,8 @@ impl Engine {
             + self.managed.table_bytes()
             + self.timers.table_bytes()
             + self.remotes.spare_bytes()
-            + self.outputs.capacity() * size_of::<Output>();
+            + self.outputs.capacity() * size_of::<Output>()
+            + self.unproven.capacity() * size_of::<(Ticket, Sender, Stanza)>();
         #[cfg(feature = "http")]
         let tables = tables + self.guests.spare_bytes();
         [
