@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// Gives back the memory that a burst has left in a queue: one that is a quarter full keeps what it has, and so does a
 /// small one.
 pub fn relax<T>(queue: &mut VecDeque<T>) {
-    const KEPT: usize = 64;
+    const KEPT: usize = 128;
     if queue.capacity() > KEPT && queue.len() < queue.capacity() / 4 {
         queue.shrink_to((2 * queue.len()).max(KEPT));
     }
