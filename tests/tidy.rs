@@ -11,6 +11,8 @@ mod code;
 mod duties;
 #[path = "tidy/floors.rs"]
 mod floors;
+#[path = "tidy/limits.rs"]
+mod limits;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -48,6 +50,12 @@ fn no_code_is_unfinished_unsafe_or_gives_up() {
 #[test]
 fn files_are_short_and_clean() {
     each(code::clean);
+}
+
+#[test]
+fn every_limit_is_shown_just_below_and_just_above() {
+    let limits: Vec<_> = couplet::limits::TABLE.iter().map(|row| row.name).collect();
+    expect_none(limits::unshown(&tree(), &limits, include_str!("limits.md")));
 }
 
 #[test]

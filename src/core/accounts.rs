@@ -116,6 +116,23 @@ impl Core {
         Ok(account.map(|a| StoredKeys { sha1: a.sha1.map(Into::into), sha256: a.sha256.map(Into::into) }))
     }
 
+    /// Keys of the account of a host that comes at or behind a localpart in their order, or of the first one; none
+    /// without accounts.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn account_behind(&mut self, host: &str, place: &str) -> Result<StoredKeys, StoreError> {
+        let next = match self.view.next_sub::<AccountIndex>(host, place.as_bytes())? {
+            Some(node) => Some(node),
+            None => self.view.next_sub::<AccountIndex>(host, b"")?,
+        };
+        let bare = next.and_then(|node| Some(format!("{}@{host}", String::from_utf8(node).ok()?)));
+        Ok(match bare {
+            Some(bare) => self.account_keys(&bare)?.unwrap_or_default(),
+            None => StoredKeys::default(),
+        })
+    }
+
     /// Writes an account with new keys; one that exists keeps its date, and loses the tokens of its old password.
     ///
     /// # Errors

@@ -11,7 +11,8 @@ use crate::modules::SessionEvent;
 use crate::pipeline;
 use crate::stanza::{Condition, IqType, Kind, ReadError, Stanza, StanzaError};
 use crate::stream::management;
-use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork, ScramKeys};
+use crate::stream::sasl::keys::fake_place;
+use crate::stream::sasl::{Failure, HashJob, HashOutcome, HashResult, HashWork, Known, ScramKeys};
 use crate::stream::{Event, StreamCx, StreamError};
 use crate::xml::{Element, ns};
 use zeroize::Zeroizing;
@@ -132,7 +133,10 @@ impl Engine {
     pub(super) fn need_keys(&mut self, conn: ConnId, user: &str) {
         let Some(host) = self.conns.get(conn.0).and_then(|c| c.stream.host()) else { return };
         let bare = format!("{user}@{host}");
-        let keys = self.core.account_keys(&bare);
+        // Looked at in any case, so that the work is the same.
+        let place = fake_place(&self.secret, host, user);
+        let like = self.core.account_behind(host, &place);
+        let keys = self.core.account_keys(&bare).and_then(|keys| Ok(Known { keys, like: like? }));
         let settings = self.core.settings.clone();
         let Some(c) = self.conns.get_mut(conn.0) else { return };
         match keys {

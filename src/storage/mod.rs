@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod ground;
 mod known;
+mod layers;
 pub mod memory;
 mod options;
 mod probe;

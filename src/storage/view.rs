@@ -9,9 +9,9 @@
 //! leave it when a commit failed, because every batch behind a failed one fails too.
 
 use super::known::{Change, Extent, Known, Marked, Shown};
+use super::layers::{Map, Pending, Upper, Value, Walk, end_of};
 use super::{Batch, Each, Encoder, Reader, Record, Row, Snapshot, StoreError, Table, Ticket, codec};
-use std::collections::{BTreeMap, VecDeque, btree_map};
-use std::iter::{Peekable, Rev};
+use std::collections::{VecDeque, btree_map};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,9 +24,6 @@ const KNOWN_BYTES: usize = 262_144;
 
 /// Snapshots that are tried for one read.
 const SNAPSHOT_TRIES: u32 = 4;
-
-type Value = Option<Arc<[u8]>>;
-type Map<V> = BTreeMap<Arc<[u8]>, V>;
 
 /// The engine's store. See the [module](self) for its layers.
 pub struct View {
@@ -51,11 +48,6 @@ pub struct View {
     /// Kept for their memory.
     key: Vec<u8>,
     encoder: Encoder,
-}
-
-struct Pending {
-    ticket: Ticket,
-    value: Value,
 }
 
 impl View {
@@ -237,6 +229,21 @@ impl View {
             *last = key.get(range_len..).map(<[u8]>::to_vec);
             ControlFlow::Break(())
         })
+    }
+
+    /// The lowest sub key of an owner's rows that is not below `sub`.
+    ///
+    /// # Errors
+    /// When the back end fails.
+    pub fn next_sub<T: Table>(&mut self, owner: &str, sub: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.set_key(owner, Some(T::ID), b"");
+        let (range_len, to) = (self.key.len(), end_of(&self.key));
+        self.key.extend_from_slice(sub);
+        let (next, _) = self.walk_range(to, false, |next: &mut Option<Vec<u8>>, key, _| {
+            *next = key.get(range_len..).map(<[u8]>::to_vec);
+            ControlFlow::Break(())
+        })?;
+        Ok(next)
     }
 
     /// Deletes all rows of an owner, of every table.
@@ -481,10 +488,19 @@ impl View {
     fn walk_to<A: Default>(
         &mut self,
         back: bool,
+        each: impl FnMut(&mut A, &[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(A, Ticket), StoreError> {
+        self.walk_range(end_of(&self.key), back, each)
+    }
+
+    /// As [`View::walk_to`], from `self.key` on and not up to `to`.
+    fn walk_range<A: Default>(
+        &mut self,
+        to: Vec<u8>,
+        back: bool,
         mut each: impl FnMut(&mut A, &[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(A, Ticket), StoreError> {
         let from = std::mem::take(&mut self.key);
-        let to = end_of(&from);
         let result = self.on_snapshot(|view, snapshot| {
             let mut made = A::default();
             let read = view.merge(snapshot, (&from, &to), back, &mut |key, value| each(&mut made, key, value))?;
@@ -586,89 +602,6 @@ impl View {
         self.key.extend(table);
         self.key.extend_from_slice(sub);
     }
-}
-
-/// The two upper layers as one.
-struct Upper<'a> {
-    scratch: Peekable<Walk<'a, Value>>,
-    pending: Peekable<Walk<'a, Pending>>,
-    back: bool,
-    read: Ticket,
-}
-
-type UpperRow<'a> = (&'a [u8], Option<&'a [u8]>);
-
-impl<'a> Upper<'a> {
-    /// The next row if it comes before `key`, or whatever comes next.
-    fn next_before(&mut self, key: Option<&[u8]>) -> Option<UpperRow<'a>> {
-        let next = self.next_key()?;
-        if key.is_some_and(|key| !self.before(next, key)) {
-            return None;
-        }
-        self.next_at(next)
-    }
-
-    /// The row of `key` if it is the next one.
-    fn next_at(&mut self, key: &[u8]) -> Option<UpperRow<'a>> {
-        let pending = self.pending.next_if(|(next, _)| ***next == *key);
-        if let Some((_, row)) = pending {
-            self.read = self.read.max(row.ticket);
-        }
-        match self.scratch.next_if(|(next, _)| ***next == *key) {
-            Some((key, value)) => Some((key, value.as_deref())),
-            None => pending.map(|(key, row)| (&**key, row.value.as_deref())),
-        }
-    }
-
-    fn next_key(&mut self) -> Option<&'a [u8]> {
-        let scratch = self.scratch.peek().map(|(key, _)| &***key);
-        let pending = self.pending.peek().map(|(key, _)| &***key);
-        match (scratch, pending) {
-            (Some(a), Some(b)) => Some(if self.before(a, b) { a } else { b }),
-            (a, b) => a.or(b),
-        }
-    }
-
-    fn before(&self, a: &[u8], b: &[u8]) -> bool {
-        if self.back { a > b } else { a < b }
-    }
-}
-
-/// A range of a map in either direction.
-enum Walk<'a, V> {
-    Forward(btree_map::Range<'a, Arc<[u8]>, V>),
-    Back(Rev<btree_map::Range<'a, Arc<[u8]>, V>>),
-}
-
-impl<'a, V> Walk<'a, V> {
-    fn new(map: &'a Map<V>, from: &[u8], to: &[u8], back: bool) -> Self {
-        use std::ops::Bound::{Excluded, Included};
-        let range = map.range::<[u8], _>((Included(from), Excluded(to)));
-        if back { Walk::Back(range.rev()) } else { Walk::Forward(range) }
-    }
-}
-
-impl<'a, V> Iterator for Walk<'a, V> {
-    type Item = (&'a Arc<[u8]>, &'a V);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Walk::Forward(range) => range.next(),
-            Walk::Back(range) => range.next(),
-        }
-    }
-}
-
-/// The first key behind all that start with `prefix`, which has a byte other than 0xff: the 0 behind the owner.
-fn end_of(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < 0xff {
-            end.push(last + 1);
-            break;
-        }
-    }
-    end
 }
 
 fn row_bytes(key: &[u8], value: &Value) -> usize {

@@ -48,7 +48,7 @@ use zeroize::Zeroizing;
 
 use super::framing::Framer;
 use super::negotiation::{Negotiation, NewStream, Stop};
-use super::sasl::keys::{HashWork, StoredKeys};
+use super::sasl::keys::{HashWork, Known};
 use super::sasl::{Failure, Ht, ScramKeys, Slot, Tokens};
 use super::{IssuedToken, StreamError, TlsFacts, UserAgent, header};
 use crate::budget::allocated;
@@ -74,7 +74,7 @@ pub struct Options {
     pub sasl2: bool,
     /// Tokens of XEP-0484 are offered, with SASL2.
     pub fast: bool,
-    /// Iterations of SCRAM that accounts get, for those who ask for accounts that do not exist.
+    /// Iterations of SCRAM that accounts get, and that those are told who ask for the first account.
     pub iterations: u32,
 }
 
@@ -308,9 +308,10 @@ impl C2s {
         }
     }
 
-    /// Answers [`Event::NeedKeys`]; `None` when there is no such user.
-    pub fn keys(&mut self, keys: Option<StoredKeys>, cx: &mut StreamCx<'_>) {
-        self.answer(cx, |n, output, cx| n.keys(keys, output, cx));
+    /// Answers [`Event::NeedKeys`].
+    pub fn keys(&mut self, known: impl Into<Known>, cx: &mut StreamCx<'_>) {
+        let known = known.into();
+        self.answer(cx, |n, output, cx| n.keys(known, output, cx));
     }
 
     /// Answers [`Event::NeedTokens`]; with none when there is no such user, or the client has none.

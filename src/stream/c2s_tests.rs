@@ -8,6 +8,7 @@ use ring::{digest, hmac};
 
 use super::*;
 use crate::stanza::Condition;
+use crate::stream::sasl::StoredKeys;
 use crate::stream::sasl::keys::ScramKeys;
 
 struct Fixed;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::stream::Admission;
+use crate::stream::sasl::StoredKeys;
 use crate::stream::sasl::{Ht, ScramHash, Slot, Token, Tokens};
 use crate::stream::{IssuedToken, UserAgent};
 use zeroize::Zeroizing;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::c2s::{Event, Options, StreamCx};
 use super::profile::{self, Request};
-use super::sasl::keys::StoredKeys;
+use super::sasl::Known;
 use super::sasl::{
     self, AwaitKeys, AwaitResponse, AwaitTokens, AwaitVerdict, Bindings, Failure, Mechanism, SaslCx, ScramKeys, Step,
 };
@@ -319,14 +319,14 @@ impl Negotiation {
 
     pub(super) fn keys(
         &mut self,
-        keys: Option<StoredKeys>,
+        known: Known,
         output: &mut Vec<u8>,
         cx: &mut StreamCx<'_>,
     ) -> Result<Option<NewStream>, Stop> {
         match mem::replace(&mut self.state, State::Strange) {
             State::Keys(waiting) => {
-                self.look_at_keys(keys.as_ref());
-                let step = waiting.keys(keys, &mut self.sasl_cx(cx));
+                self.look_at_keys(known.keys.as_ref());
+                let step = waiting.keys(known, &mut self.sasl_cx(cx));
                 self.step(step, output)
             }
             other => self.stay(other),

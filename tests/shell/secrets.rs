@@ -98,8 +98,10 @@ fn nothing_secret_is_logged() {
 
 #[test]
 fn who_has_no_account_looks_like_who_types_a_wrong_password() {
-    let server = Server::start("unknown", Limits::default());
+    let server = Server::start_with("unknown", Limits::default(), |options| options.settings.core.iterations = 5000);
     server.add_user("romeo");
+    // New accounts get another number now, and romeo keeps his.
+    assert_eq!(server.ask(Command::Reload).code, 0);
     // The text of a SCRAM challenge without what is random, and the failure.
     let scram = |user: &str, hash: &str| {
         let mut client = under_tls(plain(server.direct));
@@ -121,6 +123,7 @@ fn who_has_no_account_looks_like_who_types_a_wrong_password() {
         let (known, unknown) = (scram("romeo", hash), scram("nobody", hash));
         assert_eq!(known.0.len(), unknown.0.len(), "the salt");
         assert_ne!(known.0, unknown.0);
+        assert_eq!(known.1, "5000");
         assert_eq!((known.1, known.2, known.3, known.4), (unknown.1, unknown.2, unknown.3, unknown.4.clone()));
         let again = scram("nobody", hash);
         assert_eq!((again.0, again.4), (unknown.0, unknown.4), "it stays the same");

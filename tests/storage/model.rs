@@ -87,6 +87,8 @@ fn compare<T: Table<Value: PartialEq + std::fmt::Debug>>(view: &mut View, model:
         let some: Vec<_> = expected.iter().filter(|(sub, _)| sub.starts_with(&[0xff])).cloned().collect();
         assert_eq!(plain(view.list_from::<T>(owner, &[0xff], 100).unwrap()), some);
         for sub in [&b""[..], &[0], &[0xff], &[1, 0]] {
+            let next = expected.iter().find(|(other, _)| **other >= *sub).map(|(sub, _)| sub.clone());
+            assert_eq!(view.next_sub::<T>(owner, sub).unwrap(), next);
             let value = model.get(&key(owner, T::ID, sub));
             assert_eq!(view.get::<T>(owner, sub).unwrap().map(|value| bytes(&value)).as_ref(), value);
             assert_eq!(view.contains::<T>(owner, sub).unwrap(), value.is_some());

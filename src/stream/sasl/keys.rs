@@ -44,6 +44,32 @@ pub struct StoredKeys {
     pub sha256: Option<ScramKeys>,
 }
 
+impl StoredKeys {
+    /// Those for a hash function.
+    pub(super) fn of(&self, hash: ScramHash) -> Option<&ScramKeys> {
+        match hash {
+            ScramHash::Sha1 => self.sha1.as_ref(),
+            ScramHash::Sha256 => self.sha256.as_ref(),
+        }
+    }
+}
+
+/// What is stored for somebody who wants to log in.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// None when there is no such user.
+    pub keys: Option<StoredKeys>,
+    /// Those of somebody else. A user who does not exist looks like that one: accounts that were imported, or made
+    /// under another number of iterations, would be told from him otherwise.
+    pub like: StoredKeys,
+}
+
+impl From<Option<StoredKeys>> for Known {
+    fn from(keys: Option<StoredKeys>) -> Self {
+        Self { keys, like: StoredKeys::default() }
+    }
+}
+
 /// What the hashing thread is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashWork {
@@ -183,27 +209,47 @@ pub(in crate::stream) fn of_salted_password(hash: ScramHash, salted: &[u8], salt
 }
 
 /// Keys for a user who does not exist: the same salt each time he is asked for, as with one who does, and keys that
-/// no password leads to. The salt does not depend on the hash function, because ours never do.
-pub(super) fn fake_keys(secret: &[u8; 32], host: &str, user: &str, hash: ScramHash, iterations: u32) -> ScramKeys {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    let part = |name: &[u8]| {
-        let mut context = hmac::Context::with_key(&key);
-        for piece in [name, host.as_bytes(), user.as_bytes()] {
-            context.update(piece);
-            context.update(&[0]);
-        }
-        context.sign().as_ref().to_vec()
-    };
+/// no password leads to. The salt does not depend on the hash function, because ours never do. Its length and the
+/// number of iterations are those of `like`; without that, those that new accounts get.
+pub(super) fn fake_keys(
+    secret: &[u8; 32],
+    (host, user): (&str, &str),
+    hash: ScramHash,
+    like: Option<&ScramKeys>,
+    iterations: u32,
+) -> ScramKeys {
     let cut = |mut bytes: Vec<u8>, len: usize| {
         bytes.truncate(len);
         bytes
     };
+    let part = |name| fake_part(secret, name, (host, user));
+    let salt_bytes = like.map_or(SALT_BYTES, |keys| keys.salt.len());
+    let mut salt = part(b"salt");
+    while salt.len() < salt_bytes {
+        salt.extend(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), &salt).as_ref());
+    }
     ScramKeys {
-        salt: cut(part(b"salt"), SALT_BYTES),
-        iterations,
+        salt: cut(salt, salt_bytes),
+        iterations: like.map_or(iterations, |keys| keys.iterations),
         stored_key: cut(part(b"stored key"), hash.output_bytes()),
         server_key: cut(part(b"server key"), hash.output_bytes()),
     }
+}
+
+/// A localpart that looks random and is always the same for a user: whoever comes next behind it in the order of
+/// accounts is whom a user who does not exist is like.
+pub fn fake_place(secret: &[u8; 32], host: &str, user: &str) -> String {
+    let letter = |byte: &u8| char::from(b'a' + byte % 26);
+    fake_part(secret, b"place", (host, user)).iter().take(8).map(letter).collect()
+}
+
+fn fake_part(secret: &[u8; 32], name: &[u8], (host, user): (&str, &str)) -> Vec<u8> {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+    for piece in [name, host.as_bytes(), user.as_bytes()] {
+        context.update(piece);
+        context.update(&[0]);
+    }
+    context.sign().as_ref().to_vec()
 }
 
 impl ScramHash {
@@ -258,6 +304,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_does_not_exist_looks_like_somebody_who_does() {
+        let fake = |user, like: Option<&ScramKeys>| fake_keys(&[7; 32], ("h", user), ScramHash::Sha1, like, 10);
+        let alone = fake("a", None);
+        assert_eq!((alone.salt.len(), alone.iterations), (SALT_BYTES, 10));
+        for salt_bytes in [4, SALT_BYTES, 32, 100] {
+            let other = ScramKeys { salt: vec![1; salt_bytes], iterations: 4096, ..alone.clone() };
+            let keys = fake("a", Some(&other));
+            assert_eq!((keys.salt.len(), keys.iterations), (salt_bytes, 4096));
+            assert_ne!(keys.salt, other.salt);
+            assert_eq!(fake("a", Some(&other)), keys, "it stays the same");
+            assert_ne!(fake("b", Some(&other)).salt, keys.salt);
+        }
+        let place = fake_place(&[7; 32], "h", "a");
+        assert_eq!((fake_place(&[7; 32], "h", "a"), place.len()), (place.clone(), 8));
+        assert_ne!(fake_place(&[7; 32], "h", "b"), place);
+    }
+
+    #[test]
     fn derived_keys_verify_their_password_and_no_other() {
         let work = HashWork::Derive { salt: vec![1; SALT_BYTES], iterations: 16 };
         let HashOutcome::Derived { sha1, sha256 } = job("pencil", work) else { panic!() };
@@ -297,7 +361,7 @@ mod tests {
 
     #[test]
     fn fake_keys_are_stable_and_differ_between_users_and_hosts() {
-        let fake = |secret, host, user, hash| fake_keys(&[secret; 32], host, user, hash, 10);
+        let fake = |secret, host, user, hash| fake_keys(&[secret; 32], (host, user), hash, None, 10);
         let keys = fake(1, "a.example", "romeo", ScramHash::Sha256);
         assert_eq!(keys, fake(1, "a.example", "romeo", ScramHash::Sha256));
         assert_eq!((keys.salt.len(), keys.stored_key.len()), (SALT_BYTES, 32));

@@ -19,7 +19,7 @@ use crate::clock::Entropy;
 use crate::jid::{self, Jid};
 pub use binding::Bindings;
 pub use ht::{Ht, Slot, Token, Tokens};
-pub use keys::{HashJob, HashOutcome, HashResult, HashWork, ScramHash, ScramKeys, StoredKeys};
+pub use keys::{HashJob, HashOutcome, HashResult, HashWork, Known, ScramHash, ScramKeys, StoredKeys};
 
 /// Bytes of one message of a client, decoded. Enough for a name and an authorization identity of 1023 bytes each with
 /// every character escaped; the element that carries it is bounded by `limits.stanza_bytes_max_before_auth`.
@@ -216,15 +216,16 @@ impl AwaitResponse {
 }
 
 impl AwaitKeys {
-    /// Goes on with the keys; `None` when there is no such user.
-    pub fn keys(self, keys: Option<StoredKeys>, cx: &mut SaslCx<'_>) -> Step {
+    /// Goes on with the keys.
+    pub fn keys(self, known: impl Into<Known>, cx: &mut SaslCx<'_>) -> Step {
+        let known = known.into();
         match self.0 {
             Keys::Plain(state) => {
-                let (next, password, work) = state.keys(keys, cx);
+                let (next, password, work) = state.keys(known, cx);
                 Step::Verify(AwaitVerdict(next), password, work)
             }
             Keys::Scram(state) => {
-                let (next, message) = state.keys(keys, cx);
+                let (next, message) = state.keys(known, cx);
                 Step::Challenge(AwaitResponse(Response::ScramFinal(next)), message)
             }
         }

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::keys::{HashWork, SALT_BYTES, ScramHash, StoredKeys, fake_keys, prepare_password};
+use super::keys::{HashWork, Known, SALT_BYTES, ScramHash, StoredKeys, fake_keys, prepare_password};
 use super::{Failure, SaslCx, check_authzid, prepare_user};
 
 /// Waits for the keys of the account.
@@ -42,8 +42,9 @@ pub fn first(message: &[u8], cx: &SaslCx<'_>) -> Result<(Keys, String), Failure>
 impl Keys {
     /// Asks for the password to be checked, against keys that nothing leads to when there is no such user. An account
     /// that lacks the better keys gets them if it is right.
-    pub fn keys(self, keys: Option<StoredKeys>, cx: &mut SaslCx<'_>) -> (Verdict, Zeroizing<String>, HashWork) {
+    pub fn keys(self, known: Known, cx: &mut SaslCx<'_>) -> (Verdict, Zeroizing<String>, HashWork) {
         let Keys { user, password } = self;
+        let Known { keys, like } = known;
         let StoredKeys { sha1, sha256 } = keys.unwrap_or_default();
         let (known, work) = match (sha256, sha1) {
             (Some(keys), _) => (true, HashWork::Verify { hash: ScramHash::Sha256, keys }),
@@ -53,8 +54,9 @@ impl Keys {
                 (true, HashWork::Upgrade { keys: Box::new(keys), salt, iterations: cx.iterations })
             }
             (None, None) => {
-                let hash = ScramHash::Sha256;
-                let keys = fake_keys(cx.secret, cx.host, &user, hash, cx.iterations);
+                let is_old = like.sha256.is_none() && like.sha1.is_some();
+                let hash = if is_old { ScramHash::Sha1 } else { ScramHash::Sha256 };
+                let keys = fake_keys(cx.secret, (cx.host, &user), hash, like.of(hash), cx.iterations);
                 (false, HashWork::Verify { hash, keys })
             }
         };

@@ -7,7 +7,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::fmt::Write as _;
 
-use super::keys::{ScramHash, ScramKeys, StoredKeys, equal, fake_keys};
+use super::keys::{Known, ScramHash, ScramKeys, StoredKeys, equal, fake_keys};
 use super::{Failure, SaslCx, check_authzid, prepare_user};
 use crate::clock;
 use crate::fault::{Fault, armed};
@@ -117,15 +117,16 @@ impl Keys {
     /// Our first message: nonce, salt and number of iterations, and the hash of what the client was shown, by which it
     /// notices if somebody has taken the best away (XEP-0474). A user who does not exist, or has no keys for this
     /// hash function, gets some all the same and fails at the proof.
-    pub fn keys(self, keys: Option<StoredKeys>, cx: &mut SaslCx<'_>) -> (Final, Vec<u8>) {
+    pub fn keys(self, known: impl Into<Known>, cx: &mut SaslCx<'_>) -> (Final, Vec<u8>) {
         let ours = clock::token(cx.entropy);
-        self.keys_and_nonce(keys, &ours, cx)
+        self.keys_and_nonce(known.into(), &ours, cx)
     }
 
-    fn keys_and_nonce(self, keys: Option<StoredKeys>, ours: &str, cx: &SaslCx<'_>) -> (Final, Vec<u8>) {
+    fn keys_and_nonce(self, known: Known, ours: &str, cx: &SaslCx<'_>) -> (Final, Vec<u8>) {
         let Keys { hash, user, first_bare, client_nonce, binding } = self;
         // Made in any case, so that the work is the same.
-        let fake = fake_keys(cx.secret, cx.host, &user, hash, cx.iterations);
+        let Known { keys, like } = known;
+        let fake = fake_keys(cx.secret, (cx.host, &user), hash, like.of(hash), cx.iterations);
         let StoredKeys { sha1, sha256 } = keys.unwrap_or_default();
         let stored = match hash {
             ScramHash::Sha1 => sha1,

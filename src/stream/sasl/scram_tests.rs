@@ -51,7 +51,7 @@ fn vector(hash: ScramHash, salt: &str, messages: [&str; 4], server_nonce: &str) 
     with_cx(&Bindings::none(), |cx| {
         let (state, user) = first(hash, false, client_first.as_bytes(), cx).unwrap();
         assert_eq!(user, "user");
-        let (state, message) = state.keys_and_nonce(Some(keys), server_nonce, cx);
+        let (state, message) = state.keys_and_nonce(Some(keys).into(), server_nonce, cx);
         assert_eq!(str::from_utf8(&message), Ok(server_first));
         let (user, message) = state.message(client_final.as_bytes()).unwrap();
         assert_eq!((user.as_str(), str::from_utf8(&message)), ("user", Ok(server_final)));
