@@ -7,10 +7,12 @@
 
 pub mod answer;
 pub mod body;
+pub mod clerk;
 pub mod forwarded;
 pub mod framing;
 pub mod head;
 pub mod host_meta;
+pub mod invitation;
 pub mod metrics;
 pub mod pages;
 pub mod proxy;
