@@ -24,6 +24,9 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 #[cfg(feature = "planted-faults")]
 #[path = "shell/bugs.rs"]
 mod bugs;
+#[cfg(all(feature = "http", feature = "register"))]
+#[path = "shell/invitations.rs"]
+mod invitations;
 #[path = "shell/secrets.rs"]
 mod secrets;
 mod trust;

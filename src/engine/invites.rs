@@ -4,6 +4,7 @@ use super::Engine;
 use crate::clock::datetime;
 use crate::core::admin::{NewInvite, OK};
 use crate::core::invites::Invite;
+use crate::core::settings::Settings;
 use crate::jid::{self, Jid};
 
 /// A year: an invitation that nobody remembers is not to be found by somebody else one day (XEP-0379 section 5.2).
@@ -88,7 +89,7 @@ impl Engine {
         }
         match found {
             Some((host, token, invite)) => {
-                self.reply_now(id, OK, link(host, &token, &invite));
+                self.reply_now(id, OK, link(&self.core.settings, host, &token, &invite));
                 Ok(())
             }
             None => {
@@ -110,7 +111,7 @@ impl Engine {
         let ticket = self.step("an invitation", |core, _| added = core.invite_add(host, invite));
         match added.map_err(|e| e.to_string())? {
             Some(token) => {
-                self.reply_after(ticket, id, link(host, &token, invite));
+                self.reply_after(ticket, id, link(&self.core.settings, host, &token, invite));
                 Ok(())
             }
             None => Err("limits.invites_max is reached; see couplet invite list".to_string()),
@@ -146,9 +147,23 @@ impl Engine {
 }
 
 /// The answer to who has made one: the link, then what it is good for.
-fn link(host: &str, token: &str, invite: &Invite) -> String {
+/// What the operator is told of an invitation: its link, the page of it, what it is for.
+fn link(settings: &Settings, host: &str, token: &str, invite: &Invite) -> String {
     let until = datetime(i64::try_from(invite.expires_ms).unwrap_or(i64::MAX));
-    format!("{}\n{}, until {until}", invite.uri(host, token), described(host, invite))
+    let page = page(settings, host, token).map(|page| format!("{page}\n")).unwrap_or_default();
+    format!("{}\n{page}{}, until {until}", invite.uri(host, token), described(host, invite))
+}
+
+/// Where browsers see an invitation.
+#[cfg(feature = "http")]
+fn page(settings: &Settings, host: &str, token: &str) -> Option<String> {
+    let site = Some(settings.url.replace("{host}", host)).filter(|url| url.starts_with("https://"))?;
+    Some(format!("{}/invite?{token}", site.trim_end_matches('/')))
+}
+
+#[cfg(not(feature = "http"))]
+fn page(_: &Settings, _: &str, _: &str) -> Option<String> {
+    None
 }
 
 fn described(host: &str, invite: &Invite) -> String {

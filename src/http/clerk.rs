@@ -178,7 +178,9 @@ impl Clerk {
             _ if has("conflict") => Status::Conflict,
             _ if error.and_then(|error| error.attr("type")) == Some("wait") => Status::Unavailable,
             _ if has("item-not-found") => Status::Gone,
-            Step::Token | Step::Form | Step::Features => Status::Forbidden,
+            // Where no invitation is open, nothing is known of them.
+            Step::Token => Status::Gone,
+            Step::Form | Step::Features => Status::Forbidden,
             Step::Account if has("not-acceptable") || has("bad-request") => Status::BadRequest,
             Step::Account => Status::Forbidden,
         };

@@ -30,8 +30,8 @@ border-radius:.4em;font-size:1em}svg{display:block;width:60%;margin:1em auto}.no
 pub struct Filled {
     /// The token, or none.
     pub token: String,
-    /// What he wants.
-    pub entry: Entry,
+    /// What he wants; or what is to be mended.
+    pub entry: Result<Entry, &'static str>,
 }
 
 /// The token that a request names: all of the query, as Prosody's pages have it.
@@ -59,7 +59,7 @@ fn name(authority: &str) -> &str {
 /// Reads a form.
 ///
 /// # Errors
-/// What is wrong with it, for whoever has filled it in.
+/// What it is when it is no form of this page.
 pub fn filled(head: &Head, content: &[u8]) -> Result<Filled, (Status, &'static str)> {
     let is_form = |kind: &str| kind.split(';').next().map(str::trim) == Some("application/x-www-form-urlencoded");
     if !head.field("content-type").is_some_and(is_form) {
@@ -81,11 +81,12 @@ pub fn filled(head: &Head, content: &[u8]) -> Result<Filled, (Status, &'static s
     }
     // Some type their whole address.
     let user = user.split('@').next().unwrap_or_default().trim().to_string();
-    match () {
-        () if password.is_empty() => Err((Status::BadRequest, "Choose a password.")),
-        () if *password != *again => Err((Status::BadRequest, "The two passwords are not the same.")),
-        () => Ok(Filled { token, entry: Entry { user, password } }),
-    }
+    let entry = match () {
+        () if password.is_empty() => Err("Choose a password."),
+        () if *password != *again => Err("The two passwords are not the same."),
+        () => Ok(Entry { user, password }),
+    };
+    Ok(Filled { token, entry })
 }
 
 /// A value of `application/x-www-form-urlencoded`.
@@ -138,11 +139,6 @@ pub fn page(host: &str, token: &str, outcome: &Outcome) -> Answer {
 /// A page that says no.
 pub fn refusal(status: Status, host: &str, why: &str) -> Answer {
     page(host, "", &Outcome::Refused { status, why: why.to_string(), again: None })
-}
-
-/// The form again, for one that was filled in wrongly; nothing is known yet of the token.
-pub fn again(status: Status, host: &str, token: &str, why: &str) -> Answer {
-    page(host, token, &Outcome::Refused { status, why: why.to_string(), again: Some(None) })
 }
 
 fn answer(status: Status, host: &str, body: &str) -> Answer {
@@ -260,23 +256,24 @@ mod tests {
     fn a_form_is_read_as_browsers_write_it() {
         let form = head(FORM);
         let filled = filled(&form, b"token=a%26b&user=+Romeo%40chat.example&password=p%C3%A4+%2B&again=p%C3%A4+%2B");
-        let Ok(filled) = filled else { panic!("refused") };
-        assert_eq!((&*filled.token, &*filled.entry.user, &**filled.entry.password), ("a&b", "Romeo", "pä +"));
+        let Ok(Filled { token, entry: Ok(entry) }) = filled else { panic!("refused") };
+        assert_eq!((&*token, &*entry.user, &**entry.password), ("a&b", "Romeo", "pä +"));
     }
 
     #[test]
     fn what_is_no_form_is_refused() {
         let refused = |lines: &str, content: &[u8]| filled(&head(lines), content).err().map(|e| e.0);
         assert_eq!(refused("", b"password=x&again=x"), Some(Status::UnsupportedMediaType));
-        for content in [
-            &b"user=a&password=x&again=y"[..],
-            b"user=a&password=&again=",
-            b"user=%ff&password=x&again=x",
-            b"user=%4&password=x&again=x",
-            b"user=a\xff&password=x&again=x",
-            b"",
-        ] {
+        for content in [&b"user=%ff&password=x&again=x"[..], b"user=%4&password=x&again=x", b"user=a\xff&password=x"] {
             assert_eq!(refused(FORM, content), Some(Status::BadRequest), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_mended_keeps_its_token() {
+        for content in [&b"token=t&user=a&password=x&again=y"[..], b"token=t&user=a&password=&again=", b"token=t"] {
+            let Ok(Filled { token, entry: Err(_) }) = filled(&head(FORM), content) else { panic!("{content:?}") };
+            assert_eq!(token, "t");
         }
     }
 

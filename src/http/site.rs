@@ -3,6 +3,7 @@
 use super::answer::{Answer, Status};
 use super::head::{Head, Method};
 use super::host_meta;
+use super::invitation;
 use super::pages::Pages;
 use super::upload::FilesOptions;
 use crate::core::gate::Network;
@@ -49,6 +50,8 @@ pub enum Resource {
     WebSocket,
     /// A file.
     File,
+    /// The page of an invitation.
+    Invitation,
 }
 
 /// The site.
@@ -75,6 +78,9 @@ impl Site {
         }
         if head.path.starts_with(FOLDER) {
             return Resource::File;
+        }
+        if head.path == invitation::PATH {
+            return Resource::Invitation;
         }
         let of_host_meta = |answer: fn(&[(&str, String)]) -> Answer| {
             let url = self.url(self.host(head));

@@ -36,7 +36,7 @@ fn web(server: &Server) -> Client<TcpStream> {
 const GET: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Head and content of the next answer.
-fn answer<S: Read + Write>(client: &mut Client<S>) -> (String, String) {
+pub fn answer<S: Read + Write>(client: &mut Client<S>) -> (String, String) {
     let head = client.hear("\r\n\r\n");
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |n| n.parse().unwrap());
     while client.got.len() < length {
@@ -49,7 +49,7 @@ fn answer<S: Read + Write>(client: &mut Client<S>) -> (String, String) {
     (head, std::mem::replace(&mut client.got, rest))
 }
 
-fn status(head: &str) -> u16 {
+pub fn status(head: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
 }
 

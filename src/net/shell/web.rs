@@ -3,6 +3,7 @@
 
 mod files;
 mod socket;
+mod visits;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use crate::net::tls::{ALPN_CLIENT, ALPN_HTTP};
 use crate::stream::TlsFacts;
 use files::{Files, Transfer};
 use socket::Socket;
+use visits::Visit;
 
 /// What a connection must bring, or take, in `http_content_timeout_s`.
 const STEP_BYTES: usize = 16_384;
@@ -50,6 +52,8 @@ struct Guest {
     file: Option<Box<Transfer>>,
     /// It sees what is put up, and nothing else.
     sees_pages_alone: bool,
+    /// Of one that looks at the page of an invitation.
+    visit: Option<Box<Visit>>,
     /// Of one that is a WebSocket.
     socket: Option<Box<Socket>>,
     /// From where it comes, by the socket or by a proxy's header.
@@ -160,6 +164,7 @@ impl Shell {
             wire: Wire::default(),
             sees_pages_alone,
             file: None,
+            visit: None,
             socket: None,
             peer,
             turn: Turn::Idle,
@@ -257,7 +262,9 @@ impl Shell {
             match event {
                 Event::Request(head) => self.request(id, *head, now),
                 Event::Refused(status) => self.answer_web(id, &Answer::error(status), now),
+                Event::Content(bytes) if self.is_visited(id) => self.visit_piece(id, &bytes),
                 Event::Content(bytes) => self.file_piece(id, bytes, now),
+                Event::End if self.is_visited(id) => self.visit_end(id, now),
                 Event::End => self.file_end(id, now),
             }
         }
@@ -303,6 +310,7 @@ impl Shell {
             Resource::Metrics => self.metrics(id, &head),
             Resource::WebSocket => return self.open_socket(id, &head, now),
             Resource::File => return self.file_request(id, head, now),
+            Resource::Invitation => return self.visit(id, head, now),
         };
         self.answer_web(id, &answer, now);
     }
@@ -381,7 +389,8 @@ impl Shell {
         }
         let out = self.conns.get(&id).map_or(0, |conn| conn.out_bytes());
         let file = guest.file.as_ref().map_or(0, |file| file.held_bytes());
-        (id, own + guest.wire.heap_bytes() + file + out)
+        let visit = guest.visit.as_ref().map_or(0, |visit| visit.held_bytes());
+        (id, own + guest.wire.heap_bytes() + file + visit + out)
     }
 
     /// A connection is being closed, or is no more.
@@ -391,7 +400,8 @@ impl Shell {
         if guest.file.is_some() {
             self.leave_thread(id, now);
         }
-        if let Some(client) = guest.socket.as_ref().map(|socket| socket.client())
+        let of_visit = guest.visit.as_ref().and_then(|visit| visit.client());
+        if let Some(client) = guest.socket.as_ref().map(|socket| socket.client()).or(of_visit)
             && self.web.clients.remove(&client).is_some()
         {
             self.engine.handle(now, Input::Closed { conn: client });
@@ -412,23 +422,34 @@ impl Shell {
         }
     }
 
+    fn is_visited(&self, id: ConnId) -> bool {
+        self.web.guests.get(&id).is_some_and(|guest| guest.visit.is_some())
+    }
+
     /// The engine has something for a client that comes through HTTP.
     pub(super) fn web_deliver(&mut self, client: ConnId, bytes: Vec<u8>, now: Now) {
         if let Some(id) = self.web.clients.get(&client).copied() {
-            self.deliver_to_socket(id, &bytes, now);
+            match self.is_visited(id) {
+                true => self.hear_clerk(id, &bytes, now),
+                false => self.deliver_to_socket(id, &bytes, now),
+            }
         }
     }
 
     /// The engine closes such a client.
     pub(super) fn web_close(&mut self, client: ConnId, now: Now) {
         if let Some(id) = self.web.clients.remove(&client) {
-            self.close_socket(id, now);
+            match self.is_visited(id) {
+                true => self.end_clerk(id, now),
+                false => self.close_socket(id, now),
+            }
         }
     }
 
     /// The engine wants to hear nothing from such a client for now, or to hear from it again.
     pub(super) fn web_pause(&mut self, client: ConnId, paused: bool, now: Now) {
-        if let Some(id) = self.web.clients.get(&client).copied() {
+        // A clerk says nothing before it is answered.
+        if let Some(id) = self.web.clients.get(&client).copied().filter(|id| !self.is_visited(*id)) {
             self.pause(id, paused, now);
         }
     }
