@@ -85,7 +85,8 @@ impl Clerk {
         format!("<?xml version='1.0'?><stream:stream{to} {header}>").into_bytes()
     }
 
-    /// The engine has said something, in whole frames. Adds what is to be said to it; gives what came of the visit, once.
+    /// The engine has said something, in whole frames. Adds what is to be said to it; gives what came of the visit,
+    /// once.
     pub fn hear(&mut self, bytes: &[u8], reader: &mut Reader, out: &mut Vec<u8>) -> Option<Outcome> {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
