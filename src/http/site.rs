@@ -182,7 +182,8 @@ mod tests {
     fn status(site: &Site, line: &str) -> u16 {
         match site.resource(&head(&format!("{line} HTTP/1.1\r\nHost: b.example"))) {
             Resource::Ready(answer) => answer.status.code(),
-            Resource::File | Resource::Health | Resource::Readiness | Resource::Metrics | Resource::WebSocket => 200,
+            Resource::File | Resource::Health | Resource::Invitation | Resource::Metrics | Resource::Readiness => 200,
+            Resource::WebSocket => 101,
         }
     }
 
