@@ -66,6 +66,8 @@ impl Http {
             return self.external_url.clone();
         }
         match (self.tls_listen.first(), self.listen.first()) {
+            // Nobody knows yet which port that will be.
+            (Some(Address { port: 0, .. }), _) => String::new(),
             (Some(Address { port: 443, .. }), _) => "https://{host}/".to_string(),
             (Some(address), _) => format!("https://{{host}}:{}/", address.port),
             (None, Some(address)) => format!("http://{{host}}:{}/", address.port),

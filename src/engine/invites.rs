@@ -130,7 +130,9 @@ impl Engine {
     }
 
     pub(super) fn invite_revoke(&mut self, id: u32, text: &str) -> Result<(), String> {
-        let token = text.split_once("preauth=").map_or(text, |(_, rest)| rest.split(';').next().unwrap_or_default());
+        // The page's link has nothing but the token behind its question mark.
+        let of_page = text.rsplit('?').next().unwrap_or_default();
+        let token = text.split_once("preauth=").map_or(of_page, |(_, rest)| rest.split(';').next().unwrap_or_default());
         let mut revoked = Ok(false);
         let ticket = self.step("an invitation taken back", |core, _| {
             let hosts = core.settings.hosts.clone();

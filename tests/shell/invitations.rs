@@ -111,5 +111,9 @@ fn what_is_no_visit_is_refused() {
     drop(client);
     let mut client = browser(&server);
     assert_eq!(status(&get(&mut client, &format!("/invite?{token}")).0), 200);
+    // The operator takes it back by its link.
+    let link = format!("https://localhost:5281/invite?{token}");
+    assert_eq!(server.ask(Command::InviteRevoke { token: link }).code, 0);
+    assert_eq!(status(&get(&mut client, &format!("/invite?{token}")).0), 410);
     server.stop();
 }
