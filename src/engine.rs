@@ -43,7 +43,7 @@ use crate::metrics::Counters;
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery, Target};
 use crate::stanza::{IqType, Kind, MessageType, Stanza};
-use crate::storage::{Reader, StoreError, Ticket, View};
+use crate::storage::{COMMIT_BYTES_MAX, Reader, StoreError, Ticket, View};
 use crate::stream::management;
 use crate::stream::{C2s, StreamError};
 use crate::xml;
@@ -375,10 +375,13 @@ impl Engine {
         }
     }
 
-    /// True when so much was read and said in this tick that it should end; what was read and not handled waits.
+    /// True when so much was read, said and written in this tick that it should end; what was read and not handled
+    /// waits.
     pub fn is_sated(&self) -> bool {
         let limits = &self.core.settings.limits;
-        self.tick_bytes > (limits.tick_bytes_max as usize).min((self.budget.spare_bytes() / 4).max(TICK_BYTES_MIN))
+        self.core.view.open_bytes() > COMMIT_BYTES_MAX / 2
+            || self.tick_bytes
+                > (limits.tick_bytes_max as usize).min((self.budget.spare_bytes() / 4).max(TICK_BYTES_MIN))
     }
 
     /// True when a connection has more to say than this tick could take: the next is due at once.

@@ -28,7 +28,7 @@ pub use file::set_aside;
 pub use ground::{HEADROOM, Medium, Place};
 pub use known::{Extent, Marked};
 pub use options::{Kept, StoreOptions};
-pub use thread::{Job, Jobs, Mode, Next, Plan, Promises, Report, WhenIdle, run};
+pub use thread::{COMMIT_BYTES_MAX, Job, Jobs, Mode, Next, Plan, Promises, Report, WhenIdle, run};
 pub use view::View;
 
 use std::fmt;

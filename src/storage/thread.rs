@@ -5,6 +5,10 @@
 use super::{Batch, Stats, StoreError, Ticket, Writer};
 use crate::clock::Now;
 
+/// Bytes of batches that go in one commit, unless a single one has more: a transaction takes some five times as much
+/// memory as what it writes.
+pub const COMMIT_BYTES_MAX: usize = 256 * 1024;
+
 /// Bytes of batches behind which a commit does not wait any longer for its time to come.
 const WAITING_BYTES_MAX: usize = 512 * 1024;
 
@@ -43,7 +47,8 @@ pub enum Report {
 /// How long what is written may stay in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Not at all: a batch is stored when it is on the disk. All that wait go in one commit.
+    /// Not at all: a batch is stored when it is on the disk. Those that wait go in one commit, up to
+    /// [`COMMIT_BYTES_MAX`].
     #[default]
     Durable,
     /// One durable commit for so many milliseconds, or for half a megabyte.
@@ -177,7 +182,15 @@ impl Thread<'_> {
         if batch.epoch < self.epoch {
             return Some(());
         }
-        self.waiting_bytes = self.waiting_bytes.saturating_add(batch.bytes());
+        let bytes = batch.bytes();
+        if self.gathers() && self.waiting_bytes.saturating_add(bytes) > COMMIT_BYTES_MAX {
+            self.store(now)?;
+            // It may have been made before that failure was known.
+            if batch.epoch < self.epoch {
+                return Some(());
+            }
+        }
+        self.waiting_bytes = self.waiting_bytes.saturating_add(bytes);
         self.waiting.push(batch);
         let every_ms = match self.plan.mode {
             Mode::Durable => return Some(()),
@@ -385,6 +398,20 @@ mod tests {
         assert_eq!((memory.commits(), memory.rows()), (1, 3));
         let seen = reports(&memory, Mode::Durable, vec![(5, batch(4, 0)), (6, batch(5, 0))]);
         assert_eq!(seen, [stored(4), stored(5)]);
+    }
+
+    #[test]
+    fn no_commit_has_more_than_a_transaction_may_take() {
+        let memory = Memory::new();
+        let large = |ticket: u64, bytes: usize| {
+            let key: Arc<[u8]> = ticket.to_be_bytes().to_vec().into();
+            let writes = vec![(key.clone(), Some(vec![0; bytes - key.len()].into()))];
+            (5, Job::Commit(Batch { ticket: Ticket(ticket), epoch: 0, writes }))
+        };
+        let half = COMMIT_BYTES_MAX / 2;
+        let jobs = vec![large(1, half), large(2, half), large(3, 100), large(4, 2 * COMMIT_BYTES_MAX), large(5, 100)];
+        assert_eq!(reports(&memory, Mode::Durable, jobs), [stored(2), stored(3), stored(4), stored(5)]);
+        assert_eq!(memory.commits(), 4);
     }
 
     #[test]

@@ -378,6 +378,11 @@ impl View {
         self.durable
     }
 
+    /// Bytes of memory that the tick's batch holds.
+    pub fn open_bytes(&self) -> usize {
+        self.open_bytes
+    }
+
     /// Bytes of memory that batches hold, those on their way and the tick's.
     pub fn pending_bytes(&self) -> usize {
         self.waiting.iter().map(|(_, bytes)| bytes).sum::<usize>() + self.open_bytes
