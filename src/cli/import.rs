@@ -3,6 +3,7 @@
 //! The store is opened with the same engine behind it that serves, and every table is written by its own code. An
 //! account or a room is one batch or several; those that are ready go to the disk together.
 
+mod pie;
 mod prosody;
 mod report;
 
@@ -17,6 +18,7 @@ use crate::net::clock::{Clock, SystemEntropy};
 use crate::storage::{Batch, StoreError, Writer, memory};
 use argh::FromArgs;
 use report::Report;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Bytes of what was taken in that wait for the disk.
@@ -34,6 +36,7 @@ pub struct Import {
 #[argh(subcommand)]
 enum Verb {
     Prosody(Prosody),
+    Pie(Pie),
 }
 
 /// From Prosody: its data folder.
@@ -61,10 +64,39 @@ struct Prosody {
     config: Vec<PathBuf>,
 }
 
+/// From a document of XEP-0227, such as `ejabberdctl export_piefxis` and `couplet export` write.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "xep0227")]
+struct Pie {
+    /// the main file, or the folder in which it is
+    #[argh(positional)]
+    from: PathBuf,
+
+    /// say what would be taken, and take nothing
+    #[argh(switch)]
+    dry_run: bool,
+
+    /// what is here and differs is replaced; without it, it stays
+    #[argh(switch)]
+    replace: bool,
+
+    /// only this host; can be given several times
+    #[argh(option, arg_name = "host")]
+    host: Vec<String>,
+
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
 impl Import {
     pub fn run(&self) -> Exit {
         match &self.verb {
             Verb::Prosody(verb) => verb.run(),
+            Verb::Pie(verb) => with_config(verb.config.as_ref(), |config| {
+                let how = How { dry_run: verb.dry_run, replace: verb.replace };
+                import(config, how, |importer| pie::run(importer, &verb.from, &verb.host))
+            }),
         }
     }
 }
@@ -91,6 +123,12 @@ impl Prosody {
 struct How {
     dry_run: bool,
     replace: bool,
+}
+
+/// The names of hosts, prepared where they can be.
+pub(super) fn prepared(hosts: &[String]) -> BTreeSet<String> {
+    let prepare = |host: &String| Jid::parse(host).map_or_else(|_| host.clone(), |jid| jid.domain().to_string());
+    hosts.iter().map(prepare).collect()
 }
 
 /// Opens the store, lets `from` feed the importer, and prints what came of it.

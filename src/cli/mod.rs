@@ -14,6 +14,8 @@ mod config;
 mod convert;
 mod dns;
 #[cfg(feature = "import")]
+mod export;
+#[cfg(feature = "import")]
 mod import;
 mod invite;
 mod offline;
@@ -98,6 +100,8 @@ enum Verb {
     Config(config::ConfigVerb),
     #[cfg(feature = "import")]
     Import(import::Import),
+    #[cfg(feature = "import")]
+    Export(export::Export),
     AddUser(user::AddUserAlias),
     Passwd(user::PasswdAlias),
     DelUser(user::DelUserAlias),
@@ -150,6 +154,8 @@ fn dispatch() -> Exit {
         Some(Verb::Config(verb)) => verb.run(),
         #[cfg(feature = "import")]
         Some(Verb::Import(verb)) => verb.run(),
+        #[cfg(feature = "import")]
+        Some(Verb::Export(verb)) => verb.run(),
         Some(Verb::AddUser(verb)) => verb.run(),
         Some(Verb::Passwd(verb)) => verb.run(),
         Some(Verb::DelUser(verb)) => verb.run(),

@@ -43,6 +43,15 @@ impl Engine {
         self.modules.give_out(&mut self.core, owner, to)
     }
 
+    /// The accounts of a host.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn accounts_of(&mut self, host: &str) -> Result<Vec<Jid>, StoreError> {
+        let names = self.core.account_list(host)?;
+        Ok(names.iter().filter_map(|name| Jid::from_parts(Some(name), host, None).ok()).collect())
+    }
+
     /// Bytes of what was taken in and is not on the disk.
     pub fn pending_bytes(&self) -> usize {
         self.core.view.pending_bytes()

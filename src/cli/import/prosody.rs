@@ -1,7 +1,7 @@
 //! The data folder of Prosody: `HOST/STORE/USER.dat` and `.list`, every name with `%` and two digits for what is no
 //! letter.
 
-use super::Importer;
+use super::{Importer, prepared};
 use crate::cli::convert;
 use crate::core::moving::{Piece, Terms};
 use crate::jid::Jid;
@@ -84,10 +84,7 @@ fn from_folder(importer: &mut Importer, from: &Path, only: &[String]) -> Result<
     if from.is_file() {
         return Err(format!("{} is a file; a data folder is needed", from.display()));
     }
-    let only: BTreeSet<String> = only
-        .iter()
-        .map(|host| Jid::parse(host).map_or_else(|_| host.clone(), |jid| jid.domain().to_string()))
-        .collect();
+    let only = prepared(only);
     let mut seen = BTreeSet::new();
     for (name, path) in folders(from)? {
         let host = decoded(&name).and_then(|host| Jid::parse(&host).ok()).filter(Jid::is_host);
