@@ -5,6 +5,7 @@
 #[path = "moving/readers.rs"]
 mod readers;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -161,4 +162,72 @@ fn a_configuration_of_debian_becomes_one_of_ours() {
     }
     let (code, _, complaints) = folder.run(&["config", "convert", "couplet.toml"]);
     assert_eq!(code, 1, "{complaints}");
+}
+
+/// Everything in one document, and again out of what it has become.
+#[test]
+fn documents_come_out_as_they_went_in() {
+    let (one, other) = (Folder::new(), Folder::new());
+    let from = fixtures().join("prosody").display().to_string();
+    one.run(&["import", "prosody", &from, "--config", "couplet.toml"]);
+    let (code, _, text) = one.run(&["export", "a.xml", "--config", "couplet.toml"]);
+    assert!(code == 0 && text.contains("2 accounts") && text.contains("that it is an administrator's (1)"), "{text}");
+    let first = std::fs::read_to_string(one.0.join("a.xml")).unwrap();
+    let mode = std::fs::metadata(one.0.join("a.xml")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let file = one.0.join("a.xml").display().to_string();
+    let import = ["import", "xep0227", &file, "--config", "couplet.toml"];
+    assert_eq!(other.run(&import).0, 0);
+    let (_, second, _) = other.run(&[&import[..], &["--replace"]].concat());
+    assert!(counts(&second).iter().all(|(_, row)| row[0] + row[2] + row[3] + row[4] == 0), "{second}");
+    assert_eq!(other.run(&["export", "--config", "couplet.toml"]).1, first);
+    // One of a host that is not there, and one that would write over something.
+    assert_eq!(one.run(&["export", "--host", "elsewhere.example", "--config", "couplet.toml"]).0, 1);
+    std::fs::write(one.0.join("b.xml.part"), "").unwrap();
+    assert_eq!(one.run(&["export", "b.xml", "--config", "couplet.toml"]).0, 1);
+}
+
+#[test]
+fn documents_in_documents_are_read_and_nothing_beside_them() {
+    let folder = Folder::new();
+    let from = fixtures().join("pie").display().to_string();
+    let (code, table, complaints) = folder.run(&["import", "xep0227", &from, "--config", "couplet.toml"]);
+    assert_eq!(code, 1);
+    let new: Vec<(String, u64)> = counts(&table).into_iter().map(|(name, row)| (name, row[0])).collect();
+    let wanted = [
+        ("accounts", 3),
+        ("contacts", 3),
+        ("vCards", 1),
+        ("private elements", 1),
+        ("blocklists", 1),
+        ("last activities", 1),
+        ("offline messages", 2),
+        ("nodes", 1),
+        ("items of nodes", 2),
+    ];
+    assert_eq!(new, wanted.map(|(name, count)| (name.to_string(), count)), "{table}{complaints}");
+    for line in [
+        "\"../secret.xml\" was left out: it leads out of the folder",
+        "\"/etc/passwd\" was left out: it leads out of the folder",
+        "missing.xml\" was left out: it cannot be read",
+        "broken.xml: byte ",
+        "not well-formed XML; benvolio@localhost was not taken, or not all of it",
+        "elsewhere.example is none of hosts",
+    ] {
+        assert!(complaints.contains(line), "{line:?} is missing in {complaints}");
+    }
+    for line in [
+        "\"\" at \"localhost\" is no user (1)",
+        "romeo@localhost: credentials for \"SCRAM-SHA-512\" (1)",
+        "romeo@localhost: credentials that are not whole (1)",
+        "romeo@localhost: <x/> in \"urn:unknown\", which nothing here keeps (1)",
+        "romeo@localhost: an archive, which nothing here keeps yet (1)",
+        "romeo@localhost: 1 rules of a privacy list that block no address (1)",
+    ] {
+        assert!(table.contains(line), "{line:?} is missing in {table}");
+    }
+    let (_, exported, _) = folder.run(&["export", "--config", "couplet.toml"]);
+    assert!(exported.contains("<value>whitelist</value>"), "{exported}");
+    // What stands in a user's own data is his.
+    assert!(exported.contains("href='../secret.xml'"), "{exported}");
 }

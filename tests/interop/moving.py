@@ -1,6 +1,8 @@
 """Moving house: Debian's Prosody is filled by slixmpp, stopped, its data imported, and slixmpp sees the same.
 
-Usage: moving.py --binary FILE [--storage internal|sql]
+The same with what ejabberd exports.
+
+Usage: moving.py --binary FILE [--source prosody|ejabberd] [--storage internal|sql]
 
 Prints one line for each check, as slix.py does.
 """
@@ -16,8 +18,10 @@ from types import SimpleNamespace
 from slixmpp.exceptions import IqError
 from slixmpp.xmlstream import ET
 
+import peers
 import server
 from slix import Checks, Peer
+from talker import PASSWORD as peer_password, Client, add_users
 from watcher import WAIT_S
 
 PASSWORD = "p=encil, ünï ♥"
@@ -51,9 +55,9 @@ modules_enabled = {{ "muc_mam" }}
 class Resident(Peer):
     """A user of either server."""
 
-    def __init__(self, host, user):
+    def __init__(self, host, user, password=PASSWORD):
         args = SimpleNamespace(host="127.0.0.1", starttls=host.starttls_port, tls=host.tls_port, ca=host.certificate)
-        super().__init__(args, user, PASSWORD, "r")
+        super().__init__(args, user, password, "r")
 
     async def ask(self, kind, child, to=None):
         """The child of the answer to a request; None when it is empty."""
@@ -222,6 +226,82 @@ async def unchanged(host, user, version):
     return answer is None
 
 
+async def start(new):
+    """Starts a server of ours; its certificate is there a moment after its ports."""
+    new.start()
+    for _ in range(100):
+        try:
+            return new.certificate
+        except RuntimeError:
+            await asyncio.sleep(0.05)
+    return new.certificate
+
+
+class Citizen(Client):
+    """A user of ejabberd."""
+
+    ask = Resident.ask
+
+
+async def from_ejabberd(check, args):
+    """ejabberd writes what it has as documents of XEP-0227, one for each host."""
+    world = peers.World()
+    try:
+        old = peers.Ejabberd(world, "localhost", modules=("mod_private", "mod_privacy", "mod_blocking"))
+        old.start()
+        await add_users(old, ("romeo", "juliet"))
+        romeo = Citizen(old, "romeo")
+        await romeo.arrive()
+        await romeo.ask("set", "<query xmlns='jabber:iq:roster'><item jid='juliet@localhost' name='J'>"
+                               "<group>Friends</group></item></query>")
+        await romeo.ask("set", "<vCard xmlns='vcard-temp'><FN>Romeo M.</FN></vCard>")
+        await romeo.ask("set", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'>a &amp; b</notes></query>")
+        await romeo.ask("set", "<block xmlns='urn:xmpp:blocking'><item jid='spam.example'/></block>")
+        romeo.send_presence(pto="juliet@localhost", ptype="subscribe")
+        romeo.send_message("juliet@localhost", "first", mtype="chat")
+        await romeo.ask("get", "<query xmlns='jabber:iq:roster'/>")
+        await romeo.leave()
+        old.stop()
+        out = old.folder / "out"
+        out.mkdir()
+        command = [*old.command(), "-eval", f"ejabberd_piefxis:export_server(<<\"{out}\">>), init:stop()."]
+        subprocess.run(list(map(str, command)), env=old.environment(), cwd=old.folder, check=True, timeout=60,
+                       stdin=subprocess.DEVNULL, capture_output=True)
+        with server.Couplet(args.binary) as new:
+            async with check("what ejabberd exports is taken"):
+                moved = couplet(new, "import", "xep0227", out)
+                assert moved.returncode == 0, f"{moved.stdout}{moved.stderr}"
+                print("\n".join(f"# {line}" for line in moved.stdout.splitlines()))
+            async with check("and comes out again as it went in"):
+                for name in ("a.xml", "b.xml"):
+                    made = couplet(new, "export", new.folder / name)
+                    assert made.returncode == 0, made.stderr
+                    again = couplet(new, "import", "xep0227", new.folder / name, "--replace")
+                    assert again.returncode == 0, again.stderr
+                assert (new.folder / "a.xml").read_text() == (new.folder / "b.xml").read_text()
+            await start(new)
+            async with check("the same password of ejabberd logs in"):
+                romeo = Resident(new, "romeo", peer_password)
+                await romeo.arrive()
+            async with check("the same contacts, vCard, private storage and blocked addresses"):
+                assert await romeo.contacts() == {"juliet@localhost": ("none", "J", ["Friends"])}, await romeo.contacts()
+                vcard = await romeo.ask("get", "<vCard xmlns='vcard-temp'/>")
+                assert vcard.findtext("{vcard-temp}FN") == "Romeo M.", canonical(vcard)
+                notes = await romeo.ask("get", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'/></query>")
+                assert notes.findtext("{urn:test:notes}notes") == "a & b", canonical(notes)
+                blocked = await romeo.ask("get", "<blocklist xmlns='urn:xmpp:blocking'/>")
+                assert [item.get("jid") for item in blocked] == ["spam.example"], canonical(blocked)
+                await romeo.leave()
+            async with check("the same message and request wait"):
+                juliet = Resident(new, "juliet", peer_password)
+                await juliet.arrive()
+                await juliet.message("first")
+                await juliet.presence("subscribe", "romeo@localhost")
+                await juliet.leave()
+    finally:
+        world.close()
+
+
 def couplet(new, *words):
     return subprocess.run([new.binary, *map(str, words)], env=new.environment(), cwd=new.folder, timeout=60,
                           capture_output=True, text=True)
@@ -255,7 +335,7 @@ async def run(check, args):
             (new.folder / "converted.toml").write_text(converted.stdout)
             shown = couplet(new, "config", "show", "--config", new.folder / "converted.toml")
             assert shown.returncode == 0, shown.stderr
-        new.start()
+        await start(new)
         async with check("an import into a running server is refused"):
             refused = couplet(new, "import", "prosody", source)
             assert refused.returncode == 1 and "stop it" in refused.stderr, refused
@@ -282,10 +362,14 @@ async def run(check, args):
 async def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", type=Path, required=True)
+    parser.add_argument("--source", choices=("prosody", "ejabberd"), default="prosody")
     parser.add_argument("--storage", choices=("internal", "sql"), default="internal")
     args = parser.parse_args()
     checks = Checks()
-    await run(checks, args)
+    if args.source == "ejabberd":
+        await from_ejabberd(checks, args)
+    else:
+        await run(checks, args)
     sys.exit(checks.failed > 0)
 
 

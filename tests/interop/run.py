@@ -4,7 +4,7 @@
     tests/interop/run.py --binary target/debug/couplet          slixmpp and @xmpp/client, as `make test` runs them
     tests/interop/run.py ... --clients                          libstrophe, profanity and poezio too, for `make interop`
     tests/interop/run.py ... --federation               and servers: Debian's Prosody and ejabberd
-    tests/interop/run.py ... --moving                   and what Debian's Prosody has kept moves in
+    tests/interop/run.py ... --moving                   and what Debian's Prosody and ejabberd have kept moves in
     tests/interop/run.py ... --acme                             and pebble, an authority that issues certificates
     tests/interop/run.py ... --strict                           what cannot be installed is a failure
     tests/interop/run.py --kind prosody                         the same checks against Debian's Prosody
@@ -202,13 +202,14 @@ def run_federation(tally, binary, python):
 
 
 def run_moving(tally, binary, python):
-    """What a real Prosody has kept, imported."""
+    """What a real Prosody and a real ejabberd have kept, imported."""
     try:
-        tools.prosody()
+        tools.federation()
     except tools.Missing as why:
         tally.missing("moving", why)
         return
-    Client(tally, "moving", [python, HERE / "moving.py", "--binary", binary]).finish(CLIENT_TIMEOUT_S)
+    for source in ("prosody", "ejabberd"):
+        Client(tally, f"from {source}", [python, HERE / "moving.py", "--binary", binary, "--source", source]).finish()
 
 
 def run_acme(tally, binary):
@@ -243,7 +244,7 @@ def main():
     parser.add_argument("--work", type=Path, default=ROOT / "target/interop", help="for what has to be installed")
     parser.add_argument("--clients", action="store_true", help="libstrophe, and profanity and poezio in tmux, too")
     parser.add_argument("--federation", action="store_true", help="with Prosody and ejabberd, too")
-    parser.add_argument("--moving", action="store_true", help="with an import from Prosody, too")
+    parser.add_argument("--moving", action="store_true", help="with imports from Prosody and ejabberd, too")
     parser.add_argument("--acme", action="store_true", help="with pebble, too")
     parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
     parser.add_argument("--only", action="append", choices=(

@@ -1,6 +1,7 @@
 //! Whatever the bytes: readers give a value or an error, in bounds.
 
 use couplet::moving::lua::{self, Items, Table, Value};
+use couplet::moving::pie::{Event, Reader, Walker};
 use couplet::moving::prosody::config::{self, Settings};
 use couplet::moving::prosody::{convert, data, stanza};
 use proptest::prelude::*;
@@ -98,7 +99,72 @@ fn items(text: &[u8], step: usize) -> (Vec<Value>, usize) {
     }
 }
 
+/// What a document gives, as text, up to where it breaks.
+fn events(text: &[u8], step: usize) -> Vec<String> {
+    let (mut reader, mut walker, mut found) = (Reader::new(Slow(text, step)), Walker::default(), Vec::new());
+    loop {
+        match reader.next() {
+            Ok(Some(event)) => {
+                found.push(match &event {
+                    Event::Open(element) => format!("open {}", element.root().to_xml()),
+                    Event::Whole(element) => element.root().to_xml(),
+                    Event::Close => "close".to_string(),
+                });
+                let _ = walker.take(event);
+            }
+            Ok(None) => return found,
+            Err(error) => {
+                found.push(error.to_string());
+                return found;
+            }
+        }
+    }
+}
+
+/// Tags that documents are made of, and some that they are not.
+fn tags() -> impl Strategy<Value = String> {
+    let tags = prop::sample::select(vec![
+        "<server-data xmlns='urn:xmpp:pie:0'>",
+        "</server-data>",
+        "<host jid='localhost'>",
+        "</host>",
+        "<user name='a'>",
+        "</user>",
+        "<user name='b'/>",
+        "<offline-messages>",
+        "</offline-messages>",
+        "<query xmlns='jabber:iq:private'>",
+        "</query>",
+        "<x xmlns='urn:x' a='>'>t</x>",
+        "<p:host xmlns:p='urn:xmpp:pie:0' jid='a'>",
+        "</p:host>",
+        " ",
+        "t",
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'>",
+        "<items node='n'>",
+        "<item id='1'/>",
+        "</items>",
+        "</pubsub>",
+        "<vCard xmlns='vcard-temp'/>",
+        "<?xml version='1.0'?>",
+        "<!-- c -->",
+        "<",
+        "&amp;",
+        "<![CDATA[x]]>",
+        "<query xmlns='jabber:iq:roster'><item jid='x@y'/></query>",
+        "<include xmlns='http://www.w3.org/2001/XInclude'/>",
+    ]);
+    prop::collection::vec(tags, 0..40).prop_map(|tags| tags.concat())
+}
+
 proptest! {
+    #[test]
+    fn any_document_is_read_or_refused(text in tags(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        for text in [text.as_bytes(), format!("<server-data xmlns='urn:xmpp:pie:0'>{text}").as_bytes(), &bytes] {
+            prop_assert_eq!(events(text, 1), events(text, usize::MAX));
+        }
+    }
+
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = lua::data(&bytes);

@@ -1,8 +1,8 @@
 //! Portable import and export of accounts (XEP-0227): one document, or several that include each other.
 //!
-//! [`Reader`] frames it: what holds many things (hosts, users, nodes, archives) is opened and closed, what stands in them
-//! comes as whole elements, so that a file of any length goes through a buffer of one of them. [`Walker`] makes pieces
-//! of that, [`write`](write::account) the way back.
+//! [`Reader`] frames it: what holds many things (hosts, users, nodes, archives) is opened and closed, what stands in
+//! them comes as whole elements, so that a file of any length goes through a buffer of one of them. [`Walker`] makes
+//! pieces of that, [`write`](write::account) the way back.
 
 mod read;
 mod walk;

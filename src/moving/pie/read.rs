@@ -131,6 +131,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// When it cannot go on. It is of no use then.
+    #[expect(clippy::should_implement_trait, reason = "the type of what it gives is clearer without an Option in it")]
     pub fn next(&mut self) -> Result<Option<Event>, PieError> {
         if std::mem::take(&mut self.closes) {
             return Ok(Some(self.close()));

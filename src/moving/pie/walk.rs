@@ -195,9 +195,20 @@ impl Account {
         else {
             return Err("credentials that are not whole".to_string());
         };
-        let len = stored_key.len();
-        let keys = Some(ScramKeys { salt, iterations, stored_key, server_key });
+        let mut parts = [salt, stored_key, server_key];
+        // ejabberd keeps them in Base64, and encodes that once more.
+        let decoded = parts.each_ref().map(|part| STANDARD.decode(part).ok());
+        if let [Some(salt), Some(stored_key), Some(server_key)] = decoded
+            && [20, 32].contains(&stored_key.len())
+            && stored_key.len() == server_key.len()
+        {
+            parts = [salt, stored_key, server_key];
+        }
+        let [salt, stored_key, server_key] = parts;
+        let (len, is_whole) = (stored_key.len(), stored_key.len() == server_key.len() && !salt.is_empty());
+        let keys = Some(ScramKeys { salt, iterations, stored_key, server_key }).filter(|_| is_whole);
         match (root.attr("mechanism"), len) {
+            _ if keys.is_none() => return Err("credentials that are not whole".to_string()),
             (Some("SCRAM-SHA-1"), 20) => self.sha1 = keys,
             (Some("SCRAM-SHA-256"), 32) => self.sha256 = keys,
             (mechanism, _) => return Err(format!("credentials for {:?}", mechanism.unwrap_or_default())),
