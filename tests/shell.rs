@@ -42,6 +42,7 @@ struct Server {
     starttls: SocketAddr,
     direct: SocketAddr,
     /// All, in the order of the options.
+    #[cfg_attr(not(feature = "http"), expect(dead_code))]
     addresses: Vec<SocketAddr>,
     handle: Handle,
     thread: JoinHandle<Result<(), String>>,
