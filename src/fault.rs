@@ -90,6 +90,8 @@ pub enum Fault {
     PlaceMiscounted,
     /// A compressed name of DNS may point at itself.
     PointerFollowed,
+    /// What an authority calls a token becomes a path, whatever it has.
+    TokenBelieved,
     /// A reference that arrives in two pieces is not looked at.
     SplitForgotten,
     /// An address is folded to lower case by a table that knows nothing of what is normalised behind it.

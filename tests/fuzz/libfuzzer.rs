@@ -27,7 +27,8 @@ fn here() -> &'static Path {
 fn set_up() {
     let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
     let found = TARGETS.iter().find(|target| target.name == name);
-    let target = found.unwrap_or_else(|| panic!("FUZZ_TARGET is one of {:?}", TARGETS.map(|target| target.name)));
+    let names = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>();
+    let target = found.unwrap_or_else(|| panic!("FUZZ_TARGET is one of {:?}", names()));
     let corpus = here().join(format!("corpus/{name}.txt"));
     if let Some(folder) = std::env::var_os("FUZZ_UNPACK") {
         unpack(&[corpus.clone(), here().join(format!("regressions/{name}.txt"))], Path::new(&folder));

@@ -3,6 +3,9 @@
 //! `tests/fuzz/main.rs` runs the committed inputs through them, and `tests/fuzz/libfuzzer.rs` those that libFuzzer
 //! makes up; see `tests/fuzz/run`.
 
+#[cfg(feature = "acme")]
+#[path = "targets/acme.rs"]
+mod acme;
 #[path = "targets/config.rs"]
 mod config;
 #[path = "targets/dns.rs"]
@@ -37,7 +40,9 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: &[Target] = &[
+    #[cfg(feature = "acme")]
+    Target { name: "acme", run: acme::run, fault: Fault::TokenBelieved },
     Target { name: "config", run: config::run, fault: Fault::PlaceMiscounted },
     Target { name: "dns", run: dns::run, fault: Fault::PointerFollowed },
     Target { name: "engine", run: engine::run, fault: Fault::EndOutlived },

@@ -108,7 +108,7 @@ pub fn outlook(files: &Files, host: &str) -> Option<(bool, String)> {
         return Some((true, format!("{} (failed{times}, next attempt {next})", record.text)));
     }
     let (info, _) = files.issued(&name)?;
-    let due_s = schedule::due_s(Some(&info), &[], None, None);
+    let due_s = schedule::due_s(Some(&info), &[], None, None, None);
     let day: String = clock::datetime(due_s.saturating_mul(1000)).chars().take(10).collect();
     Some((false, format!("about {day}, by itself")))
 }

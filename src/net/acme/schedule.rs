@@ -29,6 +29,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the authority is to be asked again; also when the clock was wrong when that was planned.
+    pub fn is_to_be_asked(&self, now_s: i64) -> bool {
+        self.look_s <= now_s || self.look_s > later(now_s, LOOK_S_MAX)
+    }
+
     /// What comes of asking. A moment once drawn stays while the window does (RFC 9773 section 4.2).
     pub fn asked(
         before: Option<Self>,
@@ -56,11 +61,21 @@ impl Plan {
 
 /// When a certificate with these `names` is to be asked for, in seconds since 1970: now, when it is not there or lacks
 /// a name; when its issuer suggests it; or else a third of its life before its end. Later, when that has failed.
-pub fn due_s(issued: Option<&CertInfo>, names: &[String], plan: Option<&Plan>, record: Option<&Record>) -> i64 {
+///
+/// `obtained_s` is when we have got it: half of its life stays it at least, as with a clock that is wrong every new one
+/// would be too old.
+pub fn due_s(
+    issued: Option<&CertInfo>,
+    names: &[String],
+    plan: Option<&Plan>,
+    obtained_s: Option<i64>,
+    record: Option<&Record>,
+) -> i64 {
     let wish_s = match issued {
         Some(info) if names.iter().all(|name| info.names.contains(name)) => {
             let life_s = info.not_after_unix_s.saturating_sub(info.not_before_unix_s).max(0);
-            let third_s = info.not_after_unix_s.saturating_sub(life_s / 3);
+            let half_s = obtained_s.map_or(i64::MIN, |obtained_s| obtained_s.saturating_add(life_s / 2));
+            let third_s = info.not_after_unix_s.saturating_sub(life_s / 3).max(half_s);
             let planned = plan.filter(|plan| plan.fingerprint == info.fingerprint_sha256).and_then(|plan| plan.window);
             // A window behind the end would be the issuer's mistake.
             planned.map_or(third_s, |(_, at_s)| at_s.min(info.not_after_unix_s.saturating_sub(life_s / 10)))
@@ -68,6 +83,13 @@ pub fn due_s(issued: Option<&CertInfo>, names: &[String], plan: Option<&Plan>, r
         _ => i64::MIN,
     };
     wish_s.max(record.map_or(i64::MIN, |record| record.next_s))
+}
+
+impl Record {
+    /// Whether nothing can be made of it, because the clock was wrong when it was written.
+    pub fn is_void(&self, now_s: i64) -> bool {
+        self.next_s > later(now_s, WAIT_S_MAX)
+    }
 }
 
 /// When something that has failed so often in a row is tried again.
@@ -106,14 +128,14 @@ mod tests {
     #[test]
     fn a_third_of_its_life_is_left() {
         let wanted = names(&["a.example"]);
-        assert_eq!(due_s(None, &wanted, None, None), i64::MIN);
-        assert_eq!(due_s(Some(&info((0, 90), &["a.example"])), &wanted, None, None), 60 * 86_400);
-        assert_eq!(due_s(Some(&info((0, 6), &["a.example"])), &wanted, None, None), 4 * 86_400);
+        assert_eq!(due_s(None, &wanted, None, None, None), i64::MIN);
+        assert_eq!(due_s(Some(&info((0, 90), &["a.example"])), &wanted, None, None, None), 60 * 86_400);
+        assert_eq!(due_s(Some(&info((0, 6), &["a.example"])), &wanted, None, None, None), 4 * 86_400);
         let lacks = info((0, 90), &["a.example"]);
-        assert_eq!(due_s(Some(&lacks), &names(&["a.example", "b.a.example"]), None, None), i64::MIN);
+        assert_eq!(due_s(Some(&lacks), &names(&["a.example", "b.a.example"]), None, None, None), i64::MIN);
         let failed = Record { failures: 1, next_s: 99, ..Record::default() };
-        assert_eq!(due_s(None, &wanted, None, Some(&failed)), 99);
-        assert_eq!(due_s(Some(&info((0, 90), &["a.example"])), &wanted, None, Some(&failed)), 60 * 86_400);
+        assert_eq!(due_s(None, &wanted, None, None, Some(&failed)), 99);
+        assert_eq!(due_s(Some(&info((0, 90), &["a.example"])), &wanted, None, None, Some(&failed)), 60 * 86_400);
     }
 
     #[test]
@@ -122,7 +144,7 @@ mod tests {
         let window = Window { start_s: 40 * 86_400, end_s: 42 * 86_400 };
         let plan = |before, answer, random| Plan::asked(before, &info, answer, now_s, random);
         let first = plan(None, Some((window, None)), 32_768);
-        let due = |plan: &Plan| due_s(Some(&info), &wanted, Some(plan), None);
+        let due = |plan: &Plan| due_s(Some(&info), &wanted, Some(plan), None, None);
         assert!((due(&first) - 41 * 86_400).abs() < 10, "in its middle");
         assert_eq!(first.look_s, now_s + 21_600);
         let again = plan(Some(first), Some((window, Some(7200))), 0);
@@ -135,7 +157,23 @@ mod tests {
         let late = plan(None, Some((Window { start_s: 99 * 86_400, end_s: 99 * 86_400 }, Some(1 << 60))), 9);
         assert_eq!((due(&late), late.look_s), (81 * 86_400, now_s + 86_400), "never behind its end");
         let other = self::info((0, 91), &["a.example"]);
-        assert!(due_s(Some(&other), &wanted, Some(&late), None) < 81 * 86_400, "of another certificate");
+        assert!(due_s(Some(&other), &wanted, Some(&late), None, None) < 81 * 86_400, "of another certificate");
+    }
+
+    #[test]
+    fn a_wrong_clock_makes_no_haste_and_no_eternity() {
+        let (info, wanted) = (info((0, 90), &["a.example"]), names(&["a.example"]));
+        let now_s = 400 * 86_400;
+        let due = |plan: Option<&Plan>, obtained_s| due_s(Some(&info), &wanted, plan, obtained_s, None);
+        assert_eq!(due(None, None), 60 * 86_400, "it is too old already");
+        assert_eq!(due(None, Some(now_s)), now_s + 45 * 86_400, "a new one would be, too");
+        assert_eq!(due_s(None, &wanted, None, Some(now_s), None), i64::MIN);
+        assert_eq!(due_s(Some(&info), &names(&["b.example"]), None, Some(now_s), None), i64::MIN);
+        let plan = Plan::asked(None, &info, Some((Window { start_s: 1, end_s: 1 }, None)), now_s, 0);
+        assert_eq!(due(Some(&plan), Some(now_s)), 1, "its issuer wants it");
+        assert!(!plan.is_to_be_asked(now_s) && plan.is_to_be_asked(now_s + 21_600) && plan.is_to_be_asked(0));
+        let record = Record { failures: 1, next_s: now_s, ..Record::default() };
+        assert!(!record.is_void(now_s) && !record.is_void(now_s - 7 * 86_400) && record.is_void(0));
     }
 
     #[test]

@@ -218,6 +218,10 @@ impl Session {
                 self.register(world).await?;
                 self.go_through(world, &Want { pending: None, ..want.clone() }).await
             }
+            // What the authority has looked for while nobody was here to show it says nothing.
+            Err(trouble) if trouble.is_final && want.pending.is_some() => {
+                self.go_through(world, &Want { pending: None, ..want.clone() }).await
+            }
             result => result,
         }
     }

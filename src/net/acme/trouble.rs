@@ -2,9 +2,13 @@
 
 use std::fmt;
 
+use super::json::printable;
 use super::message::Problem;
 use super::session::Kind;
 use crate::net::certs::CertError;
+
+/// Troubles with single names that are told; more are counted by their names alone.
+const SHOWN_MAX: usize = 8;
 
 /// What went wrong with a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +41,8 @@ impl Trouble {
         } else {
             "look at the network, and at acme.directory; it is tried again"
         };
-        Self { is_passing: true, ..Self::new(format!("the authority cannot be reached at {url}: {why}"), advice) }
+        let text = format!("the authority cannot be reached at {}: {why}", printable(url));
+        Self { is_passing: true, ..Self::new(text, advice) }
     }
 
     /// What is there is something else.
@@ -82,7 +87,7 @@ impl Trouble {
 
     /// The authority lets one prove the name in other ways alone.
     pub fn not_offered(kind: Kind, kinds: &str) -> Self {
-        let text = format!("the authority does not take {} for this name, but {kinds}", kind.as_str());
+        let text = format!("the authority does not take {} for this name, but {}", kind.as_str(), printable(kinds));
         let advice = match kind {
             Kind::Dns => "set acme.challenge to one of these",
             Kind::Http | Kind::TlsAlpn => "set acme.challenge to one of these; a wildcard needs \"dns-01\"",
@@ -151,7 +156,7 @@ impl Trouble {
     /// It is about this name.
     #[must_use]
     pub fn about(self, name: String) -> Self {
-        Self { text: format!("{name}: {}", self.text), names: vec![name], ..self }
+        Self { text: format!("{}: {}", printable(&name), self.text), names: vec![name], ..self }
     }
 
     /// Those of `names` are to blame that it is about in words, if no others are.
@@ -182,6 +187,7 @@ impl Trouble {
                     texts.push(text);
                 }
             }
+            texts.truncate(SHOWN_MAX);
             texts.join("; ")
         };
         let (text, advice) = (join(|trouble| &trouble.text), join(|trouble| &trouble.advice));

@@ -56,6 +56,10 @@ pub struct Work {
     clock: Clock,
     /// By host: when its issuer suggests to renew it.
     plans: BTreeMap<String, Plan>,
+    /// By host: what went wrong. The files say the same where they can be written.
+    records: BTreeMap<String, Record>,
+    /// By host: when a certificate was got.
+    obtained_s: BTreeMap<String, i64>,
     /// By host, or for all: what the log has said.
     said: BTreeMap<String, String>,
 }
@@ -76,10 +80,22 @@ type Outcome = Result<String, String>;
 impl Work {
     pub fn new(settings: Settings, certificates: CertStore, pages: Pages, clock: Clock) -> Self {
         let files = Files::new(&settings.data, certificates.folder());
-        let hash = digest::digest(&digest::SHA256, format!("{settings:?}").as_bytes());
+        // The key is not in the text.
+        let key = settings.visitor.binding.as_ref().map_or("", |binding| &binding.hmac_key);
+        let hash = digest::digest(&digest::SHA256, format!("{settings:?} {key}").as_bytes());
         let mark = base64url(hash.as_ref().get(..9).unwrap_or_default());
-        let (plans, said) = (BTreeMap::new(), BTreeMap::new());
-        Self { settings, mark, files, certificates, pages, clock, plans, said }
+        Self {
+            settings,
+            mark,
+            files,
+            certificates,
+            pages,
+            clock,
+            plans: BTreeMap::new(),
+            records: BTreeMap::new(),
+            obtained_s: BTreeMap::new(),
+            said: BTreeMap::new(),
+        }
     }
 
     /// For ever.
@@ -89,12 +105,14 @@ impl Work {
             let wanted = kick.take();
             let host = wanted.as_ref().and_then(|kick| kick.host.clone());
             let outcomes = guarded(self.round(wanted.is_some(), host.as_deref())).await;
-            if let Some(Kick { reply, .. }) = wanted {
-                // Whoever has asked may have gone.
-                let _ = reply.try_send(reply_of(outcomes.unwrap_or_default(), host.as_deref()));
-            }
-            let until_s = self.wake_s();
             let now_s = self.now_s();
+            // What a bug has ended is not tried at once again.
+            let until_s = if outcomes.is_some() { self.wake_s() } else { now_s + SLEEP_S_MAX };
+            if let Some(Kick { reply, .. }) = wanted {
+                let bug = || vec![(String::new(), Err("a bug of ours; the log has it".to_owned()))];
+                // Whoever has asked may have gone.
+                let _ = reply.try_send(reply_of(outcomes.unwrap_or_else(bug), host.as_deref()));
+            }
             let sleep_s = u64::try_from(until_s.saturating_sub(now_s).clamp(1, SLEEP_S_MAX)).unwrap_or(1);
             let sleep = async {
                 Timer::after(Duration::from_secs(sleep_s)).await;
@@ -132,7 +150,8 @@ impl Work {
 
     fn due_s(&self, task: &Task) -> i64 {
         let issued = task.issued.as_ref().map(|(info, _)| info);
-        schedule::due_s(issued, &task.names, self.plans.get(&task.host), task.record.as_ref())
+        let (plan, obtained_s) = (self.plans.get(&task.host), self.obtained_s.get(&task.host).copied());
+        schedule::due_s(issued, &task.names, plan, obtained_s, task.record.as_ref())
     }
 
     /// Hosts whose certificates are ours to get: all but those for which the operator has put one there.
@@ -150,7 +169,8 @@ impl Work {
             }
             let issued = self.files.issued(&name);
             // What went wrong under other settings says nothing about these.
-            let record = self.files.record(&name).filter(|record| record.settings == self.mark);
+            let known = self.records.get(host).cloned().or_else(|| self.files.record(&name));
+            let record = known.filter(|record| record.settings == self.mark && !record.is_void(self.now_s()));
             tasks.push(Task { host: host.clone(), names: names.clone(), issued, record });
         }
         tasks
@@ -175,7 +195,7 @@ impl Work {
             let plan = task.issued.as_ref().and_then(|(info, _)| {
                 self.plans.get(&task.host).filter(|plan| plan.fingerprint == info.fingerprint_sha256)
             });
-            id.is_some() && plan.is_none_or(|plan| plan.look_s <= now_s)
+            id.is_some() && plan.is_none_or(|plan| plan.is_to_be_asked(now_s))
         };
         let needs = |task: &Task| self.due_s(task) <= now_s || wanted.is_some();
         if !tasks.iter().any(|task| needs(task) || asks(task)) {
@@ -209,7 +229,8 @@ impl Work {
         for task in tasks {
             if let Some((info, Some(id))) = &task.issued {
                 let before = self.plans.get(&task.host).copied();
-                if before.is_none_or(|plan| plan.fingerprint != info.fingerprint_sha256 || plan.look_s <= now_s) {
+                let is_of_it = |plan: &Plan| plan.fingerprint == info.fingerprint_sha256;
+                if before.is_none_or(|plan| !is_of_it(&plan) || plan.is_to_be_asked(now_s)) {
                     let answer: Option<(Window, Option<u64>)> = session.renewal_window(&mut world, id).await;
                     let plan = Plan::asked(before, info, answer, now_s, random());
                     self.plans.insert(task.host.clone(), plan);
@@ -279,8 +300,8 @@ impl Work {
     /// Whether there is a certificate of these names that need not be renewed yet: another of the same would be no
     /// gain, and authorities issue a few of the same alone.
     fn has(&self, task: &Task, names: &[String]) -> bool {
-        let plan = self.plans.get(&task.host);
-        let due_s = |(info, _): &(CertInfo, Option<String>)| schedule::due_s(Some(info), names, plan, None);
+        let (plan, obtained_s) = (self.plans.get(&task.host), self.obtained_s.get(&task.host).copied());
+        let due_s = |(info, _): &(CertInfo, _)| schedule::due_s(Some(info), names, plan, obtained_s, None);
         task.issued.as_ref().map(due_s).is_some_and(|due_s| due_s > self.now_s())
     }
 
@@ -307,7 +328,11 @@ impl Work {
         // With a chain that is of no use, another try with the same order would be of none, either.
         self.files.end(name);
         world.key = Zeroizing::default();
-        installed.map_err(|error| Trouble::of_file(&error))
+        let installed = installed.map_err(|error| Trouble::of_file(&error))?;
+        match self.files.issued(name) {
+            Some(_) => Ok(installed),
+            None => Err(Trouble::own(&format!("{} cannot be read again", installed.path.display()))),
+        }
     }
 
     fn succeeded(&mut self, task: &Task, info: &CertInfo, left_out: Option<Trouble>) -> (String, Outcome) {
@@ -319,7 +344,9 @@ impl Work {
             Ok(notices) => shell::tell(&notices),
             Err(error) => log::error!("certificates: {error}; the old ones stay in force"),
         }
+        self.obtained_s.insert(task.host.clone(), self.now_s());
         let Some(trouble) = left_out else {
+            self.records.remove(&task.host);
             self.said.remove(&task.host);
             self.said.remove("");
             self.files.set_record(name, None);
@@ -339,11 +366,13 @@ impl Work {
     /// Writes down what went wrong, and tells the log, once.
     fn note(&mut self, task: &Task, text: &str, retry_after_s: Option<u64>) {
         let name = task.names.first().map_or("", String::as_str);
-        let before = self.files.record(name).filter(|record| record.settings == self.mark);
+        let before = self.records.get(&task.host).cloned().or_else(|| self.files.record(name));
+        let before = before.filter(|record| record.settings == self.mark);
         let failures = before.map_or(0, |record| record.failures).saturating_add(1);
         let next_s = schedule::retry_s(self.now_s(), failures, retry_after_s, random());
         let record = Record { failures, next_s, settings: self.mark.clone(), text: text.to_owned() };
         self.files.set_record(name, Some(&record));
+        self.records.insert(task.host.clone(), record);
         self.tell(&task.host, text);
         log::debug!("{}: next attempt {}", task.host, clock::datetime(next_s.saturating_mul(1000)));
     }

@@ -327,6 +327,15 @@ fn what_was_begun_goes_on() {
         let wanted = Want { pending: Some(pending), ..want(&["a.example"]) };
         assert_eq!(visit(&mut ca, visitor(), &wanted).unwrap(), format!("{CHAIN}1"));
     }
+    // One whose proof the authority has missed meanwhile.
+    let mut ca =
+        Authority { orders: vec![(vec!["a.example".to_owned()], "pending")], accounts: 1, ..Authority::default() };
+    ca.account = Account { url: Some("https://ca/account/1".to_owned()), contacts: visitor().contacts };
+    let missed = r#"{"status":"invalid","identifier":{"type":"dns","value":"a.example"},"challenges":[]}"#;
+    ca.once.insert("authz/0/a.example", body(200, missed.to_owned()));
+    let pending = Pending { url: "https://ca/order/0".to_owned(), names: vec!["a.example".to_owned()] };
+    let wanted = Want { pending: Some(pending), ..want(&["a.example"]) };
+    assert_eq!(visit(&mut ca, visitor(), &wanted).unwrap(), format!("{CHAIN}1"));
     let mut ca = Authority::default();
     let pending = Pending { url: "https://ca/nothing/0".to_owned(), names: vec!["a.example".to_owned()] };
     assert!(visit(&mut ca, visitor(), &Want { pending: Some(pending), ..want(&["a.example"]) }).is_ok());
