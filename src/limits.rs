@@ -206,6 +206,13 @@ limits! {
     http_content_timeout_s = 30 Seconds "how long a client may take for each 16 kB that it sends or takes by HTTP";
     #[cfg(feature = "http")]
     http_files_max = 64 Count "files that are brought or fetched by HTTP at a time";
+    #[cfg(feature = "http")]
+    bosh_wait_s = 120 Seconds "how long a request of BOSH (XEP-0124) waits for an answer, as Prosody's bosh_max_wait";
+    #[cfg(feature = "http")]
+    bosh_inactivity_s = 60 Seconds "how long a client of BOSH may have no request here, as Prosody's \
+        bosh_max_inactivity";
+    #[cfg(feature = "http")]
+    bosh_pause_s = 120 Seconds "how long it may say beforehand that it will have none";
     #[cfg(feature = "upload")]
     upload_slots_max = 500 Count "files that one account may upload in 24 hours (XEP-0363)";
     panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";

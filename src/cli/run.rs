@@ -315,6 +315,7 @@ fn site(config: &Config) -> crate::http::SiteOptions {
         proxy_protocol: config.http.proxy_protocol,
         origins: config.http.origins.clone(),
         websocket: config.http.websocket,
+        bosh: config.http.bosh,
         files: files(config),
         metrics_from: config.http.metrics_from.iter().map(|network| network.0).collect(),
     }

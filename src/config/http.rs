@@ -20,6 +20,8 @@ section! {
         pub external_url: String = String::new() => |url| url_of_site(url),
         /// Clients can come by WebSocket (RFC 7395), at /xmpp-websocket.
         pub websocket: bool = true,
+        /// Clients can come by BOSH (XEP-0124), at /http-bind.
+        pub bosh: bool = true,
         /// Who may read /metrics (OpenMetrics, for Prometheus): addresses and networks.
         pub metrics_from: Vec<Network> = LOOPBACK.map(Network).to_vec(),
         /// Proxies that are believed when they say who connects to them (X-Forwarded-For, X-Forwarded-Proto), and that

@@ -80,6 +80,11 @@ impl Engine {
         self.core.slot_key
     }
 
+    /// An unguessable name.
+    pub fn token(&mut self) -> String {
+        self.core.token()
+    }
+
     /// All files together take so many bytes on the disk.
     pub fn files_kept(&mut self, bytes: u64) {
         self.core.files_bytes = bytes;

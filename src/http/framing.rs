@@ -59,7 +59,7 @@ const UNBOUNDED: ScanLimits = ScanLimits {
 };
 
 /// Bytes up to the end of the tag.
-fn tag_len(bytes: &[u8]) -> usize {
+pub fn tag_len(bytes: &[u8]) -> usize {
     let mut quote = None;
     for (at, byte) in bytes.iter().enumerate() {
         match (quote, byte) {

@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod bosh;
 pub mod clerk;
 pub mod forwarded;
 pub mod framing;

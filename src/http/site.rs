@@ -29,6 +29,8 @@ pub struct SiteOptions {
     pub origins: Vec<String>,
     /// Clients can come by WebSocket.
     pub websocket: bool,
+    /// Clients can come by BOSH.
+    pub bosh: bool,
     /// Who may read the figures.
     pub metrics_from: Vec<Network>,
     /// Users' files; none when there are none.
@@ -48,6 +50,8 @@ pub enum Resource {
     Metrics,
     /// A WebSocket for a client.
     WebSocket,
+    /// A session of BOSH.
+    Bosh,
     /// A file.
     File,
     /// The page of an invitation.
@@ -82,11 +86,15 @@ impl Site {
         if head.path == invitation::PATH {
             return Resource::Invitation;
         }
+        if head.path.trim_end_matches('/') == BOSH_PATH && self.options.bosh {
+            return Resource::Bosh;
+        }
         let of_host_meta = |answer: fn(&[(&str, String)]) -> Answer| {
             let url = self.url(self.host(head));
             // XEP-0156 section 3: only what TLS protects.
+            let bosh = Some(BOSH_PATH).filter(|_| self.options.bosh);
             let websocket = Some(WEBSOCKET_PATH).filter(|_| self.options.websocket);
-            let links = host_meta::links(&url, websocket, None).into_iter().filter(|_| url.starts_with("https"));
+            let links = host_meta::links(&url, websocket, bosh).into_iter().filter(|_| url.starts_with("https"));
             let links: Vec<_> = links.collect();
             // XEP-0156 section 3: whoever asks may see it.
             answer(&links).with("Access-Control-Allow-Origin", "*").with("Cache-Control", "max-age=3600")
@@ -182,7 +190,8 @@ mod tests {
     fn status(site: &Site, line: &str) -> u16 {
         match site.resource(&head(&format!("{line} HTTP/1.1\r\nHost: b.example"))) {
             Resource::Ready(answer) => answer.status.code(),
-            Resource::File | Resource::Health | Resource::Invitation | Resource::Metrics | Resource::Readiness => 200,
+            Resource::Bosh | Resource::File | Resource::Health | Resource::Invitation => 200,
+            Resource::Metrics | Resource::Readiness => 200,
             Resource::WebSocket => 101,
         }
     }

@@ -141,12 +141,15 @@ def run_xmppjs(tally, host, folder, node, mode, user, peer):
 def run_websocket(tally, host, folder, node):
     """Only a server with HTTP has it: the tier `balanced`, not `minimal`."""
     if host.kind != "couplet" or not tools.answers(host.https_port):
-        tally.line("@xmpp/client", "skip WebSocket: this build has no HTTP")
+        tally.line("@xmpp/client", "skip WebSocket and BOSH: this build has no HTTP")
         return
     environment = dict(os.environ, NODE_EXTRA_CA_CERTS=str(host.certificate))
     command = [*xmppjs_command(host, node, "websocket", "friar", "abram"),
                "--websocket", f"wss://localhost:{host.https_port}/xmpp-websocket"]
     Client(tally, "@xmpp/client", command, cwd=folder, env=environment).finish()
+    Client(tally, "stanza.js", [
+        *node, HERE / "stanzajs.mjs", "--base", f"https://localhost:{host.https_port}", "--user", "friar",
+        "--peer", "abram", "--password", ASCII_PASSWORD], cwd=folder, env=environment).finish()
 
 
 def run_cross(tally, host, python, folder, node):

@@ -1,6 +1,7 @@
 //! The shell's side of HTTP: connections whose bytes are not the engine's. Each has a [`Wire`] and a deadline; what a
 //! request is for says the [`Site`].
 
+mod bosh;
 mod files;
 mod socket;
 mod visits;
@@ -23,6 +24,7 @@ use crate::net::bell::{Clapper, Token};
 use crate::net::conn::{Conn, End, Origin, Received};
 use crate::net::tls::{ALPN_CLIENT, ALPN_HTTP};
 use crate::stream::TlsFacts;
+use bosh::{Kept, Post};
 use files::{Files, Transfer};
 use socket::Socket;
 use visits::Visit;
@@ -40,6 +42,12 @@ pub struct Web {
     /// When to give up on which connection.
     ends: BTreeSet<(u64, ConnId)>,
     files: Files,
+    /// Sessions of BOSH, by the engine's name of their client.
+    sessions: HashMap<ConnId, Box<Kept>>,
+    /// The same by the name that clients know.
+    sids: HashMap<String, ConnId>,
+    /// When to look at which session.
+    session_ends: BTreeSet<(u64, ConnId)>,
     /// How long it takes from reading what has come to writing what it leads to.
     ticks: Durations,
     tick_began: Option<Instant>,
@@ -54,6 +62,8 @@ struct Guest {
     sees_pages_alone: bool,
     /// Of one that looks at the page of an invitation.
     visit: Option<Box<Visit>>,
+    /// A request of BOSH.
+    post: Option<Box<Post>>,
     /// Of one that is a WebSocket.
     socket: Option<Box<Socket>>,
     /// From where it comes, by the socket or by a proxy's header.
@@ -96,6 +106,9 @@ impl Web {
             clients: HashMap::new(),
             ends: BTreeSet::new(),
             files: Files::default(),
+            sessions: HashMap::new(),
+            sids: HashMap::new(),
+            session_ends: BTreeSet::new(),
             ticks: Durations::default(),
             tick_began: None,
         }
@@ -121,7 +134,8 @@ impl Web {
     /// When something is due.
     pub fn next_ms(&self) -> Option<u64> {
         let purge = Some(self.files.purge_ms).filter(|at| *at > 0);
-        self.ends.first().map(|(at, _)| *at).into_iter().chain(purge).min()
+        let first = |ends: &BTreeSet<(u64, ConnId)>| ends.first().map(|(at, _)| *at);
+        first(&self.ends).into_iter().chain(first(&self.session_ends)).chain(purge).min()
     }
 
     fn set_deadline(&mut self, id: ConnId, at_ms: u64) {
@@ -165,6 +179,7 @@ impl Shell {
             sees_pages_alone,
             file: None,
             visit: None,
+            post: None,
             socket: None,
             peer,
             turn: Turn::Idle,
@@ -263,12 +278,19 @@ impl Shell {
                 Event::Request(head) => self.request(id, *head, now),
                 Event::Refused(status) => self.answer_web(id, &Answer::error(status), now),
                 Event::Content(bytes) if self.is_visited(id) => self.visit_piece(id, &bytes),
+                Event::Content(bytes) if guest.post.is_some() => self.bosh_piece(id, &bytes, now),
+                Event::End if guest.post.is_some() => self.bosh_end(id, now),
                 Event::Content(bytes) => self.file_piece(id, bytes, now),
                 Event::End if self.is_visited(id) => self.visit_end(id, now),
                 Event::End => self.file_end(id, now),
             }
         }
         let Some(guest) = self.web.guests.get_mut(&id) else { return };
+        if let Some(client) = guest.post.as_ref().and_then(|post| post.client())
+            && guest.wire.has_more()
+        {
+            return self.release_request(id, client, now);
+        }
         // What comes of a file waits in the socket while the disk is at work.
         let waits = guest.file.as_ref().is_some_and(|file| file.waits());
         let (turn, is_full) = (guest.wire.turn(), guest.wire.is_full() || waits);
@@ -309,6 +331,7 @@ impl Shell {
             .with("Cache-Control", "no-store"),
             Resource::Metrics => self.metrics(id, &head),
             Resource::WebSocket => return self.open_socket(id, &head, now),
+            Resource::Bosh => return self.bosh_request(id, head, now),
             Resource::File => return self.file_request(id, head, now),
             Resource::Invitation => return self.visit(id, head, now),
         };
@@ -390,7 +413,8 @@ impl Shell {
         let out = self.conns.get(&id).map_or(0, |conn| conn.out_bytes());
         let file = guest.file.as_ref().map_or(0, |file| file.held_bytes());
         let visit = guest.visit.as_ref().map_or(0, |visit| visit.held_bytes());
-        (id, own + guest.wire.heap_bytes() + file + visit + out)
+        let post = guest.post.as_ref().map_or(0, |post| post.held_bytes());
+        (id, own + guest.wire.heap_bytes() + file + post + visit + out)
     }
 
     /// A connection is being closed, or is no more.
@@ -399,6 +423,9 @@ impl Shell {
         let Some(guest) = self.web.guests.remove(&id) else { return };
         if guest.file.is_some() {
             self.leave_thread(id, now);
+        }
+        if let Some(client) = guest.post.as_ref().and_then(|post| post.client()) {
+            self.leave_session(id, client, now);
         }
         let of_visit = guest.visit.as_ref().and_then(|visit| visit.client());
         if let Some(client) = guest.socket.as_ref().map(|socket| socket.client()).or(of_visit)
@@ -411,6 +438,7 @@ impl Shell {
     /// Gives up on those that are too slow.
     pub(super) fn web_deadlines(&mut self, now: Now) {
         self.purge_files(now);
+        self.sessions_due(now);
         while let Some(&(_, id)) = self.web.ends.first().filter(|(at, _)| *at <= now.mono_ms) {
             self.web.set_deadline(id, 0);
             let Some(guest) = self.web.guests.get_mut(&id) else { continue };
@@ -433,6 +461,8 @@ impl Shell {
                 true => self.hear_clerk(id, &bytes, now),
                 false => self.deliver_to_socket(id, &bytes, now),
             }
+        } else {
+            self.deliver_to_session(client, &bytes, now);
         }
     }
 
@@ -443,6 +473,8 @@ impl Shell {
                 true => self.end_clerk(id, now),
                 false => self.close_socket(id, now),
             }
+        } else {
+            self.close_session(client, now);
         }
     }
 
@@ -451,6 +483,8 @@ impl Shell {
         // A clerk says nothing before it is answered.
         if let Some(id) = self.web.clients.get(&client).copied().filter(|id| !self.is_visited(*id)) {
             self.pause(id, paused, now);
+        } else {
+            self.pause_session(client, paused, now);
         }
     }
 
