@@ -223,7 +223,7 @@ mod tests {
             "<body rid='0' xmlns='http://jabber.org/protocol/httpbind'/>",
             "<body rid='9007199254740992' xmlns='http://jabber.org/protocol/httpbind'/>",
             "<body rid='-1' xmlns='http://jabber.org/protocol/httpbind'/>",
-            &format!("{tag}"),
+            tag,
             &format!("{tag}>"),
             &format!("{tag}>x</body>"),
             &format!("{tag}><a></body>"),

@@ -71,7 +71,9 @@ async function arrive(client) {
 }
 
 async function leave(client) {
-  const gone = within(new Promise((done) => client.once("disconnected", done)), "the end of the stream");
+  // By BOSH the library does not always say that it is disconnected.
+  const ends = (done) => ["disconnected", "bosh:terminate"].forEach((name) => client.once(name, done));
+  const gone = within(new Promise(ends), "the end of the stream");
   client.disconnect();
   await gone;
 }

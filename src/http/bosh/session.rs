@@ -317,7 +317,14 @@ impl Session {
 
     /// The body of the next answer, with all that waits.
     fn compose(&mut self, rid: u64) -> Vec<u8> {
-        let payload = mem::take(&mut self.pending);
+        let mut payload = mem::take(&mut self.pending);
+        // Section 13: a client that has ended the session is told so by a body without content. What there was to say
+        // leaves before that, if there is a request for it.
+        let others = self.held.iter().any(|held| held.conn.is_some());
+        let later = self.end == Some(None) && !self.told_end && !payload.is_empty() && others;
+        if self.end == Some(None) && !later {
+            payload.clear();
+        }
         let number = |number: u32| number.to_string();
         let (wait, hold, requests) = (number(self.wait_s), self.hold.to_string(), self.requests().to_string());
         let (inactivity, pause, ack) = (number(self.limits.inactivity_s), number(self.limits.pause_s), rid.to_string());
@@ -347,7 +354,9 @@ impl Session {
         if self.last_rid > rid {
             attributes.push(("ack", last.as_str()));
         }
-        match self.end.filter(|_| !mem::replace(&mut self.told_end, self.end.is_some())) {
+        // On all that wait, as Prosody does: a client that hears on a newer one first that nothing is there would go on.
+        self.told_end |= self.end.is_some() && !later;
+        match self.end.filter(|_| !later) {
             None => {}
             Some(None) => attributes.push(("type", "terminate")),
             Some(Some(condition)) => {

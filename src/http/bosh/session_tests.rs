@@ -171,8 +171,19 @@ fn the_stream_begins_anew_pauses_and_ends() {
     assert_eq!(passed, ["<presence type='unavailable'/></stream:stream>"]);
     let answers = world.answers(50_000);
     assert_eq!((answers[0].0, answers[1].0), (4, 5));
-    assert!(answers[0].1.contains(" type='terminate'") && !answers[1].1.contains("terminate"), "{answers:?}");
+    assert!(answers.iter().all(|(_, answer)| answer.contains(" type='terminate'")), "{answers:?}");
     assert!(world.session.is_over());
+}
+
+#[test]
+fn what_there_was_to_say_leaves_before_the_end() {
+    let mut world = World::opened("hold='1'");
+    world.ask(1, "rid='101' sid='s'", "", 0).unwrap();
+    world.ask(2, "rid='102' sid='s' type='terminate'", "", 0).unwrap();
+    world.session.say(b"<message/></stream:stream>");
+    let end = format!("{BODY} type='terminate'/>");
+    let message = format!("{BODY} ack='102'><message xmlns='jabber:client'/></body>");
+    assert_eq!(world.answers(0), [(1, message), (2, end)]);
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl Shell {
         self.answer_session(client, now);
     }
 
-    /// The client has broken a rule of sessions: its stream is lost, and can be resumed (XEP-0198) by whoever knows how.
+    /// The client has broken a rule of sessions: its stream is lost, and can be resumed (XEP-0198).
     fn end_session(&mut self, client: ConnId, condition: Condition, now: Now) {
         if let Some(kept) = self.web.sessions.get_mut(&client) {
             kept.session.finish(Some(condition));

@@ -1,0 +1,132 @@
+//! Files of users.
+
+use super::*;
+
+fn start_with_files(name: &str, total_max: u64, expires_s: u32) -> Server {
+    start_with(name, Limits::default(), move |options| {
+        let folder = options.certificates.parent().unwrap().join("uploads");
+        options.tuning.site.files = Some(couplet::http::upload::FilesOptions { folder, expires_s, total_max });
+    })
+}
+
+/// Path and token of a slot.
+fn slot(client: &mut TlsClient, name: &str, size: usize) -> (String, String) {
+    client.say(&format!(
+        "<iq type='get' id='u' to='localhost'><request xmlns='urn:xmpp:http:upload:0' filename='{name}' size='{size}' \
+         content-type='image/png'/></iq>"
+    ));
+    let answer = client.hear("</iq>");
+    let between = |from: &str, to: &str| answer.split(from).nth(1).unwrap().split(to).next().unwrap().to_owned();
+    assert_eq!(between("<put url='", "'"), between("<get url='", "'"));
+    (between("<put url='https://localhost:5281", "'"), between("Bearer ", "<"))
+}
+
+fn put(client: &mut Client<TcpStream>, path: &str, token: &str, content: &[u8]) -> (String, String) {
+    client.say(&format!(
+        "PUT {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\
+         Content-Type: image/png\r\nOrigin: https://x.example\r\n\r\n",
+        content.len()
+    ));
+    // A server that refuses may close before it has read all.
+    let _ = client.stream.write_all(content);
+    answer(client)
+}
+
+#[test]
+fn a_file_is_brought_and_fetched() {
+    let server = start_with_files("upload", 0, 3600);
+    server.add_user("romeo");
+    let mut romeo = log_in(&server, "romeo");
+    let content: Vec<u8> = (0..300_000_u32).map(|n| (n % 251 % 64) as u8 + 32).collect();
+    let (path, token) = slot(&mut romeo, "tr\u{e8}s cool.png", content.len());
+    assert!(path.ends_with("/tr%C3%A8s%20cool.png"), "{path}");
+    let mut client = web(&server);
+    client.say(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert_eq!(status(&answer(&mut client).0), 404);
+    let (head, _) = put(&mut client, &path, &token, &content);
+    assert_eq!(status(&head), 201, "{head}");
+    assert!(head.contains("Access-Control-Allow-Origin: *"), "{head}");
+    // On the same connection, whole.
+    client.say(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let (head, text) = answer(&mut client);
+    assert!(text.as_bytes() == content, "{} bytes", text.len());
+    for field in [
+        "Content-Type: image/png\r\n",
+        "Content-Disposition: inline; filename*=UTF-8''tr%C3%A8s%20cool.png\r\n",
+        "X-Content-Type-Options: nosniff\r\n",
+        "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'; sandbox\r\n",
+        "Accept-Ranges: bytes\r\n",
+    ] {
+        assert!(head.contains(field), "{field}{head}");
+    }
+    client.say(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nRange: bytes=100000-199999\r\n\r\n"));
+    let (head, text) = answer(&mut client);
+    assert_eq!((status(&head), text.as_bytes() == &content[100_000..200_000]), (206, true));
+    client.say(&format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert!(client.hear("\r\n\r\n").contains("Content-Length: 300000\r\n"));
+    // Not twice, not another, not without a slot.
+    assert_eq!(status(&put(&mut web(&server), &path, &token, &content).0), 409);
+    assert_eq!(status(&put(&mut web(&server), &path, &token, &content[1..]).0), 400);
+    assert_eq!(status(&put(&mut web(&server), &path, &format!("{token}x"), &content).0), 403);
+    assert_eq!(status(&put(&mut web(&server), &path.replace(".png", ".exe"), &token, &content).0), 403);
+    client.say(&format!("GET {} HTTP/1.1\r\nHost: a\r\n\r\n", path.replace(".png", ".exe")));
+    assert_eq!(status(&answer(&mut client).0), 404);
+    client.say(&format!("OPTIONS {path} HTTP/1.1\r\nHost: a\r\nOrigin: https://x.example\r\n\r\n"));
+    let (head, _) = answer(&mut client);
+    assert!(head.contains("Access-Control-Allow-Methods: GET, HEAD, PUT, OPTIONS\r\n"), "{head}");
+    // In chunks with a word before: there is no length to hold it against.
+    let (path, token) = slot(&mut romeo, "b.png", 5);
+    client.say(&format!(
+        "PUT {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
+    assert_eq!(status(&answer(&mut client).0), 411);
+    let mut client = web(&server);
+    client.say(&format!(
+        "PUT {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 5\r\n\
+         Expect: 100-continue\r\n\r\n"
+    ));
+    assert_eq!(client.hear("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.say("12345");
+    assert_eq!(status(&answer(&mut client).0), 201);
+    // One that is cut off leaves nothing, and its slot can still be used.
+    let (path, token) = slot(&mut romeo, "c.png", 100_000);
+    let mut cut = web(&server);
+    cut.say(&format!(
+        "PUT {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 100000\r\n\r\n1234"
+    ));
+    drop(cut);
+    let whole = loop {
+        let (head, _) = put(&mut web(&server), &path, &token, &content[..100_000]);
+        if status(&head) != 409 {
+            break status(&head);
+        }
+    };
+    assert_eq!(whole, 201);
+    let folder = server.folder.join("uploads");
+    assert!(
+        std::fs::read_dir(folder).unwrap().all(|entry| !entry.unwrap().file_name().to_string_lossy().contains('.'))
+    );
+    server.stop();
+}
+
+#[test]
+fn files_have_their_room_and_their_time() {
+    let server = start_with_files("upload-quota", 100_100, 3600);
+    server.add_user("romeo");
+    let mut romeo = log_in(&server, "romeo");
+    let (path, token) = slot(&mut romeo, "a.png", 100_000);
+    let (other, token_of_other) = slot(&mut romeo, "b.png", 1000);
+    assert_eq!(status(&put(&mut web(&server), &path, &token, &[b'x'; 100_000]).0), 201);
+    assert_eq!(status(&put(&mut web(&server), &other, &token_of_other, &[b'x'; 1000]).0), 507);
+    // Nobody gets what is too old, whether it was deleted or not.
+    let mut client = web(&server);
+    let get = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.say(&get);
+    assert_eq!(status(&answer(&mut client).0), 200);
+    let file = server.folder.join("uploads").join(path.split('/').nth(2).unwrap());
+    let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3700)).unwrap();
+    client.say(&get);
+    assert_eq!(status(&answer(&mut client).0), 404);
+    server.stop();
+}
