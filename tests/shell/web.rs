@@ -137,12 +137,16 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_ends() {
 
 #[test]
 fn who_is_slow_is_given_up() {
-    let limits = Limits { http_head_timeout_s: 1, http_idle_timeout_s: 1, ..Limits::default() };
+    let limits =
+        Limits { http_head_timeout_s: 1, http_idle_timeout_s: 1, http_content_timeout_s: 1, ..Limits::default() };
     let server = start("http-slow", limits);
     let (mut silent, mut drips, mut idle) = (web(&server), web(&server), web(&server));
     drips.say("GET / HTTP/1.1\r\nHost:");
     idle.say(GET);
     assert_eq!(answer(&mut idle).1, "ok\n");
+    let mut halfway = web(&server);
+    halfway.say("POST /http-bind HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n<body");
+    assert_eq!(status(&halfway.hear_all()), 408);
     assert_eq!(silent.hear_all(), "");
     assert_eq!(status(&drips.hear_all()), 408);
     assert_eq!(idle.hear_all(), "");

@@ -354,7 +354,7 @@ impl Session {
         if self.last_rid > rid {
             attributes.push(("ack", last.as_str()));
         }
-        // On all that wait, as Prosody does: a client that hears on a newer one first that nothing is there would go on.
+        // On all that wait, as Prosody does: a client that hears on a newer one first that nothing is there goes on.
         self.told_end |= self.end.is_some() && !later;
         match self.end.filter(|_| !later) {
             None => {}

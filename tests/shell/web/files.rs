@@ -110,6 +110,33 @@ fn a_file_is_brought_and_fetched() {
 }
 
 #[test]
+fn so_many_files_are_under_way() {
+    let limits = Limits { http_files_max: 1, ..Limits::default() };
+    let server = start_with("upload-many", limits, move |options| {
+        let folder = options.certificates.parent().unwrap().join("uploads");
+        let files = couplet::http::upload::FilesOptions { folder, expires_s: 3600, total_max: 0 };
+        options.tuning.site.files = Some(files);
+    });
+    server.add_user("romeo");
+    let mut romeo = log_in(&server, "romeo");
+    let (path, token) = slot(&mut romeo, "a.png", 5);
+    let mut one = web(&server);
+    one.say(&format!(
+        "PUT {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 5\r\n\
+         Expect: 100-continue\r\n\r\n"
+    ));
+    one.hear("100 Continue\r\n\r\n");
+    let mut two = web(&server);
+    two.say(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert_eq!(status(&answer(&mut two).0), 503);
+    one.say("12345");
+    assert_eq!(status(&answer(&mut one).0), 201);
+    two.say(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert_eq!(answer(&mut two).1, "12345");
+    server.stop();
+}
+
+#[test]
 fn files_have_their_room_and_their_time() {
     let server = start_with_files("upload-quota", 100_100, 3600);
     server.add_user("romeo");
