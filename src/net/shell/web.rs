@@ -273,14 +273,15 @@ impl Shell {
             if guest.file.as_ref().is_some_and(|file| file.waits()) {
                 break;
             }
+            let is_post = guest.post.is_some();
             let Some(event) = guest.wire.poll() else { break };
             match event {
                 Event::Request(head) => self.request(id, *head, now),
                 Event::Refused(status) => self.answer_web(id, &Answer::error(status), now),
                 Event::Content(bytes) if self.is_visited(id) => self.visit_piece(id, &bytes),
-                Event::Content(bytes) if guest.post.is_some() => self.bosh_piece(id, &bytes, now),
-                Event::End if guest.post.is_some() => self.bosh_end(id, now),
+                Event::Content(bytes) if is_post => self.bosh_piece(id, &bytes, now),
                 Event::Content(bytes) => self.file_piece(id, bytes, now),
+                Event::End if is_post => self.bosh_end(id, now),
                 Event::End if self.is_visited(id) => self.visit_end(id, now),
                 Event::End => self.file_end(id, now),
             }
