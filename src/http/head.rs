@@ -99,20 +99,21 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Head, usize)>, Status> {
     if bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count() > 4 {
         return Err(Status::BadRequest);
     }
+    if line_len(bytes) > LINE_BYTES_MAX {
+        return Err(Status::UriTooLong);
+    }
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     let len = match request.parse(bytes) {
         Ok(httparse::Status::Complete(len)) if len <= HEAD_BYTES_MAX => len,
         Ok(httparse::Status::Complete(_)) => return Err(Status::FieldsTooLarge),
-        Ok(httparse::Status::Partial) => return too_long(bytes).map_or(Ok(None), Err),
+        Ok(httparse::Status::Partial) if bytes.len() > HEAD_BYTES_MAX => return Err(Status::FieldsTooLarge),
+        Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Status::FieldsTooLarge),
         Err(httparse::Error::Version) => return Err(Status::VersionNotSupported),
         Err(_) => return Err(Status::BadRequest),
     };
     let raw = bytes.get(..len).unwrap_or_default();
-    if line_len(raw) > LINE_BYTES_MAX {
-        return Err(Status::UriTooLong);
-    }
     let has_bare_feed = memchr::memchr_iter(b'\n', raw).any(|at| at == 0 || raw.get(at - 1) != Some(&b'\r'));
     if has_bare_feed {
         return Err(Status::BadRequest);
@@ -153,15 +154,6 @@ fn line_len(bytes: &[u8]) -> usize {
     let start = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
     let line = bytes.get(start..).unwrap_or_default();
     memchr::memchr(b'\n', line).unwrap_or(line.len())
-}
-
-/// Why no more of an incomplete head is waited for.
-fn too_long(bytes: &[u8]) -> Option<Status> {
-    if line_len(bytes) > LINE_BYTES_MAX {
-        Some(Status::UriTooLong)
-    } else {
-        (bytes.len() > HEAD_BYTES_MAX).then_some(Status::FieldsTooLarge)
-    }
 }
 
 fn method_of(name: &str) -> Result<Method, Status> {

@@ -7,6 +7,10 @@
 //! | `b64 TEXT` | base64 of the text |
 //! | `utf16 TEXT` | the text in UTF-16 with a mark of its order |
 //! | `open NAMESPACE ATTRIBUTES` | a stream header |
+//! | `n` | the end of a line of HTTP |
+//! | `sized TEXT` | the length of a content, the end of the head, the content |
+//! | `websocket` | a request for a WebSocket, whose answer is waited for |
+//! | `frame BYTE TEXT` | a frame of WebSocket with that first byte, masked |
 //! | `hear TEXT` | nothing, until the text is heard, which is then forgotten |
 //! | `cut` | nothing, for a moment |
 //! | `tls ALPN` | a handshake |
@@ -36,6 +40,10 @@ const NONCE: &str = "fyko+d2lbbFgONRv9qkxdawL";
 
 /// The name of a session that another tries to have.
 static KEPT: Mutex<String> = Mutex::new(String::new());
+
+const WEBSOCKET: &str = "GET /xmpp-websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                         Sec-WebSocket-Protocol: xmpp\r\n\r\n";
 
 /// How long a pause is that a peer makes between two writes.
 const MOMENT: Duration = Duration::from_millis(10);
@@ -131,6 +139,24 @@ fn command(words: &str, stream: &mut Stream, out: &mut Vec<u8>) -> io::Result<()
             out.extend_from_slice(format!("{before}{ns}{after} ").as_bytes());
             run(attributes, stream, out)?;
             out.push(b'>');
+        }
+        "n" => out.extend_from_slice(b"\r\n"),
+        "sized" => {
+            let content = inner(rest, stream)?;
+            out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", content.len()).as_bytes());
+            out.extend_from_slice(&content);
+        }
+        "websocket" => {
+            stream.wire.say(WEBSOCKET);
+            stream.wire.hear("\r\n\r\n")?;
+        }
+        "frame" => {
+            let (first, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            let text = inner(text, stream)?;
+            let len = u8::try_from(text.len()).map_err(io::Error::other)?;
+            out.push(u8::from_str_radix(first, 16).map_err(io::Error::other)?);
+            out.extend_from_slice(&[0x80 | len, 0, 0, 0, 0]);
+            out.extend_from_slice(&text);
         }
         "hear" => {
             stream.wire.say(std::mem::take(out));

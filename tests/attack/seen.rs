@@ -27,6 +27,10 @@ pub enum Outcome {
     Failed(String),
     /// An alert of TLS (RFC 8446 section 6) and the end of the connection.
     Alert,
+    /// One answer of HTTP with that status, and the end of the connection.
+    Status(String),
+    /// A frame of WebSocket that closes it with that code (RFC 6455 section 7.4), and the end of the connection.
+    Code(u16),
     /// The end without an error.
     Closed,
     /// No error at all: the stream goes on.
@@ -45,6 +49,8 @@ impl Outcome {
             ("sasl", condition) => Self::Sasl(condition.to_owned()),
             ("stanza", condition) => Self::Stanza(condition.to_owned()),
             ("failed", condition) => Self::Failed(condition.to_owned()),
+            ("status", code) => Self::Status(code.to_owned()),
+            ("code", code) => Self::Code(code.parse().ok()?),
             ("answers", text) => Self::Answers(text.to_owned()),
             ("alert", "") => Self::Alert,
             ("closed", "") => Self::Closed,
@@ -71,6 +77,8 @@ pub struct Seen {
     pub text: String,
     /// The first byte, which may be none of a text.
     first: Option<u8>,
+    /// The last four, for the same reason.
+    last: [u8; 4],
     end: End,
     /// The connection was still of use.
     alive: bool,
@@ -102,6 +110,14 @@ impl Seen {
                 self.alive && is_failed && has(name, "urn:ietf:params:xml:ns:xmpp-stanzas")
             }
             Outcome::Alert => !self.alive && self.end != End::Open && self.first == Some(21),
+            Outcome::Status(code) => {
+                let is_one = self.text.matches("HTTP/1.1 ").count() == 1;
+                closed && is_one && self.text.starts_with(&format!("HTTP/1.1 {code} "))
+            }
+            Outcome::Code(code) => {
+                let [high, low] = code.to_be_bytes();
+                closed && self.last == [0x88, 2, high, low]
+            }
             Outcome::Closed => closed && !self.text.contains("<stream:error") && self.first != Some(21),
             Outcome::Lives => {
                 let bad = ["type='error'", "<failure", "<failed"];
@@ -136,7 +152,8 @@ pub fn look(stream: &mut Stream, outcome: &Outcome) -> io::Result<Seen> {
         let got = &stream.wire.got;
         let alive = memchr::memmem::find(got, mark.as_bytes()).is_some();
         let text = String::from_utf8_lossy(got).into_owned();
-        let seen = Seen { text, first: got.first().copied(), end: stream.wire.end, alive };
+        let last = got.last_chunk().copied().unwrap_or_default();
+        let seen = Seen { text, first: got.first().copied(), last, end: stream.wire.end, alive };
         let late = alive && begun.elapsed() > LATE;
         if stream.wire.end != End::Open || late || (alive && seen.is(outcome)) || begun.elapsed() > patience {
             stream.wire.got.clear();

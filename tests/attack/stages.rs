@@ -73,6 +73,7 @@ impl Stage {
             "port for direct TLS" => Self::Raw("direct TLS"),
             "port of servers" => Self::Raw("servers, STARTTLS"),
             "port of servers for direct TLS" => Self::Raw("servers, direct TLS"),
+            "port of HTTP" => Self::Raw("HTTP"),
             "port of components" => Self::Raw("components"),
             "before TLS" => Self::BeforeTls,
             "under TLS" => Self::UnderTls,
@@ -220,6 +221,7 @@ impl Stream {
         match self.stage {
             Stage::Raw("components") => (header(COMPONENT, "to='irc.localhost'"), "from='irc.localhost'"),
             Stage::Raw("servers, STARTTLS") => (header(SERVER, TO) + STARTTLS, "<proceed"),
+            Stage::Raw("HTTP") => ("GET /healthz HTTP/1.1{n}Host: a{n}{n}".to_owned(), "\r\n\r\nok\n"),
             // Without TLS nothing can be asked there.
             Stage::Raw("direct TLS" | "servers, direct TLS") => (String::new(), "\0none"),
             Stage::Raw(_) => (header(CLIENT, TO) + STARTTLS, "<proceed"),

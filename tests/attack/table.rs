@@ -6,8 +6,8 @@
 use crate::seen::Outcome;
 use crate::stages::Stage;
 
-/// The eight stages.
-pub const STAGES: [(&str, &str); 8] = [
+/// The stages.
+pub const STAGES: &[(&str, &str)] = &[
     ("raw", include_str!("inputs/raw.txt")),
     ("before TLS", include_str!("inputs/before-tls.txt")),
     ("under TLS", include_str!("inputs/under-tls.txt")),
@@ -16,6 +16,8 @@ pub const STAGES: [(&str, &str); 8] = [
     ("bound", include_str!("inputs/bound.txt")),
     ("federation", include_str!("inputs/federation.txt")),
     ("components", include_str!("inputs/components.txt")),
+    #[cfg(feature = "http")]
+    ("http", include_str!("inputs/http.txt")),
 ];
 
 /// One hostile input.

@@ -59,6 +59,9 @@ impl Target {
             ("COUPLET_LIMITS__OUT_BYTES_MAX", "1536 KiB"),
             ("COUPLET_LIMITS__SM_SPOOL_DELAY_MS", "100"),
         ];
+        if cfg!(feature = "http") {
+            all.push(("COUPLET_HTTP__LISTEN", "127.0.0.1:0"));
+        }
         all.extend(settings);
         let mut server = Server::new(&format!("attack-{name}"), &all)?;
         server.start()?;
