@@ -171,7 +171,7 @@ pub struct Engine {
     /// By the number of the job; at most `limits.hash_queue_max`.
     hashing: Vec<(u64, HashOwner)>,
     hash_ids: u64,
-    /// Stanzas whose effect is not durable yet. When that fails, their senders are told.
+    /// Outlines of stanzas whose effect is not durable yet. When that fails, their senders are told.
     unproven: VecDeque<(Ticket, Sender, Stanza)>,
     /// Who got an answer of ours in the last step.
     answered: Vec<Holder>,

@@ -197,7 +197,7 @@ impl Engine {
                     managed.inbound.settle(number);
                 }
                 if let Some(ticket) = ticket.filter(|ticket| done && *ticket > self.core.view.durable()) {
-                    self.unproven.push_back((ticket, Sender::Session(session), request));
+                    self.unproven.push_back((ticket, Sender::Session(session), request.outline()));
                 }
                 self.progress(Sender::Session(session));
             }

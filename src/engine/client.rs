@@ -318,7 +318,7 @@ impl Engine {
                 if ticket > durable
                     && (self.core.view.wrote() || self.answered.contains(&Holder::Session(session))) =>
             {
-                self.unproven.push_back((ticket, Sender::Session(session), original));
+                self.unproven.push_back((ticket, Sender::Session(session), original.outline()));
                 if let (Some(number), Some(managed)) = (number, self.managed.get_mut(&session)) {
                     managed.inbound.wait(number, ticket);
                 }

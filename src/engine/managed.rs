@@ -430,7 +430,7 @@ impl Engine {
                 && let Some(inbound) = self.inbound_of(receipt.sender)
             {
                 inbound.wait(receipt.number, ticket);
-                self.unproven.extend(original.map(|stanza| (ticket, receipt.sender, stanza)));
+                self.unproven.extend(original.map(|stanza| (ticket, receipt.sender, stanza.outline())));
             }
             if let Some(keep) = keep {
                 self.settle(&keep, durable);

@@ -230,6 +230,21 @@ impl Stanza {
         Some(reply)
     }
 
+    /// What an error in answer to it needs: its header, and the name of what it is about. A small one stays whole.
+    #[must_use]
+    pub fn outline(&self) -> Self {
+        const SMALL_BYTES: usize = 2048;
+        if self.payload.heap_bytes() <= SMALL_BYTES {
+            return self.clone();
+        }
+        let root = self.payload.root();
+        let mut b = Builder::new(root.ns(), root.name());
+        if let Some(child) = self.request() {
+            b.open(child.ns(), child.name()).close();
+        }
+        Self { payload: Rc::new(b.finish()), ..self.clone() }
+    }
+
     /// The first child of that namespace and name.
     pub fn child(&self, ns: &str, name: &str) -> Option<ElementRef<'_>> {
         self.payload.root().child(ns, name)

@@ -46,8 +46,6 @@ struct Case {
 
 const CASES: &[Case] = &[
     case("parse", "frame and read a message of 100 characters", 1, (7430, 152), |n| read(n, &message(1))),
-    case("attributes", "frame and read a message of 62 attributes", 1, (0, 0), |n| read(n, &attributes())),
-    case("prefixes", "frame and read a message that declares 60 prefixes", 1, (0, 0), |n| read(n, &prefixes())),
     case("write", "write it", 1, (3632, 438), write),
     case("chat", "route it, alone in its tick: parse, write and all between", 1, (26_995, 4088), |n| chat(n, 1)),
     case("busy", "route it, 100 in a tick", TOGETHER as u64, (22_896, 1427), |n| chat(n, TOGETHER)),
@@ -72,16 +70,6 @@ const fn case(
 #[inline(never)]
 fn measured<T>(work: impl FnOnce() -> T) -> (T, u64, u64) {
     (black_box(work()), 0, 0)
-}
-
-fn attributes() -> String {
-    let all: String = (0..62).map(|n| format!(" a{n}='12345'")).collect();
-    format!("<message{all}/>")
-}
-
-fn prefixes() -> String {
-    let all: String = (0..60).map(|n| format!(" xmlns:p{n}='u'")).collect();
-    format!("<message{all}/>")
 }
 
 fn read(turns: usize, text: &str) {

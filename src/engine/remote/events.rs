@@ -225,7 +225,7 @@ impl Engine {
                 self.fail_link(conn, StreamError::InternalServerError, None);
             }
             Some(ticket) if ticket > durable && (self.core.view.wrote() || self.answers(from.domain())) => {
-                self.unproven.push_back((ticket, Sender::Server(conn), original));
+                self.unproven.push_back((ticket, Sender::Server(conn), original.outline()));
                 if let (Some(number), Some(inbound)) = (number, self.link_inbound(conn)) {
                     inbound.wait(number, ticket);
                 }
