@@ -396,6 +396,27 @@ mod tests {
         assert_eq!(length(signed_with(&rsa(10), &[])), None);
     }
 
+    /// The example of RFC 9773 section 4.1.
+    #[cfg(feature = "acme")]
+    #[test]
+    fn a_certificate_has_a_name_for_its_issuer() {
+        use rcgen::{BasicConstraints, IsCa, Issuer, KeyIdMethod, SerialNumber};
+        let key_id = vec![
+            0x69, 0x88, 0x5b, 0x6b, 0x87, 0x46, 0x40, 0x41, 0xe1, 0xb3, 0x7b, 0x84, 0x7b, 0xa0, 0xae, 0x2c, 0xde, 0x01,
+            0xc8, 0xd4,
+        ];
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_identifier_method = KeyIdMethod::PreSpecified(key_id);
+        let authority = Issuer::new(authority, KeyPair::generate().unwrap());
+        let mut params = CertificateParams::new(vec!["a.example".to_string()]).unwrap();
+        params.serial_number = Some(SerialNumber::from_slice(&[0x87, 0x65, 0x43, 0x21]));
+        params.use_authority_key_identifier_extension = true;
+        let issued = params.signed_by(&KeyPair::generate().unwrap(), &authority).unwrap();
+        assert_eq!(renewal_id(issued.der()).as_deref(), Some("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"));
+        assert_eq!(renewal_id(&certificate(&KeyPair::generate().unwrap())), None);
+    }
+
     #[test]
     fn only_the_times_of_rfc_5280_are_times() {
         assert_eq!(unix_seconds((0x17, b"500101000000Z")), Some(-631_152_000));

@@ -130,8 +130,8 @@ fn text_of(url: &Url<'_>, request: &Request) -> Vec<u8> {
     };
     let Url { authority, path, .. } = url;
     let agent = concat!("couplet/", env!("CARGO_PKG_VERSION"));
-    let mut text =
-        format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {agent}\r\nConnection: close\r\n");
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {agent}\r\n");
+    text.push_str("Accept-Language: en\r\nConnection: close\r\n");
     if let Some(accept) = request.accept {
         text.push_str(&format!("Accept: {accept}\r\n"));
     }
@@ -247,7 +247,12 @@ mod tests {
         };
         let text = String::from_utf8(text_of(&Url::parse(&request.url).unwrap(), &request)).unwrap();
         assert!(text.starts_with("POST /new HTTP/1.1\r\nHost: ca.example\r\nUser-Agent: couplet/"), "{text}");
-        assert!(text.contains("\r\nConnection: close\r\nAccept: application/pem-certificate-chain\r\n"), "{text}");
+        assert!(
+            text.contains(
+                "\r\nAccept-Language: en\r\nConnection: close\r\nAccept: application/pem-certificate-chain\r\n"
+            ),
+            "{text}"
+        );
         assert!(text.ends_with("\r\nContent-Type: application/jose+json\r\nContent-Length: 2\r\n\r\n{}"), "{text}");
     }
 

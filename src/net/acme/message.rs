@@ -181,8 +181,8 @@ impl Authorization {
     }
 }
 
-/// Characters of base64url alone (section 8.1): it becomes part of a path.
-fn is_token(token: &str) -> bool {
+/// Characters of base64url alone (sections 6.5.1 and 8.1); a token becomes part of a path.
+pub(super) fn is_token(token: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || armed(Fault::TokenBelieved);
     !token.is_empty() && token.len() <= 256 && token.bytes().all(is_plain)
 }

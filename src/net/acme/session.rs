@@ -3,7 +3,9 @@
 
 use super::json::{quote, quote_all};
 use super::jws::{AccountKey, Binding, Signer, base64url};
-use super::message::{Authorization, Directory, Method, Offered, Order, Problem, Request, Response, Status, Window};
+use super::message::{
+    Authorization, Directory, Method, Offered, Order, Problem, Request, Response, Status, Window, is_token,
+};
 use super::trouble::Trouble;
 
 /// How often a request is made again because its nonce was not accepted (section 6.5).
@@ -165,7 +167,8 @@ impl Session {
             return Err(Trouble::of(&Problem::parse(&response), response.retry_after_s, visitor.kind));
         }
         let directory = Directory::parse(&response.body).ok_or_else(|| Trouble::no_directory(&visitor.directory))?;
-        let mut session = Self { visitor, key, account, directory, nonce: response.nonce };
+        let mut session =
+            Self { visitor, key, account, directory, nonce: response.nonce.filter(|nonce| is_token(nonce)) };
         if session.account.url.is_none() {
             session.register(world).await?;
         } else if session.account.contacts != session.visitor.contacts {
@@ -451,7 +454,7 @@ impl Session {
             let body = body.ok_or_else(|| Trouble::own("the system gives no random bytes"))?;
             let request = Request { url: url.to_owned(), method: Method::Post(body), accept };
             let mut response = world.exchange(&request).await.map_err(|why| Trouble::unreached(url, &why))?;
-            self.nonce = response.nonce.take();
+            self.nonce = response.nonce.take().filter(|nonce| is_token(nonce));
             if response.is_good() {
                 return Ok(response);
             }

@@ -287,6 +287,19 @@ fn refused_nonces_are_fetched_anew_and_in_the_end_given_up() {
 }
 
 #[test]
+fn what_is_no_nonce_is_none() {
+    let mut plain = Authority::default();
+    visit(&mut plain, visitor(), &want(&["a.example"])).unwrap();
+    let text = r#"{"newNonce":"https://ca/new-nonce","newAccount":"https://ca/new-account",
+        "newOrder":"https://ca/new-order"}"#;
+    let mut ca = Authority::default();
+    let nonce = Some("a b".to_owned());
+    ca.once.insert("directory", Response { nonce, ..body(200, text.to_owned()) });
+    visit(&mut ca, visitor(), &want(&["a.example"])).unwrap();
+    assert_eq!((ca.posts, ca.requests), (plain.posts, plain.requests + 1), "another is fetched, and none is refused");
+}
+
+#[test]
 fn all_names_that_fail_are_known_at_once() {
     let mut ca = Authority { disbelieved: vec!["a.example", "c.a.example"], ..Authority::default() };
     let trouble = visit(&mut ca, visitor(), &want(&["a.example", "b.a.example", "c.a.example"])).unwrap_err();
