@@ -92,6 +92,8 @@ pub enum Fault {
     PointerFollowed,
     /// What an authority calls a token becomes a path, whatever it has.
     TokenBelieved,
+    /// What is left of a chunk is forgotten when it comes in two reads.
+    ChunkForgotten,
     /// A reference that arrives in two pieces is not looked at.
     SplitForgotten,
     /// An address is folded to lower case by a table that knows nothing of what is normalised behind it.

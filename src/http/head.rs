@@ -104,9 +104,9 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Head, usize)>, Status> {
     }
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
-    let len = match request.parse(bytes) {
-        Ok(httparse::Status::Complete(len)) if len <= HEAD_BYTES_MAX => len,
-        Ok(httparse::Status::Complete(_)) => return Err(Status::FieldsTooLarge),
+    // What is behind the longest head cannot make a difference, however much of it is here already.
+    let len = match request.parse(bytes.get(..HEAD_BYTES_MAX).unwrap_or(bytes)) {
+        Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if bytes.len() > HEAD_BYTES_MAX => return Err(Status::FieldsTooLarge),
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Status::FieldsTooLarge),

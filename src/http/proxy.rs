@@ -54,7 +54,7 @@ pub fn read(bytes: &[u8]) -> Found {
 }
 
 fn line(bytes: &[u8]) -> Found {
-    let Some(end) = memchr::memchr(b'\n', bytes) else {
+    let Some(end) = memchr::memchr(b'\n', bytes.get(..LINE_BYTES_MAX).unwrap_or(bytes)) else {
         return if bytes.len() < LINE_BYTES_MAX { Found::Incomplete } else { Found::Nothing };
     };
     let text = bytes.get(..end).and_then(|line| std::str::from_utf8(line).ok()?.strip_suffix('\r'));

@@ -60,7 +60,9 @@ macro_rules! replayed {
 
 replayed! {
     #[cfg(feature = "acme")] acme
-    config dns engine frames jid sasl server store stranger structure
+    config dns engine frames
+    #[cfg(feature = "http")] http
+    jid sasl server store stranger structure
 }
 
 #[test]

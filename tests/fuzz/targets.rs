@@ -14,6 +14,9 @@ mod dns;
 mod engine;
 #[path = "targets/frames.rs"]
 mod frames;
+#[cfg(feature = "http")]
+#[path = "targets/http.rs"]
+mod http;
 #[path = "targets/jid.rs"]
 mod jid;
 #[path = "targets/sasl.rs"]
@@ -47,6 +50,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dns", run: dns::run, fault: Fault::PointerFollowed },
     Target { name: "engine", run: engine::run, fault: Fault::EndOutlived },
     Target { name: "frames", run: frames::run, fault: Fault::SplitForgotten },
+    #[cfg(feature = "http")]
+    Target { name: "http", run: http::run, fault: Fault::ChunkForgotten },
     Target { name: "jid", run: jid::run, fault: Fault::FoldedPlainly },
     Target { name: "sasl", run: sasl::run, fault: Fault::StrangerTold },
     Target { name: "server", run: strangers::server, fault: Fault::DialbackBelieved },
