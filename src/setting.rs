@@ -274,6 +274,25 @@ pub struct Field {
     pub default: String,
 }
 
+/// What [`section!`] knows of a key without its type.
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// [`Field::doc`].
+    pub doc: &'static [&'static str],
+    /// [`Setting::kind`].
+    pub kind: fn() -> String,
+}
+
+/// The fields of a section that has these keys. One for all sections: each its own would be 20 kB of program.
+pub fn fields(keys: &[Key], default: &dyn Section) -> Vec<Field> {
+    let field = |Key { name, doc, kind }: &Key| {
+        let default = default.show(name).unwrap_or_default();
+        Field { key: name, doc, kind: kind(), default }
+    };
+    keys.iter().map(field).collect()
+}
+
 /// A section of the configuration, made by [`section!`].
 pub trait Section {
     /// Name in brackets: `modules.offline`. Empty for the keys above the first section.
@@ -333,15 +352,12 @@ macro_rules! section {
             }
 
             fn fields(&self) -> Vec<$crate::setting::Field> {
-                vec![ $( $crate::setting::Field {
-                    key: stringify!($field),
+                const KEYS: &[$crate::setting::Key] = &[ $( $crate::setting::Key {
+                    name: stringify!($field),
                     doc: &[ $( $field_doc ),* ],
-                    kind: <$ty as $crate::setting::Setting>::kind(),
-                    default: {
-                        let default: $ty = $default;
-                        $crate::setting::Setting::show(&default)
-                    },
-                } ),* ]
+                    kind: <$ty as $crate::setting::Setting>::kind,
+                } ),* ];
+                $crate::setting::fields(KEYS, &Self::default())
             }
 
             #[allow(clippy::match_single_binding, reason = "a section may have no keys")]

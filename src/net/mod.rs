@@ -26,6 +26,7 @@ pub mod memory;
 pub mod modes;
 pub mod probe;
 pub mod process;
+pub mod queue;
 pub mod sandbox;
 mod self_signed;
 mod serve;

@@ -416,13 +416,13 @@ impl Shell {
             Report::ThreadLost(name) => self.lose(name),
             Report::Admin(Command::Compact, reply) => {
                 self.compacting.push(reply);
-                if self.threads.storage.send(Job::Compact).is_err() {
+                if !self.threads.storage.send(Job::Compact) {
                     self.lose("storage");
                 }
             }
             Report::Admin(Command::Flush, reply) => {
                 self.flushing.push_back(reply);
-                if self.threads.storage.send(Job::Flush).is_err() {
+                if !self.threads.storage.send(Job::Flush) {
                     self.lose("storage");
                 }
             }
@@ -628,12 +628,12 @@ impl Shell {
             Output::PauseRead { conn: id } => self.pause(id, true, now),
             Output::ResumeRead { conn: id } => self.pause(id, false, now),
             Output::Commit(batch) => {
-                if self.threads.storage.send(Job::Commit(batch)).is_err() {
+                if !self.threads.storage.send(Job::Commit(batch)) {
                     self.lose("storage");
                 }
             }
             Output::Hash(job) => {
-                if self.threads.jobs.send(job).is_err() {
+                if !self.threads.jobs.send(job) {
                     self.lose("hashing");
                 }
             }

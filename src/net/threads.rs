@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::clock::Now;
 use crate::net::admin::TakeOver;
 use crate::net::bell::Bell;
 use crate::net::clock::Clock;
+use crate::net::queue::{Received, Receiver, Sender, queue};
 use crate::net::shell::Report;
 use crate::storage::{self, Job, Jobs, Next, Plan, Reader, StoreError, Writer, backup};
 use crate::stream::sasl::keys::{self, HashJob};
@@ -40,7 +40,7 @@ impl Threads {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(writer: Box<dyn Writer>, plan: Plan, bell: &Arc<Bell<Report>>) -> io::Result<Self> {
-        let (storage, waiting) = mpsc::channel();
+        let (storage, waiting) = queue();
         let watch = Watch { bell: bell.clone(), name: "storage" };
         let store = Builder::new().name("couplet-store".into()).stack_size(STORE_STACK_BYTES).spawn(move || {
             let ended = Rc::new(Cell::new(false));
@@ -60,10 +60,10 @@ impl Threads {
             });
             unsaved
         })?;
-        let (jobs, waiting_jobs) = mpsc::channel();
+        let (jobs, waiting_jobs) = queue();
         let watch = Watch { bell: bell.clone(), name: "hashing" };
         let hash = Builder::new().name("couplet-hash".into()).stack_size(HASH_STACK_BYTES).spawn(move || {
-            for job in waiting_jobs {
+            while let Received::Job(job) = waiting_jobs.receive(None) {
                 watch.bell.report(Report::Hashed(keys::run(job)));
             }
         })?;
@@ -97,16 +97,11 @@ impl Jobs for StoreJobs {
     }
 
     fn next(&mut self, until_ms: Option<u64>) -> Next {
-        let next = match until_ms {
-            None => self.waiting.recv().map_or(Next::Ended, Next::Job),
-            Some(until_ms) => {
-                let wait = Duration::from_millis(until_ms.saturating_sub(self.clock.now().mono_ms));
-                match self.waiting.recv_timeout(wait) {
-                    Ok(job) => Next::Job(job),
-                    Err(RecvTimeoutError::Timeout) => Next::Due,
-                    Err(RecvTimeoutError::Disconnected) => Next::Ended,
-                }
-            }
+        let wait = until_ms.map(|until_ms| until_ms.saturating_sub(self.clock.now().mono_ms));
+        let next = match self.waiting.receive(wait.map(Duration::from_millis)) {
+            Received::Job(job) => Next::Job(job),
+            Received::Due => Next::Due,
+            Received::Ended => Next::Ended,
         };
         self.ended.set(matches!(next, Next::Ended));
         next

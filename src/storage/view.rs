@@ -50,6 +50,35 @@ pub struct View {
     encoder: Encoder,
 }
 
+/// What to remember of a row; `None` for one that cannot be read.
+type Marks = fn(&[u8]) -> Option<u8>;
+
+/// A table without its type: what works on one works on all, and is in the program once.
+#[derive(Clone, Copy)]
+struct Shape {
+    id: u8,
+    name: &'static str,
+    is_sparse: bool,
+    marks: Option<Marks>,
+}
+
+impl Shape {
+    fn of<T: Table>() -> Self {
+        fn marks<T: Table>(bytes: &[u8]) -> Option<u8> {
+            codec::from_bytes(bytes).map(|value| T::MARKS.map_or(0, |marks| marks(&value)))
+        }
+        Self { id: T::ID, name: T::NAME, is_sparse: T::SPARSE, marks: T::MARKS.map(|_| marks::<T> as _) }
+    }
+
+    fn unreadable(self, owner: &str) -> StoreError {
+        StoreError::Corrupt(format!("a row of table {} of {owner} cannot be read", self.name))
+    }
+}
+
+/// What is done with the rows of a walk: key and value, until it breaks. `None` begins, perhaps not for the first time:
+/// what was made of rows before is to be forgotten.
+type EachRow<'a> = &'a mut dyn FnMut(Option<(&[u8], &[u8])>) -> ControlFlow<()>;
+
 impl View {
     /// A view of what `reader` has committed.
     ///
@@ -81,8 +110,11 @@ impl View {
     /// # Errors
     /// When the back end fails or the row cannot be decoded.
     pub fn get<T: Table>(&mut self, owner: &str, sub: &[u8]) -> Result<Option<T::Value>, StoreError> {
-        self.look::<T, _>(owner, sub, |bytes| codec::from_bytes(bytes).ok_or_else(|| unreadable::<T>(owner)))?
-            .transpose()
+        let mut value = None;
+        if !self.look(Shape::of::<T>(), owner, sub, &mut |bytes| value = codec::from_bytes(bytes))? {
+            return Ok(None);
+        }
+        value.map(Some).ok_or_else(|| Shape::of::<T>().unreadable(owner))
     }
 
     /// True when there is such a row.
@@ -90,7 +122,7 @@ impl View {
     /// # Errors
     /// When the back end fails.
     pub fn contains<T: Table>(&mut self, owner: &str, sub: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.look::<T, _>(owner, sub, |_| ())?.is_some())
+        self.look(Shape::of::<T>(), owner, sub, &mut |_| ())
     }
 
     /// Writes a row in the place of the one that is there.
@@ -160,7 +192,9 @@ impl View {
     /// # Errors
     /// When the back end fails, or a row cannot be decoded of a table that marks some.
     pub fn extent<T: Table>(&mut self, owner: &str) -> Result<Extent, StoreError> {
-        self.range::<T, _>(owner, |shown| shown.extent)
+        let mut extent = Extent::default();
+        self.range(Shape::of::<T>(), owner, &mut |shown| extent = shown.extent)?;
+        Ok(extent)
     }
 
     /// Those rows of an owner that their table marks. They are remembered as [`View::extent`] is.
@@ -168,49 +202,51 @@ impl View {
     /// # Errors
     /// As [`View::extent`].
     pub fn marked<T: Table>(&mut self, owner: &str) -> Result<Rc<Marked>, StoreError> {
-        self.range::<T, _>(owner, |shown| shown.marked.clone())
+        let mut marked = None;
+        self.range(Shape::of::<T>(), owner, &mut |shown| marked = Some(shown.marked.clone()))?;
+        Ok(marked.unwrap_or_default())
     }
 
     /// Shows what is known of an owner's rows, after a look at all of them if nothing is.
-    fn range<T: Table, R>(&mut self, owner: &str, show: impl FnOnce(&Shown) -> R) -> Result<R, StoreError> {
-        self.set_key(owner, Some(T::ID), b"");
+    fn range(&mut self, table: Shape, owner: &str, show: &mut dyn FnMut(&Shown)) -> Result<(), StoreError> {
+        self.set_key(owner, Some(table.id), b"");
         if let Some(shown) = self.known.shown(&self.key) {
-            let (ticket, shows) = (shown.ticket, show(shown));
+            let ticket = shown.ticket;
+            show(shown);
             self.note_read(ticket);
-            return Ok(shows);
-        }
-        #[derive(Default)]
-        struct Made {
-            extent: Extent,
-            last: Vec<u8>,
-            marked: Marked,
-            unreadable: bool,
+            return Ok(());
         }
         let range_len = self.key.len();
-        let (made, read) = self.walk_to(false, |made: &mut Made, key, value| {
+        let (mut extent, mut last, mut marked, mut is_readable) =
+            (Extent::default(), Vec::new(), Marked::default(), true);
+        let read = self.walk(false, &mut |row| {
+            let Some((key, value)) = row else {
+                (extent, marked, is_readable) = (Extent::default(), Marked::default(), true);
+                last.clear();
+                return ControlFlow::Continue(());
+            };
             let sub = key.get(range_len..).unwrap_or_default();
-            made.extent.rows += 1;
-            made.extent.bytes = made.extent.bytes.saturating_add(value.len());
-            made.last.clear();
-            made.last.extend_from_slice(sub);
-            if let Some(marks) = T::MARKS {
-                match codec::from_bytes(value) {
-                    Some(value) => made.marked.push(sub, marks(&value)),
-                    None => made.unreadable = true,
+            extent.rows += 1;
+            extent.bytes = extent.bytes.saturating_add(value.len());
+            last.clear();
+            last.extend_from_slice(sub);
+            if let Some(marks) = table.marks {
+                match marks(value) {
+                    Some(marks) => marked.push(sub, marks),
+                    None => is_readable = false,
                 }
             }
-            if made.unreadable { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if is_readable { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        if made.unreadable {
-            return Err(unreadable::<T>(owner));
+        if !is_readable {
+            return Err(table.unreadable(owner));
         }
-        let Made { extent, last, mut marked, .. } = made;
         marked.shrink();
         let ticket = if self.wrote { self.open } else { read };
         let shown = Shown { extent, last, marked: Rc::new(marked), ticket };
-        let shows = show(&shown);
+        show(&shown);
         self.known.note(&self.key, shown);
-        Ok(shows)
+        Ok(())
     }
 
     /// The highest sub key of an owner's rows.
@@ -225,10 +261,12 @@ impl View {
             return Ok(last);
         }
         let range_len = self.key.len();
-        self.walk(true, |last: &mut Option<Vec<u8>>, key, _| {
-            *last = key.get(range_len..).map(<[u8]>::to_vec);
-            ControlFlow::Break(())
-        })
+        let mut last = None;
+        self.walk(true, &mut |row| {
+            last = row.and_then(|(key, _)| key.get(range_len..)).map(<[u8]>::to_vec);
+            if row.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(last)
     }
 
     /// The lowest sub key of an owner's rows that is not below `sub`.
@@ -239,9 +277,10 @@ impl View {
         self.set_key(owner, Some(T::ID), b"");
         let (range_len, to) = (self.key.len(), end_of(&self.key));
         self.key.extend_from_slice(sub);
-        let (next, _) = self.walk_range(to, false, |next: &mut Option<Vec<u8>>, key, _| {
-            *next = key.get(range_len..).map(<[u8]>::to_vec);
-            ControlFlow::Break(())
+        let mut next = None;
+        self.walk_range(&to, false, &mut |row| {
+            next = row.and_then(|(key, _)| key.get(range_len..)).map(<[u8]>::to_vec);
+            if row.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(next)
     }
@@ -252,8 +291,12 @@ impl View {
     /// When the back end fails; then nothing is deleted.
     pub fn delete_owner(&mut self, owner: &str) -> Result<(), StoreError> {
         self.set_key(owner, None, b"");
-        let keys = self.walk(false, |keys: &mut Vec<Arc<[u8]>>, key, _| {
-            keys.push(Arc::from(key));
+        let mut keys: Vec<Arc<[u8]>> = Vec::new();
+        self.walk(false, &mut |row| {
+            match row {
+                Some((key, _)) => keys.push(Arc::from(key)),
+                None => keys.clear(),
+            }
             ControlFlow::Continue(())
         })?;
         self.wrote |= !keys.is_empty();
@@ -405,41 +448,39 @@ impl View {
         self.open_keys.shrink_to_fit();
     }
 
-    /// Shows `each` the bytes of a row.
-    fn look<T: Table, R>(
-        &mut self,
-        owner: &str,
-        sub: &[u8],
-        each: impl Fn(&[u8]) -> R,
-    ) -> Result<Option<R>, StoreError> {
-        self.set_key(owner, Some(T::ID), sub);
-        if T::SPARSE && self.known.is_absent(&self.key) {
-            return Ok(None);
+    /// Shows `each` the bytes of a row, and tells whether there is one.
+    fn look(&mut self, table: Shape, owner: &str, sub: &[u8], each: &mut dyn FnMut(&[u8])) -> Result<bool, StoreError> {
+        self.set_key(owner, Some(table.id), sub);
+        if table.is_sparse && self.known.is_absent(&self.key) {
+            return Ok(false);
         }
-        self.row(T::SPARSE, each)
+        self.row(table.is_sparse, each)
     }
 
     /// Shows `each` the bytes of the row that has `self.key`; if there is none, that is remembered of a sparse table.
-    fn row<R>(&mut self, is_sparse: bool, each: impl Fn(&[u8]) -> R) -> Result<Option<R>, StoreError> {
+    fn row(&mut self, is_sparse: bool, each: &mut dyn FnMut(&[u8])) -> Result<bool, StoreError> {
         if let Some(value) = self.scratch.get(&self.key[..]) {
-            return Ok(value.as_deref().map(each));
+            return Ok(value.as_deref().map(each).is_some());
         }
         if let Some(row) = self.pending.get(&self.key[..]) {
-            let (ticket, found) = (row.ticket, row.value.as_deref().map(each));
+            let (ticket, found) = (row.ticket, row.value.as_deref().map(each).is_some());
             self.note_read(ticket);
             return Ok(found);
         }
         let key = std::mem::take(&mut self.key);
-        let found = self.on_snapshot(|_, snapshot| {
-            let mut found = None;
-            snapshot.read(&key, &mut |bytes| found = Some(each(bytes)))?;
-            Ok(found)
+        let mut found = false;
+        let read = self.on_snapshot(&mut |_, snapshot| {
+            found = false;
+            snapshot.read(&key, &mut |bytes| {
+                found = true;
+                each(bytes);
+            })
         });
-        if is_sparse && matches!(found, Ok(None)) {
+        if is_sparse && !found && read.is_ok() {
             self.known.note_absent(&key);
         }
         self.key = key;
-        found
+        read.map(|()| found)
     }
 
     fn write(&mut self, table: u8, owner: &str, sub: &[u8], value: Option<(Arc<[u8]>, u8)>) {
@@ -447,9 +488,13 @@ impl View {
         let range_len = self.key.len() - sub.len();
         let mut before = None;
         if self.known.asks_before(&self.key, range_len) {
-            match self.row(false, <[u8]>::len) {
-                Ok(len) => before = len,
-                Err(_) => self.known.forget_range(self.key.get(..range_len).unwrap_or_default()),
+            match self.row(false, &mut |bytes| before = Some(bytes.len())) {
+                Ok(true) => {}
+                Ok(false) => before = None,
+                Err(_) => {
+                    before = None;
+                    self.known.forget_range(self.key.get(..range_len).unwrap_or_default());
+                }
             }
         }
         let after = value.as_ref().map(|(bytes, marks)| (bytes.len(), *marks));
@@ -470,51 +515,42 @@ impl View {
         }
         self.set_key(owner, Some(T::ID), prefix);
         let head = self.key.len() - prefix.len();
-        let (rows, unreadable_row) = self.walk(back, |(rows, unreadable): &mut (Vec<_>, bool), key, bytes| {
+        let (mut rows, mut is_readable) = (Vec::new(), true);
+        self.walk(back, &mut |row| {
+            let Some((key, bytes)) = row else {
+                rows.clear();
+                is_readable = true;
+                return ControlFlow::Continue(());
+            };
             match (key.get(head..), codec::from_bytes(bytes)) {
                 (Some(sub), Some(value)) => rows.push((sub.to_vec(), value)),
-                _ => *unreadable = true,
+                _ => is_readable = false,
             }
-            if *unreadable || rows.len() >= max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if is_readable && rows.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        if unreadable_row { Err(unreadable::<T>(owner)) } else { Ok(rows) }
+        if is_readable { Ok(rows) } else { Err(Shape::of::<T>().unreadable(owner)) }
     }
 
-    /// Shows `each` the rows whose key starts with `self.key`, merged from all layers, and gives what it made of them.
-    fn walk<A: Default>(
-        &mut self,
-        back: bool,
-        each: impl FnMut(&mut A, &[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<A, StoreError> {
-        self.walk_to(back, each).map(|(made, _)| made)
+    /// Shows `each` the rows whose key starts with `self.key`, merged from all layers. Gives the newest ticket of the
+    /// rows that it came by.
+    fn walk(&mut self, back: bool, each: EachRow<'_>) -> Result<Ticket, StoreError> {
+        self.walk_range(&end_of(&self.key), back, each)
     }
 
-    /// As [`View::walk`], with the newest ticket of the rows that it came by.
-    fn walk_to<A: Default>(
-        &mut self,
-        back: bool,
-        each: impl FnMut(&mut A, &[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(A, Ticket), StoreError> {
-        self.walk_range(end_of(&self.key), back, each)
-    }
-
-    /// As [`View::walk_to`], from `self.key` on and not up to `to`.
-    fn walk_range<A: Default>(
-        &mut self,
-        to: Vec<u8>,
-        back: bool,
-        mut each: impl FnMut(&mut A, &[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(A, Ticket), StoreError> {
+    /// As [`View::walk`], from `self.key` on and not up to `to`.
+    fn walk_range(&mut self, to: &[u8], back: bool, each: EachRow<'_>) -> Result<Ticket, StoreError> {
         let from = std::mem::take(&mut self.key);
-        let result = self.on_snapshot(|view, snapshot| {
-            let mut made = A::default();
-            let read = view.merge(snapshot, (&from, &to), back, &mut |key, value| each(&mut made, key, value))?;
-            Ok((made, read))
+        let mut read = Ticket(0);
+        let walked = self.on_snapshot(&mut |view, snapshot| {
+            // It begins, and has nothing to break off.
+            let _ = each(None);
+            read = view.merge(snapshot, (&from, to), back, &mut |key, value| each(Some((key, value))))?;
+            Ok(())
         });
         self.key = from;
-        let (made, read) = result?;
+        walked?;
         self.note_read(read);
-        Ok((made, read))
+        Ok(read)
     }
 
     /// Merges the layers between two keys. Gives the newest ticket of the rows that it came by.
@@ -566,14 +602,14 @@ impl View {
     /// Reads from the snapshot; from a new one when that fails, because a snapshot ends when its back end had to be
     /// opened again, which a writer that looks for room may do some times in a row. What a newer one has more is in the
     /// pending layer too, or was given up.
-    fn on_snapshot<R>(
+    fn on_snapshot(
         &mut self,
-        mut read: impl FnMut(&Self, &dyn Snapshot) -> Result<R, StoreError>,
-    ) -> Result<R, StoreError> {
+        read: &mut dyn FnMut(&Self, &dyn Snapshot) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         if let Some(snapshot) = &self.snapshot
-            && let Ok(found) = read(self, &**snapshot)
+            && read(self, &**snapshot).is_ok()
         {
-            return Ok(found);
+            return Ok(());
         }
         let mut left = SNAPSHOT_TRIES;
         loop {
@@ -611,8 +647,4 @@ impl View {
 
 fn row_bytes(key: &[u8], value: &Value) -> usize {
     key.len() + value.as_ref().map_or(0, |value| value.len()) + ROW_BYTES
-}
-
-fn unreadable<T: Table>(owner: &str) -> StoreError {
-    StoreError::Corrupt(format!("a row of table {} of {owner} cannot be read", T::NAME))
 }
