@@ -86,8 +86,11 @@ SEEDS  ?= 2000
 FUZZ_SECONDS ?= 60
 BINARY ?= $(abspath $(SHIPPED))
 
-#: make nightly  what is slow: power cuts, kills, full and failing disks, floods, simulations, a second build,
-#:               instructions, fuzzing
+# What is built, run and built again at night.
+DEVICES ?= $(shell awk '/^[a-z]/ { print $$1 }' cross/size-budget)
+
+#: make nightly  what is slow: power cuts, kills, full and failing disks, floods, simulations, all targets with a second
+#:               build of each, packages and the image, instructions, fuzzing
 nightly:
 	@if test "$(BINARY)" = "$(abspath $(SHIPPED))"; then cross/build $(TARGET); fi
 	COUPLET_BINARY=$(BINARY) COUPLET_CUTS=$(CUTS) $(CARGO) test --features $(WHOLE) --test power -- --nocapture --test-threads=1
@@ -95,7 +98,8 @@ nightly:
 	COUPLET_BINARY=$(BINARY) COUPLET_KILLS=$(KILLS) $(CARGO) test --features $(WHOLE) --test kill9 -- --nocapture
 	COUPLET_BINARY=$(BINARY) COUPLET_FLOODS=$(FLOODS) $(CARGO) test --features $(WHOLE) --test attack floods -- --nocapture
 	COUPLET_SIM_SEEDS=$(SEEDS) $(CARGO) test --features $(WHOLE) --test sim every_rule_holds
-	$(MAKE) reproducible
+	set -e; for target in $(DEVICES); do $(MAKE) size device-test reproducible TARGET=$$target; done
+	$(MAKE) deb-test image-test
 	$(MAKE) instructions
 	$(MAKE) fuzz
 
@@ -155,7 +159,7 @@ deb-test: ship
 	COUPLET=$(abspath target/debug/couplet) tests/deploy/run --strict --binary $(SHIPPED) deb
 
 image-test: ship
-	tests/deploy/run --strict --binary $(SHIPPED) image
+	tests/deploy/run --strict --binary $(SHIPPED) $(PLATFORMS:%=--platform %) image
 
 device-test: ship
 	tests/deploy/run --strict --binary $(SHIPPED) --target $(TARGET) device
