@@ -20,7 +20,35 @@ def run(*command, **options):
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
 
 
-def container(checks, binary):
+def manifest(checks, platforms):
+    """One image for several processors: each finds its own program in it."""
+    name = f"{NAME}-all"
+    made = run(ROOT / "cross" / "image", name, *platforms)
+    if made.returncode:
+        return checks.that("image: made for several processors", False, made.stdout + made.stderr)
+    listed = [entry["platform"] for entry in json.loads(made.stdout)["manifests"]]
+    found = ["/".join(filter(None, [entry["architecture"], entry.get("variant")])) for entry in listed]
+    wanted = [platform.split("=")[0] for platform in platforms]
+    checks.that("image: made for several processors", found == wanted, made.stdout)
+    for platform in wanted:
+        processor, _, variant = platform.partition("/")
+        emulator = {"arm64": "qemu-aarch64-static", "arm": "qemu-arm-static"}.get(processor)
+        options = ["--arch", processor, *(["--variant", variant] if variant else []), "--no-healthcheck"]
+        if emulator:
+            try:
+                if not shutil.which(emulator):
+                    device.tools.debian("qemu-user-static")
+            except device.tools.Missing as why:
+                checks.skip(f"image: {platform} starts", str(why))
+                continue
+            options += ["-v", f"/usr/bin/{emulator}:/emulator:ro", "--entrypoint", "/emulator"]
+        about = run(*RUN, "--rm", *options, f"localhost/{name}", *(["/couplet"] if emulator else []), "about")
+        checks.that(f"image: {platform} starts", about.returncode == 0 and "tier: minimal" in about.stdout, about.stderr)
+    run("buildah", "--storage-driver", "vfs", "manifest", "rm", name)
+    return None
+
+
+def container(checks, binary, platforms=()):
     if not all(map(shutil.which, ["buildah", "podman", "runc"])):
         try:
             device.tools.debian("buildah", "podman", "runc")
@@ -28,6 +56,8 @@ def container(checks, binary):
             return checks.skip("image", str(why))
     if b"ld-linux" in binary.read_bytes():
         return checks.that("image: the binary is static", False, f"{binary} needs a loader; `make ship` builds one")
+    if len(platforms) > 1:
+        manifest(checks, platforms)
     made = run(ROOT / "cross" / "image", NAME, f"amd64={binary}")
     checks.that("image: made", made.returncode == 0, made.stdout + made.stderr)
     if made.returncode:
