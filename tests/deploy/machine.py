@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from random import Random
 
 STORE = "couplet.redb"
 
@@ -44,6 +45,7 @@ def scarce(checks, binary):
         clock(checks, machine, binary)
         disks(checks, machine)
         rest(checks, machine)
+        damaged(checks, machine)
     return None
 
 
@@ -100,3 +102,27 @@ def rest(checks, machine):
         if "INFO" in told or "the system gives no" in told:
             break
     says(checks, "machine: too little memory for a thread is named", told, "the system gives no threads", "more memory")
+
+
+def damaged(checks, machine):
+    """Bytes of the data file that are not what they were. What reads it may panic, also where it cleans up; that has to
+    be caught in any build, and told."""
+    for name in ["damaged", "broken", "bent"]:
+        machine.sh(f"echo secret | $couplet user add {name}@localhost --password-stdin")
+    store, random = machine.data / STORE, Random(1)
+    good = store.read_bytes()
+    ended = {}
+    for attempt in range(300):
+        bad = bytearray(good)
+        for _ in range(random.choice([1, 4, 40, 400])):
+            bad[random.randrange(320 if attempt % 3 else 64, len(bad))] = random.randrange(256)
+        if attempt % 3 == 0:
+            bad[random.randrange(64, 4096)] ^= 255
+            # Was not closed.
+            bad[9] |= 2
+        store.write_bytes(bad)
+        done = subprocess.run([shlex.split(machine.binary)[0], "user", "list"], env=machine.environment, text=True,
+                              cwd=machine.folder, capture_output=True, timeout=60)
+        ended.setdefault(done.returncode, done.stderr)
+    store.write_bytes(good)
+    checks.that("machine: a damaged data file is an error, and never the end of the process", set(ended) <= {0, 1}, ended)
