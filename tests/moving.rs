@@ -231,3 +231,42 @@ fn documents_in_documents_are_read_and_nothing_beside_them() {
     // What stands in a user's own data is his.
     assert!(exported.contains("href='../secret.xml'"), "{exported}");
 }
+
+/// The same in one file of SQLite, whose pages are so small that rows go over several and trees have levels.
+#[test]
+fn what_prosody_kept_in_sqlite_moves_in_once() {
+    let folder = Folder::new();
+    std::fs::copy(fixtures().join("prosody.sqlite"), folder.0.join("prosody.sqlite")).unwrap();
+    let import = ["import", "prosody", "prosody.sqlite", "--config", "couplet.toml"];
+    std::fs::write(folder.0.join("prosody.sqlite-wal"), "something").unwrap();
+    let (code, _, complaints) = folder.run(&import);
+    assert!(code == 1 && complaints.contains("wal_checkpoint(TRUNCATE)"), "{complaints}");
+    std::fs::write(folder.0.join("prosody.sqlite-wal"), "").unwrap();
+    let (code, first, complaints) = folder.run(&import);
+    assert_eq!(code, 1);
+    let new: Vec<(String, u64)> = counts(&first).into_iter().map(|(name, row)| (name, row[0])).collect();
+    let mut wanted = EVERYTHING.map(|(name, count)| match name {
+        "accounts" => (name.to_string(), 40),
+        "contacts" => (name.to_string(), 2),
+        "items of nodes" => (name.to_string(), 60),
+        _ => (name.to_string(), count),
+    });
+    wanted.sort();
+    let mut got = new.clone();
+    got.retain(|(name, _)| name != "push registrations");
+    got.sort();
+    assert_eq!(got, wanted, "{first}");
+    assert!(new.contains(&("push registrations".to_string(), 1)), "{first}");
+    for line in [
+        "half@localhost: its keys are not whole; nothing of it was taken",
+        "romeo@localhost: offline: a row is no element",
+        "elsewhere.example is none of hosts",
+    ] {
+        assert!(complaints.contains(line), "{line:?} is missing in {complaints}");
+    }
+    let (_, second, _) = folder.run(&[&import[..], &["--replace"]].concat());
+    assert!(counts(&second).iter().all(|(_, row)| row[0] + row[2] + row[3] + row[4] == 0), "{second}");
+    std::fs::write(folder.0.join("foreign.sqlite"), "Nothing of SQLite's.").unwrap();
+    let (code, _, complaints) = folder.run(&["import", "prosody", "foreign.sqlite"]);
+    assert!(code == 1 && complaints.contains("it is no file of SQLite"), "{complaints}");
+}

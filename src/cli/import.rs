@@ -6,6 +6,7 @@
 mod pie;
 mod prosody;
 mod report;
+mod sqlite;
 
 use super::{Exit, complain, offline, say, with_config};
 use crate::config::Config;
@@ -39,11 +40,11 @@ enum Verb {
     Pie(Pie),
 }
 
-/// From Prosody: its data folder.
+/// From Prosody: its data folder, or its SQLite file.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "prosody")]
 struct Prosody {
-    /// the data folder (default: that of prosody.cfg.lua, or /var/lib/prosody)
+    /// the data folder, or prosody.sqlite (default: what prosody.cfg.lua says, or /var/lib/prosody)
     #[argh(positional)]
     from: Option<PathBuf>,
 

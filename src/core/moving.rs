@@ -75,6 +75,15 @@ pub enum Piece {
         /// What it holds.
         payload: Option<Element>,
     },
+    /// A registration for push notifications (XEP-0357).
+    Push {
+        /// The service.
+        jid: Jid,
+        /// Its node; empty for none.
+        node: String,
+        /// The form of options to publish with.
+        options: Option<Element>,
+    },
     /// A room (XEP-0045).
     Room(Box<RoomPiece>),
     /// The vCard of a room (XEP-0486).

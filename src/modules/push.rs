@@ -12,6 +12,8 @@
 
 use super::{Dir, IqRoute, Module, Scope, SessionEvent, TableInfo, Xep};
 use crate::core::flight::{Filters, Flow, InFlight};
+#[cfg(feature = "import")]
+use crate::core::moving::{Outcome, Piece, Refusal, Taken, Terms};
 use crate::core::session::SessionId;
 use crate::core::spool::{Worth, worth};
 use crate::core::{Answer, Core, Request};
@@ -267,6 +269,34 @@ impl Module for Push {
         // An entry is two addresses, a name and an id.
         const ENTRY_BYTES: usize = 256;
         (self.bound.len() + self.asked.len() + self.recent.len()) * ENTRY_BYTES
+    }
+
+    #[cfg(feature = "import")]
+    fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, _: &mut Terms) -> Outcome {
+        let Piece::Push { jid, node, options } = piece else { return Ok(Taken::NotMine) };
+        let mut list = core.view.get::<Registrations>(owner.bare_str(), b"")?.map(|all| all.list).unwrap_or_default();
+        if list.iter().any(|service| service.jid == *jid && service.node == *node) {
+            return Ok(Taken::Same);
+        }
+        if list.len() >= core.settings.limits.push_services_max as usize {
+            return Err(Refusal::because("there are more registrations than limits.push_services_max"));
+        }
+        let options = options.as_ref().map(|options| options.root().to_xml()).unwrap_or_default();
+        if options.len() + node.len() > core.settings.limits.push_bytes_max as usize {
+            return Err(Refusal::because("its node or its options are too long"));
+        }
+        list.push(Service { jid: jid.clone(), node: node.clone(), options, errors: 0 });
+        core.view.put::<Registrations>(owner.bare_str(), b"", &Services { list });
+        Ok(Taken::New)
+    }
+
+    #[cfg(feature = "import")]
+    fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece)) -> Result<(), StoreError> {
+        let all = core.view.get::<Registrations>(owner.bare_str(), b"")?.map(|all| all.list).unwrap_or_default();
+        for Service { jid, node, options, .. } in all {
+            to(Piece::Push { jid, node, options: crate::xml::parse(&options).ok() });
+        }
+        Ok(())
     }
 }
 

@@ -315,6 +315,7 @@ async def run(check, args):
         await fill(old)
         before = await look(old)
         old.stop()
+        # In SQL, the folder has nothing but the file.
         source = old.folder / "data"
         async with check("a dry run takes nothing"):
             tried = couplet(new, "import", "prosody", source, "--dry-run")

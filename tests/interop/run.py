@@ -207,12 +207,12 @@ def run_federation(tally, binary, python):
 def run_moving(tally, binary, python):
     """What a real Prosody and a real ejabberd have kept, imported."""
     try:
-        tools.federation()
+        tools.moving()
     except tools.Missing as why:
         tally.missing("moving", why)
         return
-    for source in ("prosody", "ejabberd"):
-        Client(tally, f"from {source}", [python, HERE / "moving.py", "--binary", binary, "--source", source]).finish()
+    for name, *how in (("prosody",), ("sqlite", "--storage", "sql"), ("ejabberd", "--source", "ejabberd")):
+        Client(tally, f"from {name}", [python, HERE / "moving.py", "--binary", binary, *how]).finish()
 
 
 def run_acme(tally, binary):

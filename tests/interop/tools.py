@@ -106,6 +106,13 @@ def pebble():
     programs("pebble", "pebble-challtestsrv", "openssl", packages=("pebble", "openssl"))
 
 
+def moving():
+    """Servers whose data moves; lua-dbi-sqlite3 lets Prosody keep it in SQLite."""
+    federation()
+    if not list(Path("/usr/lib").glob("*/lua/*/dbd/sqlite3.so")):
+        debian("lua-dbi-sqlite3")
+
+
 def strophe(work):
     """The program that strophe.c becomes with Debian's libstrophe."""
     program = work / "strophe"

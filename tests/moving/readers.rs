@@ -4,8 +4,9 @@ use couplet::moving::lua::{self, Items, Table, Value};
 use couplet::moving::pie::{Event, Reader, Walker};
 use couplet::moving::prosody::config::{self, Settings};
 use couplet::moving::prosody::{convert, data, stanza};
+use couplet::moving::{json, sqlite};
 use proptest::prelude::*;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 
 /// Words that Lua is made of, and some that it is not.
 fn lua_text() -> impl Strategy<Value = String> {
@@ -157,7 +158,55 @@ fn tags() -> impl Strategy<Value = String> {
     prop::collection::vec(tags, 0..40).prop_map(|tags| tags.concat())
 }
 
+/// How many rows the tables of a file have, up to where it breaks.
+fn rows(file: &[u8]) -> [usize; 2] {
+    let Ok(mut database) = sqlite::Database::open(Cursor::new(file)) else { return [0; 2] };
+    ["prosody", "prosodyarchive"].map(|name| {
+        let Ok(Some(table)) = database.table(name) else { return 0 };
+        let Ok(mut rows) = database.rows(&table) else { return 0 };
+        let mut count = 0;
+        while let Ok(Some((number, _))) = database.next(&mut rows) {
+            let _ = database.row_of(&table, number);
+            count += 1;
+        }
+        count
+    })
+}
+
+const SQLITE: &[u8] = include_bytes!("prosody.sqlite");
+
+#[test]
+fn rows_of_all_pages_are_found() {
+    assert_eq!(rows(SQLITE), [63, 66]);
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_damaged_database_is_read_or_refused(
+        damage in prop::collection::vec((0..SQLITE.len(), any::<u8>()), 0..60),
+        len in 0..=SQLITE.len(),
+        cuts in any::<bool>(),
+    ) {
+        let mut file = SQLITE.to_vec();
+        for (at, byte) in damage {
+            file[at] = byte;
+        }
+        if cuts {
+            file.truncate(len);
+        }
+        // No more than there is room for.
+        prop_assert!(rows(&file).into_iter().all(|count| count < 50_000));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_json_or_not(text in "[\\[\\]{}:,\"\\\\ a0-9.eu_-]{0,60}") {
+        let _ = json::read(&text);
+    }
+
     #[test]
     fn any_document_is_read_or_refused(text in tags(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         for text in [text.as_bytes(), format!("<server-data xmlns='urn:xmpp:pie:0'>{text}").as_bytes(), &bytes] {

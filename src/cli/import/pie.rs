@@ -22,9 +22,9 @@ struct Open {
 /// # Errors
 /// When it cannot go on.
 pub fn run(importer: &mut Importer, from: &Path, only: &[String]) -> Result<(), String> {
-    let mut hosts = Hosts { only: prepared(only), foreign: BTreeSet::new() };
+    let only = prepared(only);
     if !from.is_dir() {
-        return document(importer, from, &mut hosts);
+        return document(importer, from, &only);
     }
     let mut files: Vec<PathBuf> = fs::read_dir(from)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
@@ -36,20 +36,13 @@ pub fn run(importer: &mut Importer, from: &Path, only: &[String]) -> Result<(), 
         let main = File::open(file).ok().and_then(|file| Reader::new(file).next().ok().flatten());
         if matches!(main, Some(Event::Open(root)) if root.root().name() == "server-data") {
             found = true;
-            document(importer, file, &mut hosts)?;
+            document(importer, file, &only)?;
         }
     }
     if found { Ok(()) } else { Err(format!("{} has no file with <server-data/>", from.display())) }
 }
 
-/// Which hosts are taken.
-struct Hosts {
-    only: BTreeSet<String>,
-    /// Those of which it was said that they are not served.
-    foreign: BTreeSet<String>,
-}
-
-fn document(importer: &mut Importer, file: &Path, hosts: &mut Hosts) -> Result<(), String> {
+fn document(importer: &mut Importer, file: &Path, only: &BTreeSet<String>) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("{}: it cannot be read: {error}", file.display());
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = fs::canonicalize(folder).map_err(cannot)?;
@@ -91,13 +84,11 @@ fn document(importer: &mut Importer, file: &Path, hosts: &mut Hosts) -> Result<(
             }
             Found::Pieces(jid, pieces, is_first) => {
                 let host = jid.domain();
-                if !hosts.only.is_empty() && !hosts.only.contains(host) {
+                if !only.is_empty() && !only.contains(host) {
                     continue;
                 }
                 if !importer.engine.keeps(host) {
-                    if hosts.foreign.insert(host.to_string()) {
-                        importer.report.line(format!("{place}: {host} is none of hosts: add it there"));
-                    }
+                    importer.report.foreign(&place, host, "hosts");
                     continue;
                 }
                 if is_first {

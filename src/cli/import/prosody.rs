@@ -1,7 +1,7 @@
 //! The data folder of Prosody: `HOST/STORE/USER.dat` and `.list`, every name with `%` and two digits for what is no
 //! letter.
 
-use super::{Importer, prepared};
+use super::{Importer, prepared, sqlite};
 use crate::cli::convert;
 use crate::core::moving::{Piece, Terms};
 use crate::jid::Jid;
@@ -18,11 +18,20 @@ use std::path::{Path, PathBuf};
 /// Bytes of a file that is read as a whole.
 const FILE_BYTES_MAX: u64 = 1 << 24;
 /// Items of a list that are taken in together.
-const ITEMS_AT_ONCE: usize = 64;
+pub(super) const ITEMS_AT_ONCE: usize = 64;
 
 /// Stores that are looked at by name, beside those of [`data::of_account`], in this order.
-const STORES: [&str; 8] =
-    ["account_roles", "roles", "roster", "blocklist", "vcard", "lastlog", "lastlog2", "account_activity"];
+pub(super) const STORES: [&str; 9] = [
+    "account_roles",
+    "roles",
+    "roster",
+    "blocklist",
+    "vcard",
+    "lastlog",
+    "lastlog2",
+    "account_activity",
+    "cloud_notify",
+];
 
 /// What it keeps for itself, and nobody misses.
 const OWN: [&str; 13] = [
@@ -46,6 +55,8 @@ const OWN: [&str; 13] = [
 pub enum Place {
     /// In files.
     Folder(PathBuf),
+    /// In one file of SQLite.
+    Sqlite(PathBuf),
 }
 
 impl Default for Place {
@@ -63,9 +74,15 @@ impl Place {
         let settings = convert::read(file)?;
         let folder = settings.global("data_path").and_then(Value::text).unwrap_or("/var/lib/prosody");
         let folder = file.parent().unwrap_or(Path::new("")).join(folder);
-        match settings.global("storage").or(settings.global("default_storage")).and_then(Value::text) {
-            None | Some("internal") => Ok(Self::Folder(folder)),
-            Some(other) => Err(format!("{}: storage is {other:?}, which is not read", file.display())),
+        let storage = settings.global("storage").or(settings.global("default_storage"));
+        let sql = settings.global("sql").and_then(Value::table);
+        let said = |key: &str| sql.and_then(|sql| sql.get(key)).and_then(Value::text);
+        match (storage.and_then(Value::text), said("driver").unwrap_or("SQLite3")) {
+            (None | Some("internal"), _) => Ok(Self::Folder(folder)),
+            (Some("sql"), "SQLite3") => Ok(Self::Sqlite(folder.join(said("database").unwrap_or("prosody.sqlite")))),
+            (Some(other), driver) => {
+                Err(format!("{}: storage is {other:?} ({driver}), which is not read", file.display()))
+            }
         }
     }
 
@@ -75,15 +92,22 @@ impl Place {
     /// When it cannot go on: the folder cannot be read, or storage fails.
     pub fn run(&self, importer: &mut Importer, only: &[String]) -> Result<(), String> {
         match self {
-            Self::Folder(folder) => from_folder(importer, folder, only),
+            Self::Folder(path) if path.is_file() => sqlite::run(importer, path, only),
+            Self::Folder(folder) => {
+                let file = folder.join("prosody.sqlite");
+                let has_data =
+                    |(_, path): &(String, PathBuf)| path.join("accounts").is_dir() || path.join("config").is_dir();
+                match file.is_file() && !folders(folder)?.iter().any(has_data) {
+                    true => sqlite::run(importer, &file, only),
+                    false => from_folder(importer, folder, only),
+                }
+            }
+            Self::Sqlite(file) => sqlite::run(importer, file, only),
         }
     }
 }
 
 fn from_folder(importer: &mut Importer, from: &Path, only: &[String]) -> Result<(), String> {
-    if from.is_file() {
-        return Err(format!("{} is a file; a data folder is needed", from.display()));
-    }
     let only = prepared(only);
     let mut seen = BTreeSet::new();
     for (name, path) in folders(from)? {
@@ -102,7 +126,7 @@ fn from_folder(importer: &mut Importer, from: &Path, only: &[String]) -> Result<
             && (path.join("accounts").is_dir() || path.join("config").is_dir())
         {
             let hint = if path.join("accounts").is_dir() { "hosts" } else { "modules.muc.hosts" };
-            importer.report.line(format!("{}: {} is none of {hint}: add it there", path.display(), host.domain()));
+            importer.report.foreign(&path.display().to_string(), host.domain(), hint);
         }
     }
     for host in only.difference(&seen) {
@@ -155,17 +179,21 @@ fn accounts(importer: &mut Importer, host: &Jid, folder: &Path) -> Result<(), St
         if !nobodys.is_empty() && !is_own(store) {
             importer.report.unknown(format!("{}: files of users without an account", path.display()));
         }
-        let is_known = store == "accounts"
-            || ["private", "pep", "offline"].contains(&store.as_str())
-            || STORES.contains(&store.as_str())
-            || store.starts_with("pep_");
-        if !theirs.is_empty() && !is_known && !is_own(store) {
+        if !theirs.is_empty() && !is_known(store) {
             for _ in theirs {
                 importer.report.unknown(format!("{}: nothing here keeps that", path.display()));
             }
         }
     }
     Ok(())
+}
+
+/// True for a store that is taken, or that nobody misses.
+pub(super) fn is_known(store: &str) -> bool {
+    ["accounts", "private", "pep", "offline"].contains(&store)
+        || STORES.contains(&store)
+        || store.starts_with("pep_")
+        || is_own(store)
 }
 
 fn is_own(store: &str) -> bool {

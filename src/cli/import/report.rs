@@ -2,13 +2,13 @@
 
 use crate::core::moving::{Outcome, Piece, Taken};
 use crate::jid::Jid;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Lines of what was not taken; more are counted.
 const LINES_MAX: usize = 1000;
 
 /// Kinds of pieces in the order in which they are printed.
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 15] = [
     "accounts",
     "administrators",
     "contacts",
@@ -23,6 +23,7 @@ const KINDS: [&str; 14] = [
     "rooms",
     "vCards of rooms",
     "messages in rooms",
+    "push registrations",
 ];
 
 /// New, the same, another one stays, replaced, refused.
@@ -34,6 +35,8 @@ pub struct Report {
     counts: BTreeMap<usize, Counts>,
     lines: Vec<String>,
     more: u64,
+    /// Hosts that are not served here.
+    foreign: BTreeSet<String>,
     /// What nothing here keeps, and how often it was seen.
     unknown: BTreeMap<String, u64>,
 }
@@ -54,6 +57,7 @@ fn kind(piece: &Piece) -> usize {
         Piece::Room(_) => 11,
         Piece::RoomCard(_) => 12,
         Piece::RoomLine { .. } => 13,
+        Piece::Push { .. } => 14,
     }
 }
 
@@ -88,6 +92,13 @@ impl Report {
             self.lines.push(line.replace(char::is_control, " "));
         } else {
             self.more += 1;
+        }
+    }
+
+    /// Says once of a host that it is not served here.
+    pub fn foreign(&mut self, place: &str, host: &str, setting: &str) {
+        if self.foreign.insert(host.to_string()) {
+            self.line(format!("{place}: {host} is none of {setting}: add it there"));
         }
     }
 

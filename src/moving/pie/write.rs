@@ -89,6 +89,7 @@ pub fn account(jid: &Jid, pieces: &[Piece], out: &mut dyn Write) -> io::Result<V
             Piece::Offline { message, .. } => offline.push(message),
             Piece::Node(node) => nodes.push(node),
             Piece::NodeItem { .. } => items.push(piece),
+            Piece::Push { .. } => left_out.push("push registrations"),
             Piece::Administrator => left_out.push("that it is an administrator's"),
             Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomLine { .. } => left_out.push("rooms"),
         }

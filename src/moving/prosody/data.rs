@@ -10,7 +10,7 @@ use crate::setting::Secret;
 use crate::stanza::form::Values;
 use crate::stanza::{Kind, PresenceType, Stanza};
 use crate::stream::sasl::ScramKeys;
-use crate::xml::{Element, ns};
+use crate::xml::{Element, ns, write_attribute};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
@@ -93,6 +93,7 @@ pub fn of_account(store: &str, value: &Value) -> Option<Result<Vec<Piece>, Strin
         "roster" => roster,
         "blocklist" => blocklist,
         "private" => private,
+        "cloud_notify" => push,
         "pep" => |table| Ok(nodes(table)),
         "lastlog" | "lastlog2" | "account_activity" => |table| Ok(last_seen(table)),
         "vcard" => {
@@ -182,6 +183,17 @@ fn private(table: &Table) -> Result<Vec<Piece>, String> {
     table.named().map(read).collect()
 }
 
+fn push(table: &Table) -> Result<Vec<Piece>, String> {
+    let read = |(key, value): (&str, &Value)| {
+        let service = value.table().ok_or_else(|| format!("{key:?} is no registration"))?;
+        let text = |key: &str| service.get(key).and_then(Value::text);
+        let jid = text("jid").and_then(|jid| Jid::parse(jid).ok()).ok_or_else(|| format!("{key:?} has no address"))?;
+        let options = service.get("options").and_then(|options| element(options, ns::DATA));
+        Ok(Piece::Push { jid, node: text("node").unwrap_or_default().to_string(), options })
+    };
+    table.named().map(read).collect()
+}
+
 fn nodes(table: &Table) -> Vec<Piece> {
     let node = |(name, value): (&str, &Value)| {
         // Long ago nothing was said of a node but that it is there.
@@ -260,6 +272,23 @@ pub fn entry(value: &Value, root_ns: &str) -> Result<Entry, String> {
     let when = table.get("when").and_then(Value::number).map(|when| milliseconds(when) as i64);
     let element = item(value, root_ns).ok_or("an item is no element")?;
     Ok(Entry { key: text("key"), wall_ms: when.or_else(stamp).unwrap_or(0), with: text("with"), element })
+}
+
+/// A row of an archive in SQL: its id, its time in seconds since 1970, with whom, and what it holds.
+///
+/// # Errors
+/// When it holds no element.
+pub fn row(key: &str, seconds: f64, with: &str, xml: &str, root_ns: &str) -> Result<Entry, String> {
+    // A stanza names no namespace there when it is that of clients.
+    let mut around = b"<w".to_vec();
+    write_attribute("xmlns", root_ns, &mut around);
+    let around = format!("{}>{xml}</w>", String::from_utf8_lossy(&around));
+    let element = crate::xml::parse(&around).ok().and_then(|whole| {
+        let mut children = whole.root().children();
+        children.next().filter(|_| children.next().is_none()).map(|child| child.to_element())
+    });
+    let element = element.ok_or("a row is no element")?;
+    Ok(Entry { key: key.to_string(), wall_ms: milliseconds(seconds) as i64, with: with.to_string(), element })
 }
 
 /// A message that waits for somebody, from `offline`.

@@ -156,11 +156,19 @@ const OPTIONS: &[(&[&str], Rule)] = &[
     (&["measure_extra_unregistered", "statistics_config", "performance_thresholds", "apm"], Nothing(NOT_YET)),
     (&["resource_scaling"], Nothing("nothing is needed: it takes what it needs, up to memory.max")),
     (&["cluster", "s2s_settings"], Nothing(NOT_YET)),
-    (&["trusted_proxies"], Nothing(NOT_YET)),
-    (
-        &["cross_domain_bosh", "cross_domain_websocket", "consider_bosh_secure", "consider_websocket_secure"],
-        Nothing(NOT_YET),
-    ),
+    (&["trusted_proxies"], Same("http", "trusted_proxies")),
+    (&["http_external_url"], Same("http", "external_url")),
+    (&["http_file_share_size_limit", "http_upload_file_size_limit"], Same("modules.upload", "size_max")),
+    (&["http_file_share_daily_quota", "http_upload_quota"], Same("modules.upload", "daily_quota")),
+    (&["http_file_share_global_quota"], Same("modules.upload", "total_quota")),
+    (&["http_file_share_expires_after", "http_upload_expire_after"], Same("modules.upload", "expires")),
+    (&["push_notification_with_sender"], Same("modules.push", "with_sender")),
+    (&["push_notification_with_body"], Same("modules.push", "with_body")),
+    (&["push_notification_important_body"], Same("modules.push", "important_body")),
+    (&["openmetrics_allow_ips"], Same("http", "metrics_from")),
+    (&["cross_domain_websocket", "cross_domain_bosh"], By(origins)),
+    (&["consider_bosh_secure", "consider_websocket_secure"], Nothing("http.trusted_proxies say it themselves")),
+    (&["http_ports", "https_ports", "http_interfaces", "https_interfaces"], Silent),
     (&["name"], Nothing("a host has no name of its own")),
     (&["groups_file"], Nothing(NOT_YET)),
 ];
@@ -199,6 +207,13 @@ const SAME: &[&str] = &[
     "component",
     "s2s_bidi",
     "sasl2",
+    "bosh",
+    "websocket",
+    "http",
+    "http_errors",
+    "http_host_status_check",
+    "http_openmetrics",
+    "prometheus",
     "sasl2_bind2",
     "sasl2_sm",
     "sasl2_fast",
@@ -253,6 +268,8 @@ const OURS: &[(&str, &str)] = &[
     ("mam_muc", "mam"),
     ("muc_mam", "mam"),
     ("cloud_notify", "push"),
+    ("http_upload_external", "upload"),
+    ("http_upload_external", "upload"),
     ("http_file_share", "upload"),
     ("http_upload", "upload"),
 ];
@@ -263,11 +280,8 @@ const OTHER: &[(&[&str], &str)] = &[
         &["admin_shell", "admin_telnet", "admin_socket", "admin_web"],
         "`couplet status` and other commands ask the server",
     ),
-    (&["bosh", "websocket", "http", "http_files", "http_errors", "http_host_status_check"], NOT_YET),
-    (
-        &["http_openmetrics", "prometheus", "statistics", "measure_cpu", "measure_memory", "measure_message_e2e"],
-        NOT_YET,
-    ),
+    (&["http_files"], NOT_YET),
+    (&["statistics", "measure_cpu", "measure_memory", "measure_message_e2e"], "http.metrics_from may read /metrics"),
     (&["proxy65"], "there is no proxy for files"),
     (&["pubsub", "pubsub_hub", "firewall", "groups", "mimicking", "tombstones", "anti_spam"], NOT_YET),
     (&["legacyauth", "auth_legacy", "compression"], "not offered: it is not safe"),
@@ -569,6 +583,18 @@ fn external_services(out: &mut Out, option: &str, value: &Value) {
     }
 }
 
+fn origins(out: &mut Out, option: &str, value: &Value) {
+    match value.bool() {
+        Some(true) => out.add("http", "origins", option, "*".to_string()),
+        Some(false) => out.set("http", "origins", setting::Value::List(Vec::new())),
+        None => {
+            for origin in names(out, option, value) {
+                out.add("http", "origins", option, origin);
+            }
+        }
+    }
+}
+
 fn room_creation(out: &mut Out, option: &str, value: &Value) {
     match (value.bool(), value.text()) {
         (Some(is), _) => out.set("modules.muc", "restrict_creation", setting::Value::Bool(is)),
@@ -579,7 +605,9 @@ fn room_creation(out: &mut Out, option: &str, value: &Value) {
 
 /// Ports and addresses, which stand in options of their own.
 pub fn listeners(out: &mut Out, settings: &Settings) {
-    let lists: [(&'static str, &'static str, &[&str], &[&str]); 5] = [
+    let lists: [(&'static str, &'static str, &[&str], &[&str]); 7] = [
+        ("http", "listen", &["http_ports"], &["http_interfaces"]),
+        ("http", "tls_listen", &["https_ports"], &["https_interfaces"]),
         ("c2s", "listen", &["c2s_ports"], &["c2s_interfaces"]),
         (
             "c2s",
@@ -595,13 +623,16 @@ pub fn listeners(out: &mut Out, settings: &Settings) {
         let global = |names: &[&str]| names.iter().find_map(|name| settings.global(name)).cloned();
         let (port, own) = (global(ports), global(interfaces));
         // Programs connect to this machine alone unless something else was written for them.
-        let shared = if section == "components" { None } else { global(&["interfaces", "interface"]) };
+        let is_local = section == "components" || (section == "http" && key == "listen");
+        let shared = if is_local { None } else { global(&["interfaces", "interface"]) };
         let Some(interface) = own.or(shared).map(Some).or(port.is_some().then_some(None)) else { continue };
         let defaults: &[i64] = match (section, key) {
             ("c2s", "listen") => &[5222],
             ("c2s", _) => &[5223],
             ("s2s", "listen") => &[5269],
             ("s2s", _) => &[5270],
+            ("http", "listen") => &[5280],
+            ("http", _) => &[5281],
             _ => &[5347],
         };
         let numbers: Vec<i64> = match &port {
@@ -609,7 +640,7 @@ pub fn listeners(out: &mut Out, settings: &Settings) {
             Some(Value::Table(table)) => table.0.iter().filter_map(|(_, port)| port.int()).collect(),
             Some(port) => port.int().into_iter().collect(),
         };
-        let any = if section == "components" { "127.0.0.1" } else { "::" };
+        let any = if is_local { "127.0.0.1" } else { "::" };
         let addresses = interface.map_or_else(|| vec![any.to_string()], |value| names(out, key, &value));
         // Of both kinds means one socket here.
         let all = addresses.iter().any(|a| a == "::" || a == "*");
