@@ -130,6 +130,11 @@ bench: ship
 instructions:
 	$(CARGO) bench --quiet --bench instructions
 
+#: make archive  processor time of pages of small and large archives, and what a commit of them costs
+.PHONY: archive
+archive:
+	$(CARGO) bench --quiet --features balanced --bench archive
+
 #: make dist     an archive of it in target/dist/
 dist: ship
 	@cross/pack $(TARGET) $(SHIPPED)

@@ -34,6 +34,12 @@ pub fn datetime(wall_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
+/// The same with milliseconds, as `2026-11-21T23:59:59.125Z`.
+pub fn datetime_fine(wall_ms: i64) -> String {
+    let whole = datetime(wall_ms);
+    format!("{}.{:03}Z", whole.trim_end_matches('Z'), wall_ms.rem_euclid(1000))
+}
+
 /// Milliseconds since 1970 of an XEP-0082 DateTime, whatever its time zone and fraction; none when it is none.
 pub fn datetime_ms(text: &str) -> Option<i64> {
     let (date, rest) = text.trim().split_once('T')?;
@@ -103,6 +109,7 @@ mod tests {
     fn what_datetime_writes_is_read_back_and_zones_count() {
         for ms in [0, 951_782_400_000, 1_795_305_599_000, -1000, 4_102_444_800_000] {
             assert_eq!(datetime_ms(&datetime(ms)), Some(ms));
+            assert_eq!(datetime_ms(&datetime_fine(ms + 7)), Some(ms + 7));
         }
         assert_eq!(datetime_ms("1969-07-20T21:56:15-05:00"), datetime_ms("1969-07-21T02:56:15Z"));
         assert_eq!(datetime_ms("1970-01-01T00:00:00.5Z"), Some(500));

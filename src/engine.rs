@@ -6,6 +6,8 @@
 
 mod accounts;
 mod admin;
+#[cfg(feature = "mam")]
+mod archive;
 #[macro_use]
 mod client;
 mod failed;
@@ -13,6 +15,7 @@ mod failed;
 mod figures;
 mod gate;
 mod guard;
+mod haste;
 mod invites;
 mod login;
 mod managed;
@@ -115,6 +118,9 @@ enum Timer {
     Retry,
     /// Memory is short: the process is weighed again.
     Weigh,
+    /// Archives are swept.
+    #[cfg(feature = "mam")]
+    Archive,
 }
 
 /// Who has a queue.
@@ -159,6 +165,8 @@ pub struct Engine {
     overfull: Vec<SessionId>,
     /// What is charged for the parts that have no charge for each of their holders.
     parts: memory::Parts,
+    /// Clients that wait for the disk to catch up.
+    hasty: Vec<ConnId>,
     /// Connections whose question is answered: they have more to say.
     again: Vec<ConnId>,
     /// Those that have more to say than the tick could take, and those of them whose turn it is in this one.
@@ -194,6 +202,9 @@ pub struct Engine {
     secret: [u8; 32],
     /// Who comes from where, and logs in.
     doors: Doors,
+    /// Queries of archives.
+    #[cfg(feature = "mam")]
+    line: archive::Line,
     shutting_down: bool,
     exited: bool,
     panics: VecDeque<u64>,
@@ -208,7 +219,7 @@ impl Engine {
     /// # Errors
     /// When storage cannot be read.
     pub fn new(
-        settings: Settings,
+        mut settings: Settings,
         store: Box<dyn Reader>,
         mut entropy: Box<dyn Entropy>,
         now: Now,
@@ -217,6 +228,7 @@ impl Engine {
         view.set_known_max(settings.core.memory.known_max_bytes());
         let secret = admin::server_secret(&mut view, &mut *entropy)?;
         let modules = Modules::new(&settings.modules);
+        modules.settle(&mut settings.core);
         let limits = &settings.core.limits;
         let reader = xml::Reader::new(limits);
         let budget = Budget::new(settings.core.memory.max_bytes, settings.core.memory.warning_percent);
@@ -231,6 +243,8 @@ impl Engine {
             entropy,
             counters: Counters::default(),
             spool: Spool::default(),
+            #[cfg(feature = "mam")]
+            archives: crate::core::archive::Archives::default(),
             changed: BTreeSet::new(),
             waits: Vec::new(),
             missed: modules.hears_missed().then(Vec::new),
@@ -257,6 +271,7 @@ impl Engine {
             spooling: Vec::new(),
             overfull: Vec::new(),
             parts: memory::Parts::default(),
+            hasty: Vec::new(),
             again: Vec::new(),
             later: Vec::new(),
             due: Vec::new(),
@@ -276,6 +291,8 @@ impl Engine {
             unbound: Vec::new(),
             secret,
             doors: Doors::default(),
+            #[cfg(feature = "mam")]
+            line: archive::Line::default(),
             shutting_down: false,
             exited: false,
             panics: VecDeque::new(),
@@ -283,13 +300,16 @@ impl Engine {
         };
         engine.restore()?;
         engine.restore_remote()?;
+        #[cfg(feature = "mam")]
+        engine.archive_start();
         Ok(engine)
     }
 
     /// Takes over new settings at a reload. Connections that are open keep theirs until they are opened again; those
     /// with servers that are not to be spoken with end.
-    pub fn reconfigure(&mut self, settings: Settings) {
+    pub fn reconfigure(&mut self, mut settings: Settings) {
         self.modules.reconfigure(&settings.modules);
+        self.modules.settle(&mut settings.core);
         self.core.disco = collect_disco(&self.modules, &settings.core);
         self.core.missed = self.modules.hears_missed().then(Vec::new);
         self.reader.set_limits(&settings.core.limits);
@@ -335,6 +355,8 @@ impl Engine {
             Input::Committed(upto) => self.committed(upto),
             Input::CommitFailed(error) => self.commit_failed(&error),
             Input::Hashed(result) => self.hashed(result),
+            #[cfg(feature = "mam")]
+            Input::Archive { id, done } => self.archive_done(id, *done),
             Input::Wake => self.wake(),
             Input::Admin { id, command } => self.admin(id, command),
             Input::Shutdown => self.shutdown(),
@@ -352,6 +374,8 @@ impl Engine {
             self.end_session(session);
         }
         self.drive_again();
+        #[cfg(feature = "mam")]
+        self.archive_pump();
         self.weigh();
         if let Some(batch) = self.core.view.close_batch() {
             self.outputs.push_back(Output::Commit(batch));
@@ -449,12 +473,16 @@ impl Engine {
             self.core.changed.clear();
             self.core.waits.clear();
             self.core.missed.iter_mut().for_each(Vec::clear);
+            #[cfg(feature = "mam")]
+            self.core.archives.forget_step();
             self.caught(what);
             return None;
         };
         relax(&mut self.core.queue);
         let ticket = self.core.view.ticket();
         self.core.view.join();
+        #[cfg(feature = "mam")]
+        self.archive_asked();
         self.renewed(&renewed, ticket);
         for Delivery { to, mut parcel, promise, urgency } in deliveries {
             let holder = match to {
@@ -579,6 +607,7 @@ impl Engine {
         self.registered(durable);
         self.managed_committed();
         self.logins_committed();
+        self.disk_in();
         for (key, conn) in self.conns.iter() {
             if !conn.out.is_empty() {
                 self.dirty.insert(ConnId(key));
@@ -605,6 +634,8 @@ impl Engine {
                 Timer::Retry => self.retry(),
                 // The tick ends with that.
                 Timer::Weigh => self.parts.weighs = false,
+                #[cfg(feature = "mam")]
+                Timer::Archive => self.archive_due(at),
             }
         }
     }

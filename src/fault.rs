@@ -57,6 +57,10 @@ pub enum Fault {
     WayNotRestored,
     /// Stanzas leave on a stream of another server before that could count them.
     CountUnawaited,
+    /// A page is read before what was written before it is durable.
+    ArchiveReadEarly,
+    /// A message that comes is archived twice.
+    ArchivedTwice,
     /// Nobody is told that another server cannot be reached.
     ReturnUntold,
     /// A connection with another server goes and what it was charged stays.

@@ -119,6 +119,12 @@ limits! {
     pubsub_catch_up_bytes_max = 524288 Bytes "last items that a client gets when it comes online, a sixteenth of it of \
         one account; it can ask for more";
     pubsub_name_bytes_max = 1024 Bytes "the name of a node, or the id of an item";
+    mam_page_bytes_max = 131072 Bytes "messages of one page of an archive (XEP-0313), unless the first alone has more; \
+        a client whose queue holds as much gets its next page later";
+    mam_queries_max = 10 Count "queries of archives that one client may have under way; they are answered one by one";
+    mam_queries_all_max = 500 Count "queries of archives that all clients may have under way; more are refused";
+    mam_reads_max = 4 Count "pages of archives that are read at a time";
+    mam_rules_max = 1000 Count "addresses for which one account wants always, or never, to have messages archived";
     pubsub_subscriptions_max = 500 Count "subscriptions that were asked for, and affiliations, of one node";
     caps_cache_max = 256 Count "hashes of client capabilities whose meaning is remembered (XEP-0115)";
     caps_remote_max = 5000 Count "clients of contacts on other servers whose capabilities are remembered, once for \

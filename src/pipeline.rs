@@ -1,5 +1,5 @@
-//! The phases of a stanza, in order: *filter out, copy (sent), route, filter in, undelivered, copy (received),
-//! deliver*.
+//! The phases of a stanza, in order: *filter out, archive and copy (sent), route, filter in, archive, undelivered, copy
+//! (received), deliver*.
 //!
 //! A stanza enters by [`from_session`] or is put on the core's queue by whatever makes it; [`run`] takes the queue
 //! through the phases until nothing is left. What comes out are parcels for sessions.
@@ -15,7 +15,7 @@ use crate::jid::Jid;
 use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
 use crate::stanza::{Condition, IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
 use crate::storage::Ticket;
-use crate::xml::ns;
+use crate::xml::{ElementRef, ns};
 use log::debug;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -169,7 +169,11 @@ fn phases(
             return Ok(());
         }
         if flight.origin.is_some() {
+            // The id in the sender's archive is for his own clients.
+            let plain = flight.stanza.clone();
+            modules.archive(core, Dir::Sent, flight)?;
             modules.copy(core, Dir::Sent, flight, &[]);
+            flight.stanza = plain;
         }
     }
     if core.is_component(to.domain()) {
@@ -276,6 +280,14 @@ fn to_account(
     };
     let verdict = decide(kind, addressee(core, to, exists));
     debug!(target: LOG, "{:?} to {to}: {verdict:?}", flight.stanza.kind);
+    // A refusal of ours tells its sender at once, and nobody has said it.
+    if exists
+        && flight.filters != Filters::None
+        && matches!(flight.stanza.kind, Kind::Message(_))
+        && !matches!(verdict, Verdict::Bounce(_) | Verdict::Drop)
+    {
+        modules.archive(core, Dir::Received, flight)?;
+    }
     let reached = match verdict {
         // Only the server itself pushes a roster (RFC 6121 section 2.1.6).
         Verdict::Session if flight.stanza.kind == Kind::Iq(IqType::Set) && has_roster(&flight.stanza) => {
@@ -353,7 +365,16 @@ fn addressee(core: &Core, to: &Jid, exists: bool) -> Addressee {
 
 fn undelivered(core: &mut Core, modules: &mut Modules, flight: &InFlight) -> Result<(), StanzaError> {
     core.may_write()?;
-    match modules.undelivered(core, flight)? {
+    let is_archived = |to: &Jid| {
+        let is_ours = |c: ElementRef<'_>| c.is(ns::STANZA_ID, "stanza-id") && c.attr("by") == Some(to.bare_str());
+        flight.stanza.payload.root().children().any(is_ours)
+    };
+    let outcome = modules.undelivered(core, flight)?;
+    match outcome {
+        Undelivered::NotMine | Undelivered::Refused(_) if flight.stanza.to.as_ref().is_some_and(is_archived) => {
+            debug!(target: LOG, "kept for {:?}: in the archive", flight.stanza.to);
+            Ok(())
+        }
         Undelivered::NotMine => Err(Condition::ServiceUnavailable.into()),
         Undelivered::Refused(error) => Err(error),
         Undelivered::Kept(reason) => {
@@ -373,7 +394,9 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
     let Some(child) = stanza.request() else { return };
     let session = stanza.from.as_ref().and_then(|from| core.sessions.find(from));
     let request = Request { stanza, child, owner, session, is_set: matches!(stanza.kind, Kind::Iq(IqType::Set)) };
+    // A query of an archive (XEP-0313) is a set that changes nothing.
     let answer = if request.is_set
+        && !child.is(ns::MAM, "query")
         && let Err(error) = core.may_write()
     {
         Err(error)

@@ -32,6 +32,8 @@ const THREADS: &[(&str, &str)] = &[
     ("couplet-store", "writes to the disk"),
     ("couplet-hash", "hashes passwords"),
     ("couplet-backup", "sends a backup, while one is made"),
+    #[cfg(feature = "mam")]
+    ("couplet-archive", "reads archives, from the first query on"),
     ("async-io", "a helper of the library that waits for sockets; parked"),
 ];
 

@@ -56,6 +56,9 @@ fn answer(engine: &mut Engine, writer: &mut dyn Writer, clock: &Clock, command: 
                 engine.handle(clock.now(), input);
             }
             Output::AdminReply { reply, .. } => answer = Some(reply),
+            // Nobody is there who would ask.
+            #[cfg(feature = "mam")]
+            Output::Archive(_) => {}
             // There is no connection, and nothing of this process to be read again or ended.
             Output::Write { .. }
             | Output::Shrink

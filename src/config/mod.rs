@@ -263,6 +263,8 @@ impl Config {
             #[cfg(feature = "http")]
             url: self.http.url(),
             rates: self.rates.all(&self.c2s_rate, &self.s2s_rate, &self.component_rate),
+            // Its module fills it in.
+            archive: settings::Archive::default(),
             limits: self.limits.clone(),
         };
         let mut modules = self.modules.clone();

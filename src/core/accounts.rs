@@ -169,7 +169,7 @@ impl Core {
     /// # Errors
     /// When storage cannot be read.
     pub fn account_delete(&mut self, jid: &Jid) -> Result<(), StoreError> {
-        self.view.delete_owner(jid.bare_str())?;
+        self.delete_owner(jid.bare_str())?;
         self.invites_forget(&jid.bare())?;
         let node = jid.node().unwrap_or_default().as_bytes();
         self.view.delete::<AccountIndex>(jid.domain(), node);

@@ -122,6 +122,14 @@ pub enum Input<'a> {
     CommitFailed(StoreError),
     /// The hashing thread is done with a job.
     Hashed(HashResult),
+    /// Work in the archives is done, or storage cannot be read. [`Output::Archive`] says which.
+    #[cfg(feature = "mam")]
+    Archive {
+        /// That of the job.
+        id: u64,
+        /// What has come of it.
+        done: Box<Result<super::archive::Done, StoreError>>,
+    },
     /// The deadline of [`next_deadline`](crate::engine::Engine::next_deadline) has passed.
     Wake,
     /// An administrator's command.
@@ -181,6 +189,10 @@ pub enum Output {
     Commit(Batch),
     /// Have a password hashed, and answer with [`Input::Hashed`].
     Hash(HashJob),
+    /// Read in the archives, from a snapshot that is taken from now on, and answer with [`Input::Archive`]. It may take
+    /// its time.
+    #[cfg(feature = "mam")]
+    Archive(Box<super::archive::Job>),
     /// Give up caches, and memory that is kept to be used again.
     Shrink,
     /// Answer an administrator.

@@ -2,6 +2,8 @@
 
 pub mod accounts;
 pub mod admin;
+#[cfg(feature = "mam")]
+pub mod archive;
 pub mod caps;
 pub mod disco;
 pub mod fast;
@@ -63,6 +65,9 @@ pub struct Core {
     pub disco: disco::Discos,
     /// What is known of the spool's rows.
     pub spool: spool::Spool,
+    /// What is known of archives, and asked of them.
+    #[cfg(feature = "mam")]
+    pub archives: archive::Archives,
     /// Rows of [`parked::EndedSessions`] that were written since they were counted.
     pub ended_unchecked: usize,
     /// Sessions of which something has changed that is stored of those that wait to be resumed.
@@ -156,7 +161,11 @@ impl Core {
 
     /// Bytes of what would be found again.
     pub fn held_bytes(&self) -> usize {
-        self.view.known_bytes() + self.caps.held_bytes() + self.spool.held_bytes()
+        #[cfg(feature = "mam")]
+        let archives = self.archives.held_bytes();
+        #[cfg(not(feature = "mam"))]
+        let archives = 0;
+        self.view.known_bytes() + self.caps.held_bytes() + self.spool.held_bytes() + archives
     }
 
     /// Gives up what would be found again.
@@ -165,17 +174,35 @@ impl Core {
         self.caps.forget_cache();
     }
 
+    /// Deletes all that is stored of an account or a room. What may be large goes later, and is void from now on.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn delete_owner(&mut self, owner: &str) -> Result<(), StoreError> {
+        #[cfg(feature = "mam")]
+        {
+            self.view.delete_owner(owner, Some(archive::TABLES_FROM))?;
+            self.archive_void(owner)
+        }
+        #[cfg(not(feature = "mam"))]
+        self.view.delete_owner(owner, None)
+    }
+
     /// Refuses what would write while more than `limits.store_pending_bytes_max` waits for the disk, or a sixth of all
     /// memory.
     ///
     /// # Errors
     /// `resource-constraint`.
     pub fn may_write(&self) -> Result<(), StanzaError> {
-        let max_bytes = self.settings.limits.store_pending_bytes_max as usize;
-        if self.view.pending_bytes() > max_bytes.min(self.settings.memory.max_bytes / 6) {
+        if self.view.pending_bytes() > self.pending_max_bytes() {
             return Err(Condition::ResourceConstraint.because("Too much waits for the disk."));
         }
         Ok(())
+    }
+
+    /// So much may wait for the disk.
+    pub fn pending_max_bytes(&self) -> usize {
+        (self.settings.limits.store_pending_bytes_max as usize).min(self.settings.memory.max_bytes / 6)
     }
 
     /// Milliseconds since 1970, as rows keep them.

@@ -237,6 +237,7 @@ impl Core {
                 available,
                 interested: parked.interested,
                 inactive: false,
+                reads_archive: false,
                 directed: parked.directed.iter().cloned().collect(),
                 charge: Charge::default(),
             });

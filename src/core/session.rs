@@ -37,6 +37,8 @@ pub struct Session {
     pub interested: bool,
     /// Nobody looks at its client (XEP-0352): what can wait is held back. Never while it waits to be resumed.
     pub inactive: bool,
+    /// Its client has read the archive, or will: it needs no offline messages that are there.
+    pub reads_archive: bool,
     /// Who got directed presence and must get the unavailable one (RFC 6121 section 4.6).
     pub directed: Directed,
     /// Of what it holds.
@@ -139,6 +141,7 @@ impl Sessions {
             available: None,
             interested: false,
             inactive: false,
+            reads_archive: false,
             directed: Directed::default(),
             charge: Charge::default(),
         })

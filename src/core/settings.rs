@@ -41,8 +41,25 @@ pub struct Settings {
     /// How clients reach the HTTP server, with `{host}` in place of the name; empty when they cannot.
     #[cfg(feature = "http")]
     pub url: String,
+    /// Message archives.
+    pub archive: Archive,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// Message archives (XEP-0313). Without the module that keeps them nothing is archived.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Archive {
+    /// Rooms are archived, and new ones by default.
+    pub rooms: bool,
+    /// How long the messages of accounts are kept, in seconds; 0 is for ever.
+    pub keep_s: u32,
+    /// The same of rooms.
+    pub rooms_keep_s: u32,
+    /// Bytes of one archive; 0 is any number.
+    pub bytes_max: u64,
+    /// Messages of one page.
+    pub page_max: u32,
 }
 
 /// This machine: proxies before the server, and those who test it.
@@ -83,6 +100,7 @@ impl Default for Settings {
             rates: Rates::default(),
             #[cfg(feature = "http")]
             url: "https://{host}:5281/".to_string(),
+            archive: Archive::default(),
             limits: Limits::default(),
         }
     }

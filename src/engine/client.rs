@@ -306,6 +306,10 @@ impl Engine {
         if let Some(ask) = self.core.ask.take() {
             return self.session_asks(session, original, number, ask);
         }
+        #[cfg(feature = "mam")]
+        if let Some(number) = number.filter(|_| original.kind == Kind::Iq(IqType::Set)) {
+            self.archive_owe(session, &original, number);
+        }
         match sound {
             None => {
                 if let Some(managed) = self.managed.get_mut(&session) {
@@ -326,6 +330,9 @@ impl Engine {
             Some(_) => {}
         }
         self.progress(Sender::Session(session));
+        if self.core.view.wrote() {
+            self.wait_for_disk(conn);
+        }
     }
 
     /// A first-level element that is no stanza, such as a client state indication (XEP-0352): modules read it.

@@ -68,8 +68,11 @@ impl Engine {
                 }
             }
         }
+        self.disk_in();
         self.parked_failed();
         self.logins_failed();
+        #[cfg(feature = "mam")]
+        self.archive_failed();
         for holder in self.holders() {
             let waits = |p: &Parcel| p.row().is_none() && p.owed(durable).is_some();
             if self.queue_of(holder).is_some_and(|out| out.parcels().any(waits)) {

@@ -35,6 +35,8 @@ impl Engine {
             Input::Wrote { conn, .. } | Input::Held { conn, .. } => ("what was written", Met::Conn(*conn)),
             Input::Committed(_) | Input::CommitFailed(_) => ("the word of the store", Met::Store),
             Input::Hashed(_) => ("a password", Met::Nobody),
+            #[cfg(feature = "mam")]
+            Input::Archive { .. } => ("an archive", Met::Nobody),
             Input::Weighed { .. } => ("a weight", Met::Nobody),
             Input::Wake => ("a point in time", Met::Nobody),
             Input::Admin { id, .. } => ("a command", Met::Operator(*id)),
@@ -83,6 +85,8 @@ impl Engine {
         self.core.queue.clear();
         self.core.ask = None;
         self.core.changed.clear();
+        #[cfg(feature = "mam")]
+        self.core.archives.forget_step();
         self.caught(what);
         let end = |engine: &mut Self| match met {
             Met::Conn(conn) => {

@@ -107,6 +107,8 @@ impl Engine {
             + self.unproven.capacity() * size_of::<(Ticket, Sender, Stanza)>();
         #[cfg(feature = "http")]
         let tables = tables + self.guests.spare_bytes();
+        #[cfg(feature = "mam")]
+        let tables = tables + self.archive_held_bytes();
         [
             (Kind::Modules, self.modules.held_bytes()),
             (Kind::Tables, tables),

@@ -23,7 +23,7 @@ mod switches;
 mod terms;
 
 pub use switches::General;
-use switches::Slot;
+use switches::{Slot, host_of, host_of_session, host_that_way};
 pub use terms::{Dir, IqRoute, Scope, SessionEvent, TableInfo, Undelivered, Xep};
 
 /// One protocol extension. Every hook has an empty default. An error from a hook is the answer to the stanza.
@@ -56,6 +56,11 @@ pub trait Module: Sized {
     /// Adds to what is said of a host and its accounts beyond the constants.
     fn disco(&self, settings: &Settings, host: &str, disco: &mut Disco) {
         let _ = (settings, host, disco);
+    }
+
+    /// Puts what other floors must know of its configuration where they look.
+    fn settle(&self, settings: &mut Settings) {
+        let _ = settings;
     }
 
     /// Adds features of a stream whose client has logged in.
@@ -135,6 +140,14 @@ pub trait Module: Sized {
     fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
         let _ = (core, flight);
         Ok(Flow::Pass)
+    }
+
+    /// Phase *archive*: a message leaves a session of the account, or reaches the account and is let in. What is done
+    /// to the stanza is for those of the account alone: for copies of what was sent, and for all that follows what
+    /// has come.
+    fn archive(&mut self, core: &mut Core, dir: Dir, flight: &mut InFlight) -> Result<(), StanzaError> {
+        let _ = (core, dir, flight);
+        Ok(())
     }
 
     /// Phase *copy*: a message was sent, or has gone to `reached` of the account's sessions.
@@ -270,19 +283,6 @@ pub trait Module: Sized {
     }
 }
 
-fn host_of(jid: Option<&Jid>) -> &str {
-    jid.map_or("", Jid::domain)
-}
-
-fn host_of_session(core: &Core, id: SessionId) -> &str {
-    core.sessions.get(id).map_or("", |s| s.jid.domain())
-}
-
-/// Whose a message is that goes this way.
-fn host_that_way(dir: Dir, stanza: &Stanza) -> &str {
-    host_of(if dir == Dir::Sent { stanza.from.as_ref() } else { stanza.to.as_ref() })
-}
-
 /// What `couplet about` says of a module.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
@@ -346,6 +346,11 @@ macro_rules! modules {
                         slot => *slot = Some($file::$type::new(config.$file.clone())),
                     }
                 } )*
+            }
+
+            /// Every module says what others must know.
+            pub fn settle(&self, settings: &mut Settings) {
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file.module { m.settle(settings); } )*
             }
 
             /// Collects what is said of a host and its accounts.
@@ -476,6 +481,14 @@ macro_rules! modules {
                     match m.filter_in(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
                 } )*
                 Ok(Flow::Pass)
+            }
+
+            /// Every module may archive.
+            pub fn archive(&mut self, core: &mut Core, dir: Dir, flight: &mut InFlight) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_that_way(dir, &flight.stanza)) {
+                    m.archive(core, dir, flight)?;
+                } )*
+                Ok(())
             }
 
             /// Every module may copy.
@@ -648,6 +661,7 @@ macro_rules! modules {
 // of what a request may name comes before who answers for the rest.
 modules! {
     "blocking" => blocking::Blocking,
+    "mam" => mam::Mam,
     "carbons" => carbons::Carbons,
     "offline" => offline::Offline,
     "bookmarks" => bookmarks::Bookmarks,

@@ -6,8 +6,9 @@ use crate::core::flight::{Filters, InFlight};
 use crate::core::session::SessionId;
 use crate::core::spool::{self, Worth};
 use crate::setting::section;
-use crate::stanza::{Condition, Kind, MessageType, StanzaError};
-use crate::xml::ns;
+use crate::jid::Jid;
+use crate::stanza::{Condition, Kind, MessageType, Stanza, StanzaError};
+use crate::xml::{ElementRef, ns};
 
 section! {
     /// Offline messages (XEP-0160).
@@ -62,9 +63,12 @@ impl Module for Offline {
 
     fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
         let SessionEvent::Reachable = event else { return Ok(()) };
-        let Some(account) = core.sessions.get(id).map(|s| s.jid.bare()) else { return Ok(()) };
+        let Some(session) = core.sessions.get(id) else { return Ok(()) };
+        let (account, reads_archive) = (session.jid.bare(), session.reads_archive);
         for (row, stored) in core.spool_free(&account)? {
             match stored.stanza() {
+                // Its client has it from there; the next one may not know archives.
+                Some(stanza) if reads_archive && is_archived(&stanza, &account) => {}
                 Some(stanza) if !stored.is_copy && spool::is_for_others(stanza.kind) => {
                     core.spool_hold(&account, row);
                     let row = Some(row);
@@ -77,4 +81,10 @@ impl Module for Offline {
         }
         Ok(())
     }
+}
+
+/// The account's archive has it (XEP-0313 section 3).
+fn is_archived(stanza: &Stanza, account: &Jid) -> bool {
+    let is_ours = |c: ElementRef<'_>| c.is(ns::STANZA_ID, "stanza-id") && c.attr("by") == Some(account.as_str());
+    stanza.payload.root().children().any(is_ours)
 }

@@ -1,8 +1,11 @@
 //! Which modules run, and for which hosts.
 
-use super::KNOWN;
+use super::{Dir, KNOWN};
+use crate::core::Core;
+use crate::core::session::SessionId;
 use crate::jid::Jid;
 use crate::setting::nearest;
+use crate::stanza::Stanza;
 
 crate::setting::section! {
     /// Protocol extensions. All that are built in are on.
@@ -69,4 +72,17 @@ impl<M> Slot<M> {
     pub(super) fn look(&self, host: &str) -> Option<&M> {
         self.module.as_ref().filter(|_| self.is_on(host))
     }
+}
+
+pub(super) fn host_of(jid: Option<&Jid>) -> &str {
+    jid.map_or("", Jid::domain)
+}
+
+pub(super) fn host_of_session(core: &Core, id: SessionId) -> &str {
+    core.sessions.get(id).map_or("", |s| s.jid.domain())
+}
+
+/// Whose a message is that goes this way.
+pub(super) fn host_that_way(dir: Dir, stanza: &Stanza) -> &str {
+    host_of(if dir == Dir::Sent { stanza.from.as_ref() } else { stanza.to.as_ref() })
 }

@@ -8,6 +8,8 @@
 pub mod acme;
 pub mod activation;
 pub mod admin;
+#[cfg(feature = "mam")]
+mod archive;
 pub mod authorities;
 pub mod bell;
 mod cert_folder;

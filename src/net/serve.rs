@@ -218,6 +218,8 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     let tls = Tls::new(certificates, &options.tuning.federation).map_err(ServeError::Tls)?;
     let (reader, writer) = open_patiently(&options.store).map_err(ServeError::Store)?;
     let backups = Rc::new(Backups::new(reader.another(), clock));
+    #[cfg(feature = "mam")]
+    let archive_reader = reader.another();
     let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;
     let memory_max_bytes = options.settings.core.memory.max_bytes;
     let engine = Engine::new(options.settings, reader, Box::new(entropy), clock.now()).map_err(ServeError::Store)?;
@@ -226,6 +228,8 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
 
     let bell = Arc::new(Bell::new());
     let threads = Threads::start(writer, options.plan, &bell).map_err(|error| ServeError::System("threads", error))?;
+    #[cfg(feature = "mam")]
+    let threads = threads.reading(archive_reader, bell.clone());
     let executor = Rc::new(LocalExecutor::new());
     if let Some(signals) = signals {
         executor.spawn(signals::pass_on(signals, bell.clone())).detach();

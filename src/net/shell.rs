@@ -80,6 +80,9 @@ pub enum Report {
     /// The thread that keeps files has done something.
     #[cfg(feature = "http")]
     File(crate::net::files::FileReport),
+    /// An archive was read.
+    #[cfg(feature = "mam")]
+    Archive(u64, Box<Result<crate::core::archive::Done, StoreError>>),
     /// An attempt to connect to a server has come to its end.
     Dialed(ConnId, Box<Result<Dialed, DialFailure>>),
     /// A thread ended by a panic.
@@ -412,6 +415,8 @@ impl Shell {
             #[cfg(feature = "http")]
             Report::File(report) => self.take_file_report(report, now),
             Report::Hashed(result) => self.engine.handle(now, Input::Hashed(result)),
+            #[cfg(feature = "mam")]
+            Report::Archive(id, done) => self.engine.handle(now, Input::Archive { id, done }),
             Report::Dialed(conn, result) => self.dialed(conn, *result, now),
             Report::ThreadLost(name) => self.lose(name),
             Report::Admin(Command::Compact, reply) => {
@@ -635,6 +640,12 @@ impl Shell {
             Output::Hash(job) => {
                 if !self.threads.jobs.send(job) {
                     self.lose("hashing");
+                }
+            }
+            #[cfg(feature = "mam")]
+            Output::Archive(job) => {
+                if let Some(report) = self.threads.read(*job) {
+                    self.take_report(report, now);
                 }
             }
             Output::AdminReply { id, reply } => self.answer(id, reply),

@@ -1,6 +1,6 @@
 //! The two threads beside the worker: one commits batches to the disk, one hashes passwords. Both end when the worker
 //! drops its end of their queue, and both tell it when they end for any other reason. A third lives while a backup is
-//! sent.
+//! sent, and a fourth from the first query of an archive on ([`archive`](super::archive)).
 
 use std::cell::Cell;
 use std::io;
@@ -30,6 +30,8 @@ pub struct Threads {
     pub storage: Sender<Job>,
     /// To the password hasher.
     pub jobs: Sender<HashJob>,
+    #[cfg(feature = "mam")]
+    archives: Option<super::archive::Archives>,
     store: JoinHandle<Option<StoreError>>,
     hash: JoinHandle<()>,
 }
@@ -67,7 +69,36 @@ impl Threads {
                 watch.bell.report(Report::Hashed(keys::run(job)));
             }
         })?;
-        Ok(Self { storage, jobs, store, hash })
+        Ok(Self {
+            storage,
+            jobs,
+            #[cfg(feature = "mam")]
+            archives: None,
+            store,
+            hash,
+        })
+    }
+
+    /// With archives, in the store that `reader` reads.
+    #[cfg(feature = "mam")]
+    #[must_use]
+    pub fn reading(mut self, reader: Box<dyn Reader>, bell: Arc<Bell<Report>>) -> Self {
+        self.archives = Some(super::archive::Archives::new(reader, bell));
+        self
+    }
+
+    /// Has an archive read. What is to be said at once, where nobody can.
+    #[cfg(feature = "mam")]
+    pub fn read(&mut self, job: crate::core::archive::Job) -> Option<Report> {
+        let id = job.id;
+        match self.archives.as_mut()?.ask(job) {
+            Ok(true) => None,
+            Ok(false) => Some(Report::ThreadLost("archive")),
+            Err(error) => {
+                let error = StoreError::Io(format!("the system gives no thread ({error})"));
+                Some(Report::Archive(id, Box::new(Err(error))))
+            }
+        }
     }
 
     /// Lets the storage writer make durable what it has and waits for it. A password being hashed is not waited for.
@@ -77,6 +108,10 @@ impl Threads {
     pub fn finish(self) -> Result<(), StoreError> {
         drop(self.jobs);
         drop(self.hash);
+        #[cfg(feature = "mam")]
+        if let Some(archives) = self.archives {
+            archives.finish();
+        }
         drop(self.storage);
         // A panic there was logged when it happened.
         self.store.join().ok().flatten().map_or(Ok(()), Err)
@@ -156,9 +191,9 @@ impl Drop for Busy {
 }
 
 /// Tells the worker when a thread ends by a panic.
-struct Watch {
-    bell: Arc<Bell<Report>>,
-    name: &'static str,
+pub(super) struct Watch {
+    pub bell: Arc<Bell<Report>>,
+    pub name: &'static str,
 }
 
 impl Drop for Watch {

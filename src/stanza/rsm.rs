@@ -45,6 +45,26 @@ impl Wish {
         Ok(Some(Self { max: number("max")?, place }))
     }
 
+    /// Items that the page may have at most, if its reader says so.
+    pub fn max(&self) -> Option<usize> {
+        self.max
+    }
+
+    /// The id of the item behind which the page begins.
+    pub fn after(&self) -> Option<&str> {
+        if let Place::After(id) = &self.place { Some(id) } else { None }
+    }
+
+    /// The id of the item before which it ends; empty for the last page.
+    pub fn before(&self) -> Option<&str> {
+        if let Place::Before(id) = &self.place { Some(id) } else { None }
+    }
+
+    /// True when it is asked for by its place in the whole list.
+    pub fn is_by_index(&self) -> bool {
+        matches!(self.place, Place::Index(_))
+    }
+
     /// The page of a list of `len` items; `max` is for who names none, `find` gives the place of an item by its id.
     ///
     /// # Errors

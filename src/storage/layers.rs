@@ -88,7 +88,7 @@ impl<'a, V> Iterator for Walk<'a, V> {
 }
 
 /// The first key behind all that start with `prefix`, which has a byte other than 0xff: the 0 behind the owner.
-pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
+pub fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < 0xff {

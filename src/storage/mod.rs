@@ -27,6 +27,7 @@ pub use error::StoreError;
 pub use file::set_aside;
 pub use ground::{HEADROOM, Medium, Place};
 pub use known::{Extent, Marked};
+pub use layers::end_of;
 pub use options::{Kept, StoreOptions};
 pub use thread::{COMMIT_BYTES_MAX, Job, Jobs, Mode, Next, Plan, Promises, Report, WhenIdle, run};
 pub use view::View;
@@ -68,6 +69,21 @@ pub type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
 /// A row of a table: its sub key and what it holds.
 pub type Row<T> = (Vec<u8>, <T as Table>::Value);
+
+/// Puts the key of a row into `key`: for those who read a [`Snapshot`] themselves.
+pub fn row_key(owner: &str, table: Option<u8>, sub: &[u8], key: &mut Vec<u8>) {
+    key.clear();
+    key.extend_from_slice(owner.as_bytes());
+    // No address has a byte 0, as stringprep forbids it. Were there one, 0xff, which no text has, keeps owners apart.
+    for byte in &mut *key {
+        if *byte == 0 {
+            *byte = 0xff;
+        }
+    }
+    key.push(0);
+    key.extend(table);
+    key.extend_from_slice(sub);
+}
 
 /// A table: what is stored under one table byte of any owner.
 pub trait Table {

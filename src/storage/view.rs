@@ -44,6 +44,7 @@ pub struct View {
     waiting: VecDeque<(Ticket, usize)>,
     durable: Ticket,
     epoch: u32,
+    withdrawals: u32,
     known: Known,
     /// Kept for their memory.
     key: Vec<u8>,
@@ -99,6 +100,7 @@ impl View {
             waiting: VecDeque::new(),
             durable: Ticket(0),
             epoch: 0,
+            withdrawals: 0,
             known: Known::new(KNOWN_BYTES),
             key: Vec::new(),
             encoder: Encoder::new(),
@@ -127,10 +129,16 @@ impl View {
 
     /// Writes a row in the place of the one that is there.
     pub fn put<T: Table>(&mut self, owner: &str, sub: &[u8], value: &T::Value) {
-        self.encoder.clear();
-        value.encode(&mut self.encoder);
-        let bytes = Arc::from(self.encoder.as_bytes());
         let marks = T::MARKS.map_or(0, |marks| marks(value));
+        self.put_encoded::<T>(owner, sub, marks, |encoder| value.encode(encoder));
+    }
+
+    /// The same with a value that `encode` writes as [`Record::encode`] would, without being one, and that has these
+    /// marks.
+    pub fn put_encoded<T: Table>(&mut self, owner: &str, sub: &[u8], marks: u8, encode: impl FnOnce(&mut Encoder)) {
+        self.encoder.clear();
+        encode(&mut self.encoder);
+        let bytes = Arc::from(self.encoder.as_bytes());
         self.write(T::ID, owner, sub, Some((bytes, marks)));
     }
 
@@ -285,15 +293,45 @@ impl View {
         Ok(next)
     }
 
-    /// Deletes all rows of an owner, of every table.
+    /// Shows `each` sub key and value of an owner's rows whose sub keys are in `from..to`, without `to` up to the last,
+    /// until it breaks; `back` begins with the last.
+    ///
+    /// # Errors
+    /// When the back end fails; rows may have been shown before, and are shown again then.
+    pub fn scan<T: Table>(
+        &mut self,
+        owner: &str,
+        (from, to): (&[u8], Option<&[u8]>),
+        back: bool,
+        mut each: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.set_key(owner, Some(T::ID), b"");
+        let head = self.key.len();
+        let ends = ([&self.key, from].concat(), to.map_or_else(|| end_of(&self.key), |to| [&self.key, to].concat()));
+        let mut read = Ticket(0);
+        self.on_snapshot(&mut |view, snapshot| {
+            read = view.merge(snapshot, (&ends.0, &ends.1), back, &mut |key, value| {
+                key.get(head..).map_or(ControlFlow::Continue(()), |sub| each(sub, value))
+            })?;
+            Ok(())
+        })?;
+        self.note_read(read);
+        Ok(())
+    }
+
+    /// Deletes all rows of an owner, of every table; with `below` of those whose number is lower.
     ///
     /// # Errors
     /// When the back end fails; then nothing is deleted.
-    pub fn delete_owner(&mut self, owner: &str) -> Result<(), StoreError> {
+    pub fn delete_owner(&mut self, owner: &str, below: Option<u8>) -> Result<(), StoreError> {
         self.set_key(owner, None, b"");
+        let at = self.key.len();
         let mut keys: Vec<Arc<[u8]>> = Vec::new();
         self.walk(false, &mut |row| {
             match row {
+                Some((key, _)) if below.is_some_and(|below| key.get(at).is_none_or(|table| *table >= below)) => {
+                    return ControlFlow::Break(());
+                }
                 Some((key, _)) => keys.push(Arc::from(key)),
                 None => keys.clear(),
             }
@@ -346,8 +384,22 @@ impl View {
         }
     }
 
+    /// Changes whenever writes are taken back, those of an input or all that wait for the disk.
+    pub fn withdrawals(&self) -> u32 {
+        self.withdrawals
+    }
+
+    /// The newest batch that has anything, on its way or open: what is durable with it is all that was written so far.
+    pub fn newest(&self) -> Ticket {
+        match self.open_keys.is_empty() {
+            false => self.open,
+            true => self.waiting.back().map_or(Ticket(0), |(ticket, _)| *ticket),
+        }
+    }
+
     /// The input failed: its writes never happened.
     pub fn drop_scratch(&mut self) {
+        self.withdrawals = self.withdrawals.wrapping_add(1);
         self.scratch.clear();
         self.wrote = false;
         self.known.forget_ranges();
@@ -397,6 +449,7 @@ impl View {
     /// When the back end gives no snapshot. Each read tries again.
     pub fn failed(&mut self) -> Result<(), StoreError> {
         self.begin();
+        self.withdrawals = self.withdrawals.wrapping_add(1);
         self.pending.clear();
         self.open_keys.clear();
         self.open_bytes = 0;
@@ -630,18 +683,7 @@ impl View {
     }
 
     fn set_key(&mut self, owner: &str, table: Option<u8>, sub: &[u8]) {
-        self.key.clear();
-        self.key.extend_from_slice(owner.as_bytes());
-        // No address has a byte 0, as stringprep forbids it. Were there one, 0xff, which no text has, keeps owners
-        // apart.
-        for byte in &mut self.key {
-            if *byte == 0 {
-                *byte = 0xff;
-            }
-        }
-        self.key.push(0);
-        self.key.extend(table);
-        self.key.extend_from_slice(sub);
+        super::row_key(owner, table, sub, &mut self.key);
     }
 }
 

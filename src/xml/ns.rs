@@ -191,3 +191,21 @@ pub const BOOKMARKS_COMPAT: &str = "urn:xmpp:bookmarks:1#compat";
 pub const BOOKMARKS_COMPAT_PEP: &str = "urn:xmpp:bookmarks:1#compat-pep";
 /// XEP-0411 section 2.
 pub const BOOKMARKS_CONVERSION: &str = "urn:xmpp:bookmarks-conversion:0";
+/// XEP-0313.
+pub const MAM: &str = "urn:xmpp:mam:2";
+/// XEP-0313 section 6: queries by id, flipped pages, metadata.
+pub const MAM_EXTENDED: &str = "urn:xmpp:mam:2#extended";
+/// XEP-0313 section 6: the field `include-groupchat` is understood.
+pub const MAM_GROUPCHAT_FIELD: &str = "urn:xmpp:mam:2#groupchat-field";
+/// XEP-0122.
+pub const VALIDATE: &str = "http://jabber.org/protocol/xdata-validate";
+/// XEP-0380.
+pub const ENCRYPTION: &str = "urn:xmpp:eme:0";
+/// XEP-0424.
+pub const RETRACT: &str = "urn:xmpp:message-retract:1";
+/// XEP-0424 section 4: what is taken back leaves a tombstone in archives.
+pub const TOMBSTONE: &str = "urn:xmpp:message-retract:1#tombstone";
+/// XEP-0425.
+pub const MODERATE: &str = "urn:xmpp:message-moderate:1";
+/// XEP-0353 before version 0.4.
+pub const JINGLE_MESSAGE_1: &str = "urn:xmpp:jingle-message:1";

@@ -40,8 +40,15 @@ pub struct World {
 }
 
 impl World {
+    /// Without archives, in which each message is a write.
     pub fn new(users: usize) -> Self {
         let mut settings = Settings::default();
+        settings.modules.general.disabled = vec!["mam".to_owned()];
+        Self::of(users, settings)
+    }
+
+    /// With whatever the build has.
+    pub fn of(users: usize, mut settings: Settings) -> Self {
         settings.core.iterations = 1;
         let memory = memory::Memory::new();
         let (reader, writer) = memory.open();

@@ -203,6 +203,12 @@ impl InProcess {
                 self.engine.handle(self.now, input);
             }
             Output::Hash(job) => self.engine.handle(self.now, Input::Hashed(sasl::keys::run(job))),
+            #[cfg(feature = "mam")]
+            Output::Archive(job) => {
+                let (id, reader) = (job.id, self.memory.open().0);
+                let done = Box::new(couplet::core::archive::whole(&*reader, *job));
+                self.engine.handle(self.now, Input::Archive { id, done });
+            }
             Output::Shrink => {}
             Output::AdminReply { reply, .. } => self.replies.push_back((reply.code, reply.text)),
             Output::Exit => self.exited = true,

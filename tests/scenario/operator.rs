@@ -12,6 +12,9 @@ pub fn command(words: &[&str]) -> Result<Command, String> {
         ["invite", "revoke", token] => Ok(Command::InviteRevoke { token: (*token).to_owned() }),
         ["invite", options @ ..] => invite(options),
         ["user", "reset", jid] => Ok(Command::UserReset { jid: (*jid).to_owned(), expires_s: 86_400 }),
+        ["user", "add", jid, password] => {
+            Ok(Command::UserAdd { jid: (*jid).to_owned(), password: zeroize::Zeroizing::new((*password).to_owned()) })
+        }
         ["user", "del", jid] => Ok(Command::UserDel { jid: (*jid).to_owned() }),
         ["s2s", "list"] => Ok(Command::S2sList),
         ["s2s", "close", domain] => Ok(Command::S2sClose { domain: (*domain).to_owned() }),

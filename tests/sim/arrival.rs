@@ -79,6 +79,7 @@ impl World {
             wants: false,
             steady: None,
             nodes: BTreeMap::new(),
+            page: Vec::new(),
             directed: Vec::new(),
             messages: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -143,6 +144,9 @@ impl World {
 
     fn message(&mut self, session: usize, stanza: ElementRef<'_>, from: &str) -> Check {
         let own = self.model.sessions[session].jid.clone();
+        if let Some(result) = stanza.child(ns::MAM, "result").filter(|_| from == bare(&own)) {
+            return self.archive_result(session, result);
+        }
         let carbon = stanza.children().find(|c| c.ns() == ns::CARBONS);
         let Some(carbon) = carbon else {
             let spooled = stanza.has_child(ns::DELAY, "delay");
@@ -412,6 +416,7 @@ impl World {
                 let value = child.map(deep_text).unwrap_or_default();
                 self.read_back(&account, &Key::Private(n), &value, step)?;
             }
+            What::Archive => self.archive_read(session, number, child)?,
             What::VCardGet(owner) => {
                 let value = child.map(deep_text).unwrap_or_default();
                 self.read_back(&owner, &Key::VCard, &value, step)?;

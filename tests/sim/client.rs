@@ -109,6 +109,7 @@ enum Act {
     Room,
     Node,
     Idle,
+    Archive,
     Ask,
     Acknowledge,
     Close,
@@ -153,6 +154,7 @@ impl World {
             (self.plan.room_weight, Act::Room),
             (self.plan.node_weight, Act::Node),
             (self.plan.idle_weight, Act::Idle),
+            (if cfg!(feature = "mam") { 8 } else { 0 }, Act::Archive),
             (10, Act::Ask),
             (6, Act::Acknowledge),
             (2, Act::Close),
@@ -273,6 +275,7 @@ impl World {
             Act::Room => self.act_in_room(session),
             Act::Node => self.act_on_nodes(session),
             Act::Idle => self.be_idle(client, !self.clients[client].idle),
+            Act::Archive => self.ask_archive(session),
             Act::Ask => self.ask(client),
             Act::Acknowledge => self.acknowledge(client),
             Act::Close => {

@@ -127,6 +127,40 @@ impl Disk {
         self.view().list::<Rows>(account, usize::MAX).expect("rows").iter().any(|(_, row)| row.xml.contains(&id))
     }
 
+    /// Whether the archive of an account holds that message as committed.
+    #[cfg(feature = "mam")]
+    pub fn archives(&self, account: &str, number: usize) -> bool {
+        let id = format!(" id='x{number}'");
+        let rows = self.view().list::<couplet::core::archive::Rows>(account, usize::MAX);
+        rows.expect("rows").iter().any(|(_, row)| row.xml.contains(&id))
+    }
+
+    /// The archive of an account as committed: ids, and which messages they are.
+    #[cfg(feature = "mam")]
+    pub fn archive(&self, account: &str) -> Vec<(String, Option<usize>)> {
+        // The error that answers a message has its id.
+        let is_error = |xml: &str| xml.contains(" type='error'");
+        let number = |xml: &str| match is_error(xml) {
+            true => None,
+            false => xml.split(" id='x").nth(1)?.split('\'').next()?.parse().ok(),
+        };
+        let id = |sub: &[u8]| couplet::core::archive::Id::from_key(sub).expect("an id").to_string();
+        let rows = self.view().list::<couplet::core::archive::Rows>(account, usize::MAX).expect("rows");
+        rows.into_iter().map(|(sub, row)| (id(&sub), number(&row.xml))).collect()
+    }
+
+    /// There are none.
+    #[cfg(not(feature = "mam"))]
+    pub fn archive(&self, _: &str) -> Vec<(String, Option<usize>)> {
+        Vec::new()
+    }
+
+    /// There are no archives.
+    #[cfg(not(feature = "mam"))]
+    pub fn archives(&self, _: &str, _: usize) -> bool {
+        false
+    }
+
     /// Whether an account has an affiliation to a node as committed.
     pub fn is_affiliated(&self, owner: &str, node: &str, account: &str) -> bool {
         let sub = [node.as_bytes(), &[0], account.as_bytes()].concat();

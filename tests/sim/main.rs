@@ -2,6 +2,7 @@
 //!
 //! `COUPLET_SIM_SEED=7` and its like: [`seeds`].
 
+mod archives;
 mod arrival;
 mod client;
 mod disk;
@@ -65,7 +66,7 @@ fn every_rule_holds_for_every_seed() {
 
 /// Each fault and the rule that it breaks. Every rule is here, so that none only seems to be checked.
 #[cfg(feature = "planted-faults")]
-const FAULTS: [(Fault, Invariant); 24] = [
+const FAULTS: [(Fault, Invariant); 26] = [
     (Fault::NameForgotten, Invariant::NothingLost),
     (Fault::QueueJumped, Invariant::OrderKept),
     (Fault::SenderBelieved, Invariant::TrueSender),
@@ -90,6 +91,8 @@ const FAULTS: [(Fault, Invariant); 24] = [
     (Fault::OutsiderHears, Invariant::RoomKept),
     (Fault::AccessIgnored, Invariant::AccessKept),
     (Fault::EventForgotten, Invariant::NodesAgree),
+    (Fault::ArchivedTwice, Invariant::ArchiveKept),
+    (Fault::ArchiveReadEarly, Invariant::ArchiveKept),
 ];
 
 #[cfg(feature = "planted-faults")]

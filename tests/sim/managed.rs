@@ -293,6 +293,10 @@ impl World {
             return true;
         }
         let from = &from.account;
+        // What finds no room offline is kept in the archive.
+        if may_fail && self.disk.archives(account, number) {
+            return true;
+        }
         // It, or the error that came of it.
         self.disk.spools(from, number) || self.model.ever_blocked(from, account) || self.disk.spools(account, number)
     }

@@ -38,6 +38,8 @@ pub enum Invariant {
     AccessKept,
     /// Clients know of nodes what is stored.
     NodesAgree,
+    /// An archive has each message once, in order, and shows what is stored.
+    ArchiveKept,
     /// A shutdown closes all streams and then ends.
     EndsWell,
     /// No connection is refused or closed without a cause, and no bytes are out of form.
@@ -207,6 +209,8 @@ pub enum What {
     Items(String, &'static str),
     /// That account may read a node from now on.
     Admit(String),
+    /// The last page of one's own archive.
+    Archive,
 }
 
 /// A stanza that a client has sent. Its number is its id.
@@ -262,7 +266,7 @@ impl Sent {
             What::RoomPresence | What::Groupchat => false,
             What::RoomList(_) | What::Unlock | What::Items(..) | What::Admit(_) => true,
             What::RosterGet | What::BlockGet | What::PrivateGet(_) | What::VCardGet(_) => true,
-            What::Request | What::Block { .. } => true,
+            What::Request | What::Block { .. } | What::Archive => true,
         }
     }
 }
@@ -304,6 +308,8 @@ pub struct Session {
     pub steady: Option<u64>,
     /// What it knows of items, by their owner.
     pub nodes: BTreeMap<(String, Key), String>,
+    /// What has come of pages: of which query, the id in the archive, and which message.
+    pub page: Vec<(usize, String, Option<usize>)>,
     /// Addresses that got directed presence.
     pub directed: Vec<String>,
     /// Messages that arrived by whichever way.

@@ -123,7 +123,15 @@ impl Plan {
         };
         // There are none in this world: what is for them comes back at once.
         core.s2s.enabled = false;
-        Settings { core, ..Settings::default() }
+        let settings = Settings { core, ..Settings::default() };
+        // The world comes to rest weeks later, and then looks for what must be there.
+        #[cfg(feature = "mam")]
+        let settings = {
+            let mut settings = settings;
+            settings.modules.mam.keep = couplet::setting::Seconds(0);
+            settings
+        };
+        settings
     }
 
     pub fn clients(&self) -> Vec<Client> {

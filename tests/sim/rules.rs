@@ -155,6 +155,9 @@ impl World {
         self.check_store()?;
         self.check_answers()?;
         self.check_all_counted()?;
+        if cfg!(feature = "mam") {
+            self.check_archives()?;
+        }
         self.check_rosters()?;
         self.check_presence()?;
         self.check_nodes()

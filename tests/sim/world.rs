@@ -35,6 +35,8 @@ pub struct World {
     pub stats: BTreeMap<&'static str, u64>,
     pub reader: Reader,
     hashing: VecDeque<HashJob>,
+    #[cfg(feature = "mam")]
+    reading: VecDeque<Box<couplet::core::archive::Job>>,
     /// Inputs were handled since the last tick.
     open: bool,
     exited: bool,
@@ -67,6 +69,8 @@ enum Move {
     Commit,
     Report,
     Hash,
+    #[cfg(feature = "mam")]
+    Read,
     Wake,
     Tick,
     Stall,
@@ -112,6 +116,8 @@ impl World {
             stats: BTreeMap::new(),
             reader: Reader::new(&Limits::default()),
             hashing: VecDeque::new(),
+            #[cfg(feature = "mam")]
+            reading: VecDeque::new(),
             open: false,
             exited: false,
             ending: false,
@@ -235,6 +241,14 @@ impl World {
                     self.input(Input::Hashed(keys::run(job)))?;
                 }
             }
+            #[cfg(feature = "mam")]
+            Move::Read => {
+                if let Some(job) = self.reading.pop_front() {
+                    let (id, reader) = (job.id, self.disk.open());
+                    let done = Box::new(couplet::core::archive::whole(&*reader, *job));
+                    self.input(Input::Archive { id, done })?;
+                }
+            }
             Move::Wake => self.input(Input::Wake)?,
             Move::Tick => self.tick()?,
             Move::Stall => {
@@ -289,6 +303,10 @@ impl World {
         }
         if !self.hashing.is_empty() {
             add(8, Move::Hash);
+        }
+        #[cfg(feature = "mam")]
+        if !self.reading.is_empty() {
+            add(4, Move::Read);
         }
         if self.engine.next_deadline().is_some_and(|at| at <= self.now.mono_ms) {
             add(8, Move::Wake);
@@ -417,6 +435,8 @@ impl World {
             }
             Output::Commit(batch) => self.disk.accept(batch),
             Output::Hash(job) => self.hashing.push_back(job),
+            #[cfg(feature = "mam")]
+            Output::Archive(job) => self.reading.push_back(job),
             Output::AdminReply { reply, .. } => self.replies.push(reply),
             Output::Shrink => {}
             Output::Reload { .. } => {}
@@ -536,6 +556,8 @@ impl World {
             self.end_link(conn);
         }
         self.hashing.clear();
+        #[cfg(feature = "mam")]
+        self.reading.clear();
         self.open = false;
         self.model.trouble = self.step;
         self.check_store()
@@ -583,6 +605,8 @@ impl World {
             self.end_link(conn);
         }
         self.hashing.clear();
+        #[cfg(feature = "mam")]
+        self.reading.clear();
         self.check_store()
     }
 

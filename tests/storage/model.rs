@@ -121,7 +121,7 @@ fn play(steps: Vec<Step>, open: impl Fn() -> Store, fail: impl Fn(u32), heal: im
                 write(&mut model.seen, key(owner, Numbers::ID, &sub), value.map(|value| bytes(&value)));
             }
             Step::DeleteOwner(owner) => {
-                view.delete_owner(OWNERS[owner]).unwrap();
+                view.delete_owner(OWNERS[owner], None).unwrap();
                 let head = [OWNERS[owner].as_bytes(), &[0]].concat();
                 model.seen.retain(|key, _| !key.starts_with(&head));
             }

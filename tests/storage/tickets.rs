@@ -58,9 +58,9 @@ fn an_output_waits_for_what_its_input_wrote_or_else_for_what_it_read() {
     assert!(view.close_batch().is_none());
 
     view.begin();
-    view.delete_owner("juliet").unwrap();
+    view.delete_owner("juliet", None).unwrap();
     assert_eq!(view.ticket(), Ticket(0), "nothing was there to delete");
-    view.delete_owner("romeo").unwrap();
+    view.delete_owner("romeo", None).unwrap();
     assert_eq!(view.ticket(), Ticket(third.ticket.0 + 1));
 }
 
@@ -176,7 +176,7 @@ fn what_is_remembered_of_rows_waits_for_the_batches_that_it_shows() {
     // A failed commit brings back what was deleted, and takes what was added.
     view.begin();
     view.delete::<Numbers>("juliet", b"");
-    view.delete_owner("romeo").unwrap();
+    view.delete_owner("romeo", None).unwrap();
     assert_eq!(view.extent::<Numbers>("romeo").unwrap().rows, 0);
     assert_eq!(view.get::<Numbers>("romeo", b"a"), Ok(None));
     view.put::<Numbers>("juliet", b"", &1);

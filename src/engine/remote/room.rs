@@ -80,7 +80,15 @@ impl Engine {
 
     fn read_again(&mut self, clients: Vec<ConnId>) {
         for client in clients {
-            self.pause(client, Pause::Room, false);
+            if !self.waits_for_disk(client) {
+                self.pause(client, Pause::Room, false);
+            }
         }
+    }
+
+    /// Whether a client waits for room in the queue of any link.
+    pub(in crate::engine) fn waits_for_room(&self, client: ConnId) -> bool {
+        let waits = |room: &Room| room.clients.contains(&client);
+        self.remotes.links.iter().any(|(_, link)| link.room.as_ref().is_some_and(|room| waits(room)))
     }
 }

@@ -1,6 +1,7 @@
 //! What a service and its rooms say of themselves (XEP-0045 section 6, XEP-0030, XEP-0059).
 
 use super::admin::Actor;
+use super::archive;
 use super::form;
 use super::hats;
 use super::register::REGISTER_FORM;
@@ -112,6 +113,7 @@ pub fn room_info(
         "http://jabber.org/protocol/muc#self-ping-optimization",
         "http://jabber.org/protocol/muc#request",
         ns::OCCUPANT_ID,
+        ns::STANZA_ID,
         ns::HATS,
         ns::COMMANDS,
         ns::REGISTER,
@@ -127,7 +129,8 @@ pub fn room_info(
         is(r.whois == Whois::Anyone, "muc_nonanonymous", "muc_semianonymous"),
         REGISTER_FORM,
     ];
-    for feature in features {
+    let archived: &[&str] = if archive::is_on(core, &room.jid)? { archive::FEATURES } else { &[] };
+    for feature in features.iter().chain(archived) {
         b.open(ns::DISCO_INFO, "feature").attr("var", feature).close();
     }
     let hats = hats::hash(core, &room.jid)?;

@@ -1,5 +1,6 @@
 //! What was said in a room: kept in the store, sent to those who enter (XEP-0045 sections 7.2.13 to 7.2.15).
 
+use super::archive;
 use super::room::{Room, Seat, hand};
 use super::store::{History, Line};
 use crate::clock::datetime_ms;
@@ -8,6 +9,7 @@ use crate::jid::Jid;
 use crate::stanza::{Kind, MessageType, Stanza, StanzaError, delay};
 use crate::storage::StoreError;
 use crate::xml::{ElementRef, ns};
+use std::ops::ControlFlow;
 
 /// Whether a message is worth keeping: something that was said, or that asks for it (XEP-0334).
 fn is_kept(stanza: &Stanza) -> bool {
@@ -66,6 +68,17 @@ pub fn halve(core: &mut Core, room: &Jid) -> Result<usize, StoreError> {
     Ok(half)
 }
 
+/// Something that was said in a room.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// With its stamp, without addressee.
+    pub said: Stanza,
+    /// When, in milliseconds since 1970.
+    pub wall_ms: i64,
+    /// As text.
+    pub bytes: usize,
+}
+
 /// How much of the history somebody wants; all conditions hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -104,20 +117,39 @@ pub fn send(core: &mut Core, room: &Room, to: &Seat, wanted: Wanted) -> Result<(
     if wanted.stanzas == 0 || wanted.chars == 0 {
         return Ok(());
     }
-    let lines = core.view.list::<History>(room.jid.as_str(), usize::MAX)?;
-    let mut chars = 0;
-    let mut is_wanted = |line: &Line| {
-        // Section 7.2.14: the characters of the whole stanzas, with their addressee.
-        chars += line.xml.chars().count() + to.jid.as_str().len() + " to=''".len();
-        chars <= wanted.chars && i64::try_from(line.wall_ms).unwrap_or(i64::MAX) >= wanted.since_ms
-    };
-    let newest = lines.into_iter().map(|row| row.1).rev().take(wanted.stanzas);
-    let newest: Vec<Line> = newest.take_while(|line| is_wanted(line)).collect();
-    for line in newest.into_iter().rev() {
-        let stanza = crate::xml::parse(&line.xml).ok().and_then(|e| Stanza::read(e).ok());
-        if let Some(stanza) = stanza {
-            hand(core, &stanza, to, None, true);
+    let max = room.record.history_max.min(core.settings.limits.muc_history_max) as usize;
+    let max_bytes = core.settings.limits.muc_history_bytes_max as usize;
+    let (mut heard, mut bytes): (Vec<Heard>, _) = (Vec::new(), 0);
+    archive::last(core, &room.jid, |line| {
+        bytes += line.bytes;
+        let is_old = line.wall_ms < wanted.since_ms;
+        if heard.len() >= max.min(wanted.stanzas) || bytes > max_bytes || is_old {
+            return ControlFlow::Break(());
         }
+        heard.push(line);
+        ControlFlow::Continue(())
+    })?;
+    heard.reverse();
+    // What was said while it was not archived.
+    for (_, line) in core.view.list::<History>(room.jid.as_str(), usize::MAX)? {
+        let said = crate::xml::parse(&line.xml).ok().and_then(|e| Stanza::read(e).ok());
+        let wall_ms = i64::try_from(line.wall_ms).unwrap_or(i64::MAX);
+        heard.extend(said.map(|said| Heard { said, wall_ms, bytes: line.xml.len() }));
+    }
+    heard.sort_by_key(|line| line.wall_ms);
+    let mut chars = 0;
+    let mut is_wanted = |line: &Heard| {
+        // Section 7.2.14: the characters of the whole stanzas, with their addressee.
+        if wanted.chars < usize::MAX {
+            let xml = line.said.to_element().root().to_xml();
+            chars += xml.chars().count() + to.jid.as_str().len() + " to=''".len();
+        }
+        chars <= wanted.chars && line.wall_ms >= wanted.since_ms
+    };
+    let newest = heard.into_iter().rev().take(wanted.stanzas.min(max));
+    let newest: Vec<Heard> = newest.take_while(|line| is_wanted(line)).collect();
+    for line in newest.into_iter().rev() {
+        hand(core, &line.said, to, None, true);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What is said in a room: to all, to one, and to the room itself (XEP-0045 sections 7.4, 7.5, 7.8, 7.13, 8.1, 8.6).
 
+use super::archive;
 use super::form::{self, Form};
 use super::history;
 use super::presence::{self, Show};
@@ -49,6 +50,12 @@ pub fn to_room(core: &mut Core, room: &mut Room, stanza: &Stanza) -> Result<(), 
     }
 }
 
+/// True for what only changes the subject.
+pub fn is_subject(said: &Stanza) -> bool {
+    let has = |name| said.has_child(ns::CLIENT, name);
+    has("subject") && !has("body") && !has("thread")
+}
+
 /// Section 7.4, and 8.1 for the subject.
 fn to_all(core: &mut Core, room: &mut Room, stanza: &Stanza, from: &Jid) -> Result<(), StanzaError> {
     let (nick, occupant) = room.insider(from)?;
@@ -57,14 +64,13 @@ fn to_all(core: &mut Core, room: &mut Room, stanza: &Stanza, from: &Jid) -> Resu
         return Err(Condition::Forbidden.because("You have no voice in this room."));
     }
     let root = stanza.payload.root();
-    let subject = root.child(ns::CLIENT, "subject");
-    let subject = subject.filter(|_| !root.has_child(ns::CLIENT, "body") && !root.has_child(ns::CLIENT, "thread"));
+    let subject = root.child(ns::CLIENT, "subject").filter(|_| is_subject(stanza));
     let mut said = Stanza { to: None, ..stanza.clone() };
     clean(&mut said, &room.jid);
     said.append(|b| {
         b.open(ns::OCCUPANT_ID, "occupant-id").attr("id", &id).close();
     });
-    let said = Stanza { from: Some(room.at(&nick)), ..said };
+    let mut said = Stanza { from: Some(room.at(&nick)), ..said };
     if let Some(subject) = subject {
         if role < Role::Moderator && !room.record.subject_by_participants {
             return Err(Condition::Forbidden.because("You may not change the subject."));
@@ -74,6 +80,7 @@ fn to_all(core: &mut Core, room: &mut Room, stanza: &Stanza, from: &Jid) -> Resu
             return Err(Condition::NotAcceptable.because("The subject is too long."));
         }
         core.may_write()?;
+        archive::keep(core, room, &mut said, from)?;
         let record = &mut room.record;
         (record.subject, record.subject_nick) = (subject, nick.to_string());
         record.subject_id = id.to_string();
@@ -82,7 +89,10 @@ fn to_all(core: &mut Core, room: &mut Room, stanza: &Stanza, from: &Jid) -> Resu
         room.fan(core, &said, true, |_, _| true);
         return Ok(());
     }
-    history::keep(core, room, &said)?;
+    archive::retract(core, room, &said, from)?;
+    if !archive::keep(core, room, &mut said, from)? {
+        history::keep(core, room, &said)?;
+    }
     // A message passes; that it is kept is no promise.
     room.fan(core, &said, false, |_, _| true);
     if core.missed.is_some() && root.has_child(ns::CLIENT, "body") {

@@ -6,6 +6,11 @@
 //! says something to it and forgotten when nobody is in it, so that idle rooms cost nothing.
 
 mod admin;
+#[cfg(feature = "mam")]
+mod archive;
+#[cfg(not(feature = "mam"))]
+#[path = "no_archive.rs"]
+mod archive;
 mod disco;
 mod form;
 mod hats;
@@ -100,6 +105,8 @@ impl Module for Muc {
         Xep { number: 317, version: "0.3.1" },
         Xep { number: 410, version: "1.1.0" },
         Xep { number: 421, version: "1.0.1" },
+        #[cfg(feature = "mam")]
+        Xep { number: 425, version: "0.3.0" },
         Xep { number: 486, version: "0.1.0" },
     ];
     const TABLES: &'static [TableInfo] = &[
@@ -112,6 +119,7 @@ impl Module for Muc {
         table::<store::Ties>(),
         table::<store::Hats>(),
         table::<store::Wearers>(),
+        table::<store::Archiving>(),
     ];
     type Config = Config;
 

@@ -1,6 +1,7 @@
 //! What owners ask of a room: its configuration, and its end (XEP-0045 sections 10.1, 10.2, 10.9).
 
 use super::admin;
+use super::archive;
 use super::form::{self, Form};
 use super::presence::{self, Show};
 use super::room::{Affiliation, Pm, Role, Room, Whois, status};
@@ -32,7 +33,7 @@ macro_rules! fields {
 const FIELDS: &[&str] = fields! {
     "roomname" "roomdesc" "lang" "persistentroom" "publicroom" "membersonly" "moderatedroom" "passwordprotectedroom"
     "roomsecret" "whois" "changesubject" "allowinvites" "allowpm" "presencebroadcast" "getmemberlist" "maxusers"
-    "historylength" "roomadmins" "roomowners"
+    "historylength" "enablearchiving" "roomadmins" "roomowners"
 };
 
 /// The form of section 10.2.
@@ -42,6 +43,7 @@ const FIELDS: &[&str] = fields! {
 pub fn config_form(core: &mut Core, room: &Room) -> Result<Element, StoreError> {
     let r = &room.record;
     let all = store::standings(core, &room.jid)?;
+    let (archives, archived) = (archive::is_supported(core), archive::is_on(core, &room.jid)?);
     let with = |affiliation| -> Vec<&str> {
         all.iter().filter(|(_, s)| s.affiliation == affiliation).map(|(account, _)| account.as_str()).collect()
     };
@@ -80,6 +82,9 @@ pub fn config_form(core: &mut Core, room: &Room) -> Result<Element, StoreError> 
     let counts = [("10", "10"), ("20", "20"), ("50", "50"), ("100", "100"), ("none", "No limit")];
     f("maxusers", "list-single", "Most occupants", &[users], &counts);
     f("historylength", "text-single", "Messages kept for those who enter", &[&history], &[]);
+    if archives {
+        f("enablearchiving", "boolean", "Archive messages", &[flag(archived)], &[]);
+    }
     f("roomadmins", "jid-multi", "Admins", &with(Affiliation::Admin), &[]);
     f("roomowners", "jid-multi", "Owners", &with(Affiliation::Owner), &[]);
     form::field(&mut b, "muc#maxhistoryfetch", "text-single", "Most messages sent to those who enter", &[&history]);
@@ -179,6 +184,7 @@ pub fn submit(
     answer: impl FnOnce(&mut Core),
 ) -> Result<(), StanzaError> {
     let new = read_config(form, &room.record, &core.settings.limits)?;
+    let archived = archive::wish(core, form)?;
     let mut changes = Vec::new();
     let (admins, owners) = (accounts(form, "roomadmins")?, accounts(form, "roomowners")?);
     let lists = [(Affiliation::Admin, admins), (Affiliation::Owner, owners)];
@@ -211,6 +217,7 @@ pub fn submit(
     for (account, affiliation) in &changes {
         admin::store_affiliation(core, room, account, *affiliation, None, None)?;
     }
+    let logged = archive::configure(core, &room.jid, archived)?;
     let old = std::mem::replace(&mut room.record, new);
     room.record.locked = false;
     room.save(core);
@@ -223,6 +230,7 @@ pub fn submit(
     if !changes.is_empty() || (RoomRecord { whois: old.whois, ..room.record.clone() }) != old {
         codes.push("104");
     }
+    codes.extend(logged);
     if old.whois != room.record.whois {
         codes.push(if room.record.whois == Whois::Anyone { "172" } else { "173" });
     }

@@ -1,6 +1,7 @@
 //! Requests to a service, to a room, and through a room to an occupant.
 
 use super::admin::{self, Actor};
+use super::archive;
 use super::disco;
 use super::form::Form;
 use super::hats;
@@ -62,7 +63,8 @@ fn reply(core: &mut Core, stanza: &Stanza, answer: Answer) {
 pub fn to_room(core: &mut Core, room: &mut Room, stanza: &Stanza) -> Result<(), StanzaError> {
     let (Some(child), Some(from)) = (stanza.request(), &stanza.from) else { return Ok(()) };
     let is_set = stanza.kind == Kind::Iq(IqType::Set);
-    if is_set {
+    // A query of the archive is a set that changes nothing.
+    if is_set && child.ns() != ns::MAM {
         core.may_write()?;
     }
     let actor = Actor::of(core, room, from)?;
@@ -97,6 +99,11 @@ pub fn to_room(core: &mut Core, room: &mut Room, stanza: &Stanza) -> Result<(), 
             let answer = |core: &mut Core, element| reply(core, stanza, Answer::Result(element));
             return hats::run(core, room, &actor, child, answer);
         }
+        (ns::MAM, _, is_set) => match archive::answer(core, room, &actor, stanza, child, is_set)? {
+            Some(answer) => answer,
+            None => return Ok(()),
+        },
+        (ns::MODERATE, "moderate", true) => return archive::moderate(core, room, &actor, child, done),
         (ns::VCARD, "vCard", true) => return card(core, room, &actor, child, done),
         _ => return Err(Condition::ServiceUnavailable.into()),
     };

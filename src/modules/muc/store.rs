@@ -86,6 +86,11 @@ crate::record! {
         /// Their URIs, never none.
         pub uris: Vec<String>,
     }
+    /// What owners have said of the archive of a room.
+    pub struct Archived {
+        /// Whether what is said there is archived (XEP-0313).
+        pub on: bool,
+    }
     /// A text.
     pub struct Text {
         /// The text.
@@ -176,6 +181,15 @@ impl Table for Wearers {
     const ID: u8 = 56;
     const NAME: &'static str = "room-hat-wearers";
     type Value = Wearer;
+}
+
+/// Owner: the room. One row, no sub key; none where its owners have said nothing.
+pub struct Archiving;
+impl Table for Archiving {
+    const ID: u8 = 58;
+    const NAME: &'static str = "room-archiving";
+    const SPARSE: bool = true;
+    type Value = Archived;
 }
 
 /// Writes the record of a room, and what its service and its creator know of it.
@@ -309,7 +323,7 @@ pub fn forget(core: &mut Core, room: &Jid, record: &RoomRecord) -> Result<(), St
         core.view.delete::<Ties>(&account, room.as_str().as_bytes());
     }
     core.view.delete::<Ties>(&record.creator, room.as_str().as_bytes());
-    core.view.delete_owner(room.as_str())?;
+    core.delete_owner(room.as_str())?;
     core.view.delete::<Directory>(room.domain(), room.as_str().as_bytes());
     Ok(())
 }

@@ -247,6 +247,12 @@ impl World {
             }
             Output::Dial { conn, domain, .. } => self.dials.push((conn, domain)),
             Output::AdminReply { reply, .. } => assert_eq!(reply.code, 0, "{}", reply.text),
+            #[cfg(feature = "mam")]
+            Output::Archive(job) => {
+                let (id, reader) = (job.id, self.memory.open().0);
+                let done = Box::new(couplet::core::archive::whole(&*reader, *job));
+                self.engine.handle(self.now, Input::Archive { id, done });
+            }
             Output::Reload { .. } | Output::Shrink => {}
             Output::Exit => self.exited = true,
         }

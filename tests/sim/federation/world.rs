@@ -454,6 +454,12 @@ impl World {
             }
             Output::Commit(batch) => self.servers[server].disk.accept(batch),
             Output::Hash(job) => self.servers[server].hashing.push_back(job),
+            #[cfg(feature = "mam")]
+            Output::Archive(job) => {
+                let (id, reader) = (job.id, self.servers[server].disk.open());
+                let done = Box::new(couplet::core::archive::whole(&*reader, *job));
+                self.servers[server].engine.handle(self.now, Input::Archive { id, done });
+            }
             Output::Shrink => {}
             Output::AdminReply { reply, .. } => self.servers[server].replies.push(reply),
             Output::Reload { .. } => {}
