@@ -110,7 +110,7 @@ fn names_services(_: &Config) -> bool {
 #[cfg(feature = "http")]
 fn web(config: &Config, name: &str) -> bool {
     let listens = !config.http.listen.is_empty() || !config.http.tls_listen.is_empty();
-    listens && name == "RFC 7395" && config.http.websocket
+    listens && if name == "RFC 7395" { config.http.websocket } else { config.http.bosh }
 }
 
 #[cfg(not(feature = "http"))]
@@ -138,6 +138,19 @@ mod tests {
         assert_eq!(level(&config, "A/V Calling"), (Compliance::None, vec!["XEP-0215"]));
         config.modules.external_services.services = vec!["stun:stun.example.org".to_string()];
         assert_eq!(level(&config, "A/V Calling"), (Advanced, Vec::new()));
+    }
+
+    #[test]
+    #[cfg(feature = "balanced")]
+    fn the_balanced_tier_is_advanced_in_all_once_servers_for_calls_are_named() {
+        let mut config = Config::default();
+        assert_eq!(level(&config, "A/V Calling"), (Compliance::None, vec!["XEP-0215"]));
+        config.modules.external_services.services = vec!["stun:stun.example.org".to_string()];
+        for category in CATEGORIES {
+            assert_eq!(level(&config, category), (Advanced, Vec::new()), "{category}");
+        }
+        config.http.bosh = false;
+        assert_eq!(level(&config, "Web"), (Compliance::None, vec!["XEP-0206"]));
     }
 
     #[test]
