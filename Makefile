@@ -10,7 +10,7 @@ TARGET ?= x86_64-unknown-linux-musl
 
 SHIPPED = target/cross/$(TARGET)/$(TARGET)/ship/couplet
 
-.PHONY: help run test lint deny unit smoke deploy interop plays nightly ship size measure bench dist sbom reproducible \
+.PHONY: help run test lint deny unit smoke deploy published interop plays nightly ship size measure bench dist sbom reproducible \
     package image deb-test image-test device-test source
 
 help:
@@ -22,7 +22,7 @@ run:
 	@exec target/debug/couplet run
 
 #: make test     all tests: lints, cargo test, and other people's clients against the real binary
-test: lint deny unit smoke deploy
+test: lint deny unit smoke deploy published
 
 lint:
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
@@ -64,6 +64,9 @@ smoke:
 deploy:
 	$(CARGO) build --quiet --bin couplet --features $(WHOLE)
 	tests/deploy/run --binary target/debug/couplet
+
+published:
+	@cross/published
 
 #: make interop  the clients again and more of them, also in tmux, federation with Prosody and ejabberd, certificates by
 #:               pebble, and `make plays`
