@@ -157,8 +157,8 @@ fn an_archived_message_costs_one_commit_a_tick() {
     let mut bill = Bill::default();
     bill.exactly("commits of 50 messages in one tick", cost.commits, 1);
     bill.exactly("rows of 50 messages, two in each archive", (world.memory.rows() - rows) as u64, 200);
-    bill.at_most("allocations of 50 archived messages in one tick", cost.allocations, 2713);
-    bill.at_most("allocated bytes of 50 archived messages in one tick", cost.bytes, 462_546);
+    bill.at_most("allocations of 50 archived messages in one tick", cost.allocations, 1563);
+    bill.at_most("allocated bytes of 50 archived messages in one tick", cost.bytes, 337_546);
     bill.settle();
 }
 
@@ -208,8 +208,8 @@ fn a_message_in_a_room_is_written_once() {
     bill.at_most("allocated bytes of a message for 100", small.bytes, 101_105);
     // What a longer message allocates beside what each of the 100 connections is handed is the same for few and many.
     let more = |n: usize| costs(n, 10_100).bytes - costs(n, 100).bytes - n as u64 * 10_000;
-    bill.at_most("more bytes for 10 000 characters in a room of 2", more(2), 90_064);
-    bill.at_most("more bytes for 10 000 characters in a room of 100", more(100), 90_064);
+    bill.at_most("more bytes for 10 000 characters in a room of 2", more(2), 72_088);
+    bill.at_most("more bytes for 10 000 characters in a room of 100", more(100), 72_088);
     bill.settle();
 }
 
@@ -413,9 +413,9 @@ fn what_is_stored_costs_one_commit() {
     world.send(conns[1], "<presence type='unavailable'/>");
     let cost = world.cost_of(|w| w.send(conns[0], &message(1).replace("/r'", "'")));
     bill.exactly("commits of a message for somebody offline", cost.commits, 1);
-    bill.at_most("allocations of a message for somebody offline", cost.allocations, 59);
+    bill.at_most("allocations of a message for somebody offline", cost.allocations, 49);
     let cost = world.cost_of(|w| w.send(conns[0], &message(1).replace("/r'", "'")));
-    bill.at_most("allocations of one more", cost.allocations, 47);
+    bill.at_most("allocations of one more", cost.allocations, 41);
     let cost = world.cost_of(|w| w.send(conns[1], "<presence/>"));
     bill.exactly("commits when it is delivered", cost.commits, 1);
     let cost = world.cost_of(|w| w.send(conns[0], "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>"));

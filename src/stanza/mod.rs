@@ -267,8 +267,11 @@ impl Stanza {
 
     /// Adds children at the end.
     pub fn append(&mut self, build: impl FnOnce(&mut Builder)) {
+        // Room for a small child, too.
+        const MORE: (usize, usize) = (8, 128);
         let root = self.payload.root();
-        let mut b = Builder::new(root.ns(), root.name());
+        let (nodes, text_bytes) = (self.payload.nodes_len() + MORE.0, self.payload.text_bytes() + MORE.1);
+        let mut b = Builder::with_room(root.ns(), root.name(), nodes, text_bytes);
         b.attributes_of(root);
         for child in root.children() {
             b.copy(child);

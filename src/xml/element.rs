@@ -79,6 +79,11 @@ impl Element {
         allocated(self.nodes.capacity() * size_of::<Node>()) + allocated(self.text.capacity())
     }
 
+    /// Bytes of names, values and characters.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Nodes in the table.
     pub fn nodes_len(&self) -> usize {
         self.nodes.len()

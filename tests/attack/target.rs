@@ -54,6 +54,8 @@ impl Target {
             ("COUPLET_COMPONENTS__SECRETS", "irc.localhost=shared,icq.localhost=other"),
             // Nobody is looked for outside of this machine.
             ("COUPLET_DNS__SERVERS", "127.0.0.1:1"),
+            // A build for debugging weighs more than twice as much by itself.
+            ("COUPLET_MEMORY__MAX", "64 MB"),
             ("COUPLET_LIMITS__OFFLINE_MESSAGES_MAX", "100"),
             ("COUPLET_LIMITS__OFFLINE_BYTES_MAX", "1 MiB"),
             ("COUPLET_LIMITS__OUT_BYTES_MAX", "1536 KiB"),

@@ -28,7 +28,6 @@ pub use sweep::{Keep, Sweep, Swept};
 
 use super::Core;
 use super::session::SessionId;
-use crate::jid::Jid;
 use crate::stanza::{Stanza, StanzaError};
 use crate::storage::{Reader, Snapshot, StoreError, Table, codec};
 use crate::xml::ns;
@@ -291,12 +290,13 @@ pub fn id_in<'a>(stanza: &'a Stanza, owner: &str) -> Option<&'a str> {
     stanza.payload.root().children().find(is_ours)?.attr("id")
 }
 
-/// A stanza as XML in the namespace of clients, from what follows its head.
-pub fn xml_of(stanza: &Stanza, to: Option<&Jid>, tail: &[u8]) -> String {
-    let mut out = Vec::with_capacity(64 + tail.len());
-    crate::stanza::write_head(stanza.kind, to, &mut out);
+/// A stanza as XML in the namespace of clients.
+pub fn xml_of(stanza: &Stanza) -> String {
+    // Most often enough: the arena holds the same text, and names of its own.
+    let mut out = Vec::with_capacity(128 + stanza.payload.heap_bytes());
+    crate::stanza::write_head(stanza.kind, stanza.to.as_ref(), &mut out);
     crate::xml::write_attribute("xmlns", ns::CLIENT, &mut out);
-    out.extend_from_slice(tail);
+    stanza.write_tail(&mut out);
     String::from_utf8(out).unwrap_or_default()
 }
 

@@ -23,6 +23,7 @@ use crate::storage::{StoreError, Table, codec};
 use crate::xml::{Builder, Element, ElementRef, ns};
 use log::debug;
 use prefs::Rule;
+use std::rc::Rc;
 
 section! {
     /// Message archives (XEP-0313).
@@ -58,6 +59,8 @@ const OPEN_BYTES_MAX: usize = 16_384;
 /// The module.
 pub struct Mam {
     config: Config,
+    /// What was written last for its sender, for its addressee.
+    written: Option<(Stanza, String)>,
 }
 
 impl Module for Mam {
@@ -80,7 +83,7 @@ impl Module for Mam {
     type Config = Config;
 
     fn new(config: Config) -> Self {
-        Self { config }
+        Self { config, written: None }
     }
 
     fn settle(&self, settings: &mut Settings) {
@@ -173,17 +176,21 @@ impl Module for Mam {
         Ok(())
     }
 
+    fn held_bytes(&self) -> usize {
+        self.written.as_ref().map_or(0, |(stanza, xml)| stanza.heap_bytes() + xml.capacity())
+    }
+
     fn archive(&mut self, core: &mut Core, dir: Dir, flight: &mut InFlight) -> Result<(), StanzaError> {
-        let (Kind::Message(_), Some(from), Some(to)) = (flight.stanza.kind, &flight.stanza.from, &flight.stanza.to)
-        else {
+        let Stanza { kind: Kind::Message(_), from: Some(from), to: Some(to), .. } = &flight.stanza else {
             return Ok(());
         };
-        let (account, other) = if dir == Dir::Sent { (from, to) } else { (to, from) };
+        let (from, to) = (from.clone(), to.clone());
+        let (whose, other) = if dir == Dir::Sent { (&from, &to) } else { (&to, &from) };
+        let account = whose.bare_str();
         // To oneself, or once more on its way.
-        if (dir == Dir::Sent && from.same_bare(to)) || id_in(&flight.stanza, account.bare_str()).is_some() {
+        if (dir == Dir::Sent && from.same_bare(&to)) || id_in(&flight.stanza, account).is_some() {
             return Ok(());
         }
-        let (account, other) = (account.bare(), other.clone());
         let reason = match judge::worth(&flight.stanza) {
             Ok(reason) => reason,
             Err(reason) => {
@@ -191,27 +198,39 @@ impl Module for Mam {
                 return Ok(());
             }
         };
-        if !prefs::wants(core, account.as_str(), &other, self.rule())? {
+        if !prefs::wants(core, account, other, self.rule())? {
             debug!(target: LOG, "not archived for {account}: preferences");
             return Ok(());
         }
-        let Some(stored) = judge::stripped(&flight.stanza) else {
-            debug!(target: LOG, "not archived for {account}: nothing but a chat state");
-            return Ok(());
+        let known = self.written.take().filter(|(stanza, _)| is_same(stanza, &flight.stanza));
+        let xml = match known {
+            Some((_, xml)) => xml,
+            None => match judge::stripped(&flight.stanza) {
+                Some(stored) => xml_of(&stored),
+                None => {
+                    debug!(target: LOG, "not archived for {account}: nothing but a chat state");
+                    return Ok(());
+                }
+            },
         };
         core.may_write()?;
         debug!(target: LOG, "archived for {account}: {reason}");
-        let xml = xml_of(&stored, stored.to.as_ref(), &stored.tail());
         let new = New { with: other.bare_str(), xml: &xml, ..New::default() };
         if armed(Fault::ArchivedTwice) && dir == Dir::Received {
-            core.archive_append(account.as_str(), new)?;
+            core.archive_append(account, new)?;
         }
-        let id = core.archive_append(account.as_str(), new)?;
-        if let Some(find) = retraction(&flight.stanza, &account, &other) {
+        let id = core.archive_append(account, new)?;
+        if let Some(find) = retraction(&flight.stanza, account, other) {
             core.archives.retracted.push(find);
         }
-        add_id(&mut flight.stanza, &account, id);
-        flight.tail = None;
+        if dir == Dir::Sent && core.is_local(&to) {
+            self.written = Some((flight.stanza.clone(), xml));
+        }
+        // Of what was sent only the other sessions of the account get a copy.
+        if dir == Dir::Received || core.sessions.of(&from).len() > 1 {
+            add_id(&mut flight.stanza, account, id);
+            flight.tail = None;
+        }
         Ok(())
     }
 }
@@ -222,21 +241,26 @@ impl Mam {
     }
 }
 
+/// True for the very same stanza.
+fn is_same(a: &Stanza, b: &Stanza) -> bool {
+    Rc::ptr_eq(&a.payload, &b.payload) && (&a.to, &a.from, &a.id, a.kind) == (&b.to, &b.from, &b.id, b.kind)
+}
+
 /// Says under which id an archive has it (XEP-0359).
-fn add_id(stanza: &mut Stanza, archive: &Jid, id: Id) {
+fn add_id(stanza: &mut Stanza, archive: &str, id: Id) {
     stanza.append(|b| {
-        b.open(ns::STANZA_ID, "stanza-id").attr("by", archive.as_str()).attr("id", &id.to_string()).close();
+        b.open(ns::STANZA_ID, "stanza-id").attr("by", archive).attr("id", &id.to_string()).close();
     });
 }
 
 /// What somebody takes back in a conversation (XEP-0424).
-fn retraction(stanza: &Stanza, account: &Jid, other: &Jid) -> Option<Find> {
+fn retraction(stanza: &Stanza, account: &str, other: &Jid) -> Option<Find> {
     if !matches!(stanza.kind, Kind::Message(MessageType::Chat | MessageType::Normal)) {
         return None;
     }
     let target = stanza.child(ns::RETRACT, "retract")?.attr("id")?;
     Some(Find {
-        owner: account.as_str().to_owned(),
+        owner: account.to_owned(),
         with: other.bare_str().to_owned(),
         author: stanza.from.as_ref()?.bare_str().to_owned(),
         target: target.to_owned(),

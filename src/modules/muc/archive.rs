@@ -98,7 +98,7 @@ pub fn keep(core: &mut Core, room: &Room, said: &mut Stanza, from: &Jid) -> Resu
 }
 
 fn append(core: &mut Core, room: &Room, said: &mut Stanza, new: New<'_>) -> Result<(), StoreError> {
-    let xml = xml_of(said, None, &said.tail());
+    let xml = xml_of(said);
     let id = core.archive_append(room.jid.as_str(), New { xml: &xml, ..new })?;
     add_id(said, &room.jid, id);
     Ok(())
