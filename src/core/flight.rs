@@ -6,6 +6,7 @@ use crate::budget::allocated;
 use crate::jid::Jid;
 use crate::stanza::{Kind, Stanza, StanzaError};
 use crate::storage::Ticket;
+use crate::xml::Element;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -39,6 +40,8 @@ pub struct InFlight {
     pub receipt: Option<Receipt>,
     /// The row of the spool that holds it.
     pub row: Option<u64>,
+    /// What an archive has written of this payload: the next need not do it again.
+    pub written: Option<Box<(Rc<Element>, Rc<str>)>>,
 }
 
 /// Who uses stream management and has sent something.
@@ -84,6 +87,7 @@ impl InFlight {
             filters: Filters::Both,
             receipt: None,
             row: None,
+            written: None,
         }
     }
 

@@ -59,8 +59,6 @@ const OPEN_BYTES_MAX: usize = 16_384;
 /// The module.
 pub struct Mam {
     config: Config,
-    /// What was written last for its sender, for its addressee.
-    written: Option<(Stanza, String)>,
 }
 
 impl Module for Mam {
@@ -83,7 +81,7 @@ impl Module for Mam {
     type Config = Config;
 
     fn new(config: Config) -> Self {
-        Self { config, written: None }
+        Self { config }
     }
 
     fn settle(&self, settings: &mut Settings) {
@@ -176,10 +174,6 @@ impl Module for Mam {
         Ok(())
     }
 
-    fn held_bytes(&self) -> usize {
-        self.written.as_ref().map_or(0, |(stanza, xml)| stanza.heap_bytes() + xml.capacity())
-    }
-
     fn archive(&mut self, core: &mut Core, dir: Dir, flight: &mut InFlight) -> Result<(), StanzaError> {
         let Stanza { kind: Kind::Message(_), from: Some(from), to: Some(to), .. } = &flight.stanza else {
             return Ok(());
@@ -202,11 +196,11 @@ impl Module for Mam {
             debug!(target: LOG, "not archived for {account}: preferences");
             return Ok(());
         }
-        let known = self.written.take().filter(|(stanza, _)| is_same(stanza, &flight.stanza));
+        let known = flight.written.take().filter(|known| Rc::ptr_eq(&known.0, &flight.stanza.payload));
         let xml = match known {
-            Some((_, xml)) => xml,
+            Some(known) => known.1,
             None => match judge::stripped(&flight.stanza) {
-                Some(stored) => xml_of(&stored),
+                Some(stored) => xml_of(&stored).into(),
                 None => {
                     debug!(target: LOG, "not archived for {account}: nothing but a chat state");
                     return Ok(());
@@ -224,7 +218,7 @@ impl Module for Mam {
             core.archives.retracted.push(find);
         }
         if dir == Dir::Sent && core.is_local(&to) {
-            self.written = Some((flight.stanza.clone(), xml));
+            flight.written = Some(Box::new((flight.stanza.payload.clone(), xml)));
         }
         // Of what was sent only the other sessions of the account get a copy.
         if dir == Dir::Received || core.sessions.of(&from).len() > 1 {
@@ -239,11 +233,6 @@ impl Mam {
     fn rule(&self) -> Rule {
         Rule::parse(&self.config.default).unwrap_or(Rule::Always)
     }
-}
-
-/// True for the very same stanza.
-fn is_same(a: &Stanza, b: &Stanza) -> bool {
-    Rc::ptr_eq(&a.payload, &b.payload) && (&a.to, &a.from, &a.id, a.kind) == (&b.to, &b.from, &b.id, b.kind)
 }
 
 /// Says under which id an archive has it (XEP-0359).
