@@ -34,6 +34,8 @@ const THREADS: &[(&str, &str)] = &[
     ("couplet-backup", "sends a backup, while one is made"),
     #[cfg(feature = "mam")]
     ("couplet-archive", "reads archives, from the first query on"),
+    #[cfg(feature = "upload")]
+    ("couplet-files", "keeps files of users, from the first on"),
     ("async-io", "a helper of the library that waits for sockets; parked"),
 ];
 

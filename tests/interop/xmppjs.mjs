@@ -376,7 +376,7 @@ async function carbons(romeo, juliet) {
 }
 
 async function rooms(romeo, juliet) {
-  const room = `library@conference.${DOMAIN}`;
+  const room = `library-of-${args.user}@conference.${DOMAIN}`;
   const enter = (peer, nick) => peer.send(xml("presence", { to: `${room}/${nick}` },
     xml("x", { xmlns: "http://jabber.org/protocol/muc" }, xml("history", { maxstanzas: "2" }))));
   const subject = (s) => s.is("message") && s.attrs.type === "groupchat" && s.getChild("subject");
@@ -424,8 +424,19 @@ async function offline(sender) {
     sender.send(chat(`${args.peer}@${DOMAIN}`, "while you slept"));
     await sender.fence();
     const peer = await new Peer(args.peer, args.password, "late", { direct: true }).arrive();
-    const kept = await peer.message("while you slept");
-    assert(kept.getChild("delay", "urn:xmpp:delay"), `no delay stamp: ${kept}`);
+    // Whoever binds by XEP-0386 gets it from the archive, where there is one (section 3.2).
+    const bound = peer.used.success?.getChild("bound", "urn:xmpp:bind:0");
+    if (bound?.getChild("metadata", "urn:xmpp:mam:2")) {
+      const last = xml("set", { xmlns: "http://jabber.org/protocol/rsm" }, xml("max", {}, "1"), xml("before"));
+      peer.ask("set", undefined, xml("query", { xmlns: "urn:xmpp:mam:2" }, last));
+      const found = (s) => s.getChild("result", "urn:xmpp:mam:2")?.getChild("forwarded", "urn:xmpp:forward:0");
+      const forwarded = found(await peer.until(found, "what the archive has"));
+      assert(forwarded.getChild("delay", "urn:xmpp:delay"), `no delay stamp: ${forwarded}`);
+      assert(forwarded.getChild("message", "jabber:client")?.getChildText("body") === "while you slept", String(forwarded));
+    } else {
+      const kept = await peer.message("while you slept");
+      assert(kept.getChild("delay", "urn:xmpp:delay"), `no delay stamp: ${kept}`);
+    }
     await peer.leave();
   });
 }
