@@ -20,6 +20,17 @@ pub struct TableInfo {
     pub name: &'static str,
 }
 
+/// What `couplet about` says of a module.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// File, feature and configuration section.
+    pub name: &'static str,
+    /// What it follows.
+    pub xeps: &'static [Xep],
+    /// Its tables.
+    pub tables: &'static [TableInfo],
+}
+
 /// Whom a request may be addressed to for a module to answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

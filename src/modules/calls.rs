@@ -1,0 +1,365 @@
+//! What the list of modules becomes: the struct of those that are on, their configuration, and each hook as
+//! straight-line calls in the order of the list.
+
+macro_rules! modules {
+    ($( $feature:literal => $file:ident :: $type:ident, )*) => {
+        $( #[cfg(feature = $feature)] pub mod $file; )*
+
+        /// Sections of the modules, and which of them are switched off.
+        #[derive(Clone, Debug, Default)]
+        pub struct Config {
+            /// `[modules]`.
+            pub general: General,
+            $( #[cfg(feature = $feature)]
+            #[doc = concat!("`[modules.", stringify!($file), "]`.")]
+            pub $file: <$file::$type as Module>::Config, )*
+        }
+
+        impl Config {
+            /// All sections, for reading and showing the configuration.
+            pub fn sections(&mut self) -> Vec<&mut dyn Section> {
+                vec![ &mut self.general, $( #[cfg(feature = $feature)] &mut self.$file, )* ]
+            }
+        }
+
+        /// The modules of this build that the configuration leaves on.
+        pub struct Modules { $( #[cfg(feature = $feature)] $file: Slot<$file::$type>, )* }
+
+        /// Every module of the source tree, and whether this build has it.
+        pub const KNOWN: &[(&str, bool)] = &[ $( (stringify!($file), cfg!(feature = $feature)), )* ];
+
+        /// The modules of this build.
+        pub const LIST: &[Info] = &[ $( #[cfg(feature = $feature)] Info {
+            name: stringify!($file), xeps: $file::$type::XEPS, tables: $file::$type::TABLES,
+        }, )* ];
+
+        impl Modules {
+            /// Makes all that are on.
+            pub fn new(config: &Config) -> Self {
+                Self { $( #[cfg(feature = $feature)] $file: Slot {
+                    module: (!config.general.is_off(stringify!($file)))
+                        .then(|| $file::$type::new(config.$file.clone())),
+                    off: config.general.off_hosts(stringify!($file)),
+                }, )* }
+            }
+
+            /// Takes over a changed configuration. A module keeps what it knows of sessions.
+            pub fn reconfigure(&mut self, config: &Config) {
+                $( #[cfg(feature = $feature)] {
+                    self.$file.off = config.general.off_hosts(stringify!($file));
+                    match &mut self.$file.module {
+                        slot if config.general.is_off(stringify!($file)) => *slot = None,
+                        Some(m) => m.reconfigure(config.$file.clone()),
+                        slot => *slot = Some($file::$type::new(config.$file.clone())),
+                    }
+                } )*
+            }
+
+            /// Every module says what others must know.
+            pub fn settle(&self, settings: &mut Settings) {
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file.module { m.settle(settings); } )*
+            }
+
+            /// Collects what is said of a host and its accounts.
+            pub fn disco(&self, settings: &Settings, host: &str, disco: &mut Disco) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.look(host) {
+                    disco.host.features.extend($file::$type::HOST_FEATURES);
+                    disco.account.features.extend($file::$type::ACCOUNT_FEATURES);
+                    m.disco(settings, host, disco);
+                } )*
+            }
+
+            /// Features of a stream whose client has logged in.
+            pub fn features(&self, core: &Core, host: &str) -> Vec<Element> {
+                let mut out = Vec::new();
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.look(host) {
+                    m.features(core, host, &mut out);
+                } )*
+                out
+            }
+
+            /// Features that a client can ask for while it binds.
+            pub fn bind_features(&self, host: &str) -> Vec<&'static str> {
+                let mut out = Vec::new();
+                $( #[cfg(feature = $feature)] if self.$file.look(host).is_some() {
+                    out.extend($file::$type::BIND_FEATURES);
+                } )*
+                out
+            }
+
+            /// Every module hears of it.
+            pub fn bind(&mut self, core: &mut Core, id: SessionId, request: ElementRef<'_>, bound: &mut Builder) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of_session(core, id)) {
+                    m.bind(core, id, request, bound);
+                } )*
+            }
+
+            /// True when one of the modules knows the element.
+            pub fn nonza(&mut self, core: &mut Core, id: SessionId, element: ElementRef<'_>) -> bool {
+                $( #[cfg(feature = $feature)]
+                if let Some(m) = self.$file.at(|| host_of_session(core, id)) && m.nonza(core, id, element) {
+                    return true;
+                } )*
+                false
+            }
+
+            /// The first module by which it can wait decides.
+            pub fn urgency(&mut self, core: &mut Core, stanza: &Stanza) -> Urgency {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    match m.urgency(core, stanza) { Urgency::Now => {} waits => return waits }
+                } )*
+                Urgency::Now
+            }
+
+            /// Features of a stream whose client could log in and has not.
+            pub fn offers(&self, core: &mut Core, host: &str) -> Vec<Element> {
+                let mut out = Vec::new();
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.look(host) {
+                    m.offers(core, host, &mut out);
+                } )*
+                out
+            }
+
+            /// The answer of the first module that has one for somebody who has not logged in.
+            pub fn stranger(&mut self, core: &mut Core, request: &Stranger<'_>, visit: &mut Visit)
+                -> Result<Answer, StanzaError>
+            {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| request.host.domain()) {
+                    match m.stranger(core, request, visit)? { Answer::NotMine => {} answer => return Ok(answer) }
+                } )*
+                Err(Condition::ServiceUnavailable.into())
+            }
+
+            /// The answer of the first module that has the request's route and answers; none when there is none.
+            pub fn iq(&mut self, core: &mut Core, scope: Scope, request: &Request<'_>)
+                -> Option<Result<Answer, StanzaError>>
+            {
+                let is = |r: &IqRoute| r.0 == scope && request.child.is(r.1, r.2);
+                $( #[cfg(feature = $feature)]
+                if let Some(m) = self.$file.at(|| request.owner.domain()) && $file::$type::IQ.iter().any(is) {
+                    match m.iq(core, request) { Ok(Answer::NotMine) => {} answer => return Some(answer) }
+                } )*
+                None
+            }
+
+            /// Every module hears of it.
+            pub fn done(&mut self, core: &mut Core, request: &Request<'_>) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| request.owner.domain()) {
+                    m.done(core, request)?;
+                } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn answered(&mut self, core: &mut Core, stanza: &Stanza) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.to.as_ref())) {
+                    m.answered(core, stanza)?;
+                } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn contact(&mut self, core: &mut Core, account: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| account.domain()) {
+                    m.contact(core, account, stanza)?;
+                } )*
+                Ok(())
+            }
+
+            /// Every module may change it.
+            pub fn presence(&mut self, core: &mut Core, stanza: &mut Stanza) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.from.as_ref())) {
+                    m.presence(core, stanza)?;
+                } )*
+                Ok(())
+            }
+
+            /// The first module that does not let the stanza pass decides.
+            pub fn filter_out(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.from.as_ref())) {
+                    match m.filter_out(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
+                } )*
+                Ok(Flow::Pass)
+            }
+
+            /// The first module that does not let the stanza pass decides.
+            pub fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.to.as_ref())) {
+                    match m.filter_in(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
+                } )*
+                Ok(Flow::Pass)
+            }
+
+            /// Every module may archive.
+            pub fn archive(&mut self, core: &mut Core, dir: Dir, flight: &mut InFlight) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_that_way(dir, &flight.stanza)) {
+                    m.archive(core, dir, flight)?;
+                } )*
+                Ok(())
+            }
+
+            /// Every module may copy.
+            pub fn copy(&mut self, core: &mut Core, dir: Dir, flight: &InFlight, reached: &[SessionId]) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_that_way(dir, &flight.stanza)) {
+                    m.copy(core, dir, flight, reached);
+                } )*
+            }
+
+            /// Whether any module is to hear more of a session.
+            pub fn watches(&self, id: SessionId) -> bool {
+                $( #[cfg(feature = $feature)] if self.$file.module.as_ref().is_some_and(|m| m.watches(id)) {
+                    return true;
+                } )*
+                false
+            }
+
+            /// Every module hears of it that watches the session.
+            pub fn deliver(&mut self, core: &mut Core, id: SessionId, message: &Stanza) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.watches(id) {
+                    m.deliver(core, id, message);
+                } )*
+            }
+
+            /// Every module hears of it that watches the session.
+            pub fn unseen(&mut self, core: &mut Core, id: SessionId, messages: &[Stanza]) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.watches(id) {
+                    m.unseen(core, id, messages);
+                } )*
+            }
+
+            /// Whether any module wants to hear what absent members of rooms miss.
+            pub fn hears_missed(&self) -> bool {
+                $( #[cfg(feature = $feature)] if $file::$type::HEARS_MISSED && self.$file.module.is_some() {
+                    return true;
+                } )*
+                false
+            }
+
+            /// Every module hears of it.
+            pub fn missed(&mut self, core: &mut Core, account: &Jid, message: &Stanza) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| account.domain()) {
+                    m.missed(core, account, message);
+                } )*
+            }
+
+            /// The first module that takes it decides.
+            pub fn undelivered(&mut self, core: &mut Core, flight: &InFlight) -> Result<Undelivered, StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.to.as_ref())) {
+                    match m.undelivered(core, flight)? { Undelivered::NotMine => {} decided => return Ok(decided) }
+                } )*
+                Ok(Undelivered::NotMine)
+            }
+
+            /// Hands a stanza for a service to the module that runs it; none when no module does.
+            pub fn service(&mut self, core: &mut Core, flight: &InFlight, to: &Jid)
+                -> Option<Result<(), StanzaError>>
+            {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.owns(core, to.domain()) {
+                    return Some(m.service(core, flight, to));
+                } )*
+                None
+            }
+
+            /// Every module hears of it.
+            pub fn withdrawn(&mut self, core: &mut Core) {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.withdrawn(core); } )*
+            }
+
+            /// Every module hears of it; of the end also one that is off for the host.
+            pub fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
+                let ends = event == SessionEvent::Closed;
+                $( #[cfg(feature = $feature)]
+                if let Some(m) = if ends { self.$file.any() } else { self.$file.at(|| host_of_session(core, id)) } {
+                    m.session(core, id, event)?;
+                } )*
+                Ok(())
+            }
+
+            /// What all modules hold.
+            pub fn held_bytes(&self) -> usize {
+                let mut bytes = 0;
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file.module { bytes += m.held_bytes(); } )*
+                bytes
+            }
+
+            /// What each of them holds.
+            pub fn held_bytes_each(&self) -> Vec<(&'static str, usize)> {
+                vec![ $( #[cfg(feature = $feature)]
+                    (stringify!($file), self.$file.module.as_ref().map_or(0, Module::held_bytes)), )* ]
+            }
+
+            /// Every module gives up something.
+            pub fn make_room(&mut self, core: &mut Core) -> Result<(), StoreError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.make_room(core)?; } )*
+                Ok(())
+            }
+
+            /// What modules know of a session.
+            pub fn session_state(&mut self, core: &mut Core, id: SessionId, before: &State, unseen: &[Jid]) -> State {
+                let mut all = State::new();
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    let name = stringify!($file);
+                    all.push((name.to_string(), m.session_state(core, id, state_of(before, name), unseen)));
+                } )*
+                all.retain(|(_, state)| !state.is_empty());
+                all
+            }
+
+            /// Gives it back to them.
+            pub fn restore_session(&mut self, core: &mut Core, id: SessionId, all: &State) -> Result<(), StoreError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    m.restore_session(core, id, state_of(all, stringify!($file)))?;
+                } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn revived(&mut self, core: &mut Core, id: SessionId, all: &State) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    m.revived(core, id, state_of(all, stringify!($file)))?;
+                } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn registered(&mut self, core: &mut Core, newcomer: &Newcomer) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.registered(core, newcomer)?; } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn password_changed(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    m.password_changed(core, account)?;
+                } )*
+                Ok(())
+            }
+
+            /// The first module takes it whose it is.
+            #[cfg(feature = "import")]
+            pub fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    match m.take_in(core, owner, piece, terms)? { Taken::NotMine => {} taken => return Ok(taken) }
+                } )*
+                Ok(Taken::NotMine)
+            }
+
+            /// Every module gives what it has.
+            #[cfg(feature = "import")]
+            pub fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece))
+                -> Result<(), StoreError>
+            {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.give_out(core, owner, to)?; } )*
+                Ok(())
+            }
+
+            /// Every module hears of it.
+            pub fn account_deleted(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    m.account_deleted(core, account)?;
+                } )*
+                Ok(())
+            }
+        }
+    };
+}
