@@ -6,6 +6,7 @@ use super::accounts::{Admins, Present};
 use super::flight::InFlight;
 use super::presence::Requests;
 use super::roster::Items;
+use crate::encoding::percent_encoded;
 use crate::jid::Jid;
 use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::{StoreError, Table};
@@ -53,25 +54,22 @@ impl Invite {
                 let node = contact.node().unwrap_or_default();
                 format!("xmpp:{}@{}?roster;preauth={token};ibr=y", escaped(node), escaped(contact.domain()))
             }
-            (_, Some(user)) => format!("xmpp:{}@{}?register;preauth={token}", escaped(user), escaped(host)),
-            (_, None) => format!("xmpp:{}?register;preauth={token}", escaped(host)),
+            (_, user) => registration_uri(host, user.as_deref(), token),
         }
     }
 }
 
+/// The link that makes an account (XEP-0445 section 2): the one of `user`, or one whose name the invited chooses. The
+/// token may be any text.
+pub fn registration_uri(host: &str, user: Option<&str>, token: &str) -> String {
+    let node = user.map(|user| format!("{}@", escaped(user))).unwrap_or_default();
+    format!("xmpp:{node}{}?register;preauth={}", escaped(host), percent_encoded(token, b""))
+}
+
 /// A part of an address as RFC 5122 section 2.2 writes it in a URI.
 fn escaped(part: &str) -> String {
-    let mut out = String::with_capacity(part.len());
-    for byte in part.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            b'!' | b'$' | b'(' | b')' | b'*' | b'+' | b',' | b'=' => out.push(char::from(byte)),
-            // An address of IPv6.
-            b'[' | b']' | b':' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    // The last three are for addresses of IPv6.
+    percent_encoded(part, b"!$()*+,=[]:")
 }
 
 impl Core {

@@ -5,7 +5,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::hmac;
-use std::fmt::Write as _;
+
+use crate::encoding::{percent_decoded, percent_encoded};
 
 /// The folder of the site in which files are.
 pub const FOLDER: &str = "/upload/";
@@ -36,15 +37,7 @@ pub struct Slot {
 impl Slot {
     /// Where the file will be, percent-encoded, with a slash at the start.
     pub fn path(&self) -> String {
-        let mut path = format!("{FOLDER}{}/", self.id);
-        for byte in self.name.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
-                // Writing to a String cannot fail.
-                byte => _ = write!(path, "%{byte:02X}"),
-            }
-        }
-        path
+        format!("{FOLDER}{}/{}", self.id, percent_encoded(&self.name, b""))
     }
 
     /// What proves that the slot was granted.
@@ -84,18 +77,7 @@ pub fn is_id(id: &str) -> bool {
 /// Id and name of a path in the folder of files, decoded.
 pub fn read_path(path: &str) -> Option<(&str, String)> {
     let (id, encoded) = path.strip_prefix(FOLDER)?.split_once('/')?;
-    let mut name = Vec::with_capacity(encoded.len());
-    let mut bytes = encoded.bytes();
-    while let Some(byte) = bytes.next() {
-        name.push(match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-                u8::try_from(digit(bytes.next())? << 4 | digit(bytes.next())?).ok()?
-            }
-            byte => byte,
-        });
-    }
-    let name = String::from_utf8(name).ok()?;
+    let name = percent_decoded(encoded)?;
     (is_id(id) && tidy_name(&name).as_ref() == Some(&name)).then_some((id, name))
 }
 

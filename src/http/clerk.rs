@@ -4,9 +4,10 @@
 use zeroize::Zeroizing;
 
 use super::answer::Status;
-use crate::limits::Limits;
+use super::framing::{Piece, split};
 use crate::stanza::{IqType, Kind, Stanza};
-use crate::xml::{Builder, ElementRef, FrameKind, Reader, ScanLimits, Scanner, Template, ns};
+use crate::stream::HEADER;
+use crate::xml::{Builder, ElementRef, ns, parse, write_attribute};
 
 /// What somebody has filled in.
 pub struct Entry {
@@ -56,60 +57,40 @@ pub struct Clerk {
     entry: Option<Entry>,
     step: Step,
     fixed: Option<String>,
-    scanner: Scanner,
-    template: Option<Template>,
 }
 
 impl Clerk {
     /// Somebody looks at the page of a token, or of none, or has filled in its form.
-    pub fn new(host: &str, token: &str, entry: Option<Entry>, limits: &Limits) -> Self {
-        Self {
-            host: host.to_owned(),
-            token: token.to_owned(),
-            entry,
-            step: Step::Features,
-            fixed: None,
-            scanner: Scanner::new(ScanLimits::authenticated(limits)),
-            template: None,
-        }
+    pub fn new(host: &str, token: &str, entry: Option<Entry>) -> Self {
+        Self { host: host.to_owned(), token: token.to_owned(), entry, step: Step::Features, fixed: None }
     }
 
     /// The first words to the engine.
     pub fn open(&self) -> Vec<u8> {
-        let mut b = Builder::new("", "x");
-        b.attr("to", &self.host);
-        // Only the attribute is wanted, escaped.
-        let element = b.finish().root().to_xml();
-        let to = element.strip_prefix("<x").and_then(|rest| rest.strip_suffix("/>")).unwrap_or_default();
-        let header = "xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'";
-        format!("<?xml version='1.0'?><stream:stream{to} {header}>").into_bytes()
+        let mut out = HEADER.as_bytes().to_vec();
+        write_attribute("to", &self.host, &mut out);
+        out.extend_from_slice(b" version='1.0'>");
+        out
     }
 
     /// The engine has said something, in whole frames. Adds what is to be said to it; gives what came of the visit,
     /// once.
-    pub fn hear(&mut self, bytes: &[u8], reader: &mut Reader, out: &mut Vec<u8>) -> Option<Outcome> {
-        let mut at = 0;
-        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            let Ok(Some(frame)) = self.scanner.scan(rest) else { return Some(out_of_order()) };
-            let text = rest.get(..frame.len).unwrap_or_default();
-            at += frame.len;
-            match frame.kind {
-                FrameKind::Whitespace | FrameKind::Declaration => {}
-                FrameKind::StreamClose => return Some(out_of_order()),
-                FrameKind::StreamOpen => match reader.stream_header(text) {
-                    Ok(header) => self.template = Some(header.template),
-                    Err(_) => return Some(out_of_order()),
-                },
-                FrameKind::Element => {
-                    let element = self.template.as_ref().and_then(|template| reader.element(template, text).ok());
-                    let Some(element) = element else { return Some(out_of_order()) };
-                    if let Some(outcome) = self.element(element.root(), out) {
-                        return Some(outcome);
-                    }
-                }
+    pub fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<Outcome> {
+        let mut outcome = None;
+        split(bytes, |piece| {
+            if outcome.is_some() {
+                return;
             }
-        }
-        None
+            outcome = match piece {
+                Piece::Header(_) => None,
+                Piece::Element(bytes, _) => {
+                    let element = std::str::from_utf8(&bytes).ok().and_then(|text| parse(text).ok());
+                    element.map_or_else(|| Some(out_of_order()), |element| self.element(element.root(), out))
+                }
+                Piece::End => Some(out_of_order()),
+            };
+        });
+        outcome
     }
 
     fn element(&mut self, root: ElementRef<'_>, out: &mut Vec<u8>) -> Option<Outcome> {
@@ -207,20 +188,19 @@ pub fn out_of_order() -> Outcome {
 mod tests {
     use super::*;
 
-    const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' from='localhost' id='1' \
-                          xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+    const OPENED: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+                          xmlns:stream='http://etherx.jabber.org/streams' id='1' from='localhost' version='1.0'>";
     const FORM: &str =
         "<iq type='result' id='page'><query xmlns='jabber:iq:register'><username/><password/></query></iq>";
 
     /// Says the lines to a clerk, one at a time, and gives its questions and what came of it.
     fn visit(token: &str, user: Option<&str>, lines: &[&str]) -> (Vec<String>, Option<Outcome>) {
-        let limits = Limits::default();
         let entry = user.map(|user| Entry { user: user.to_string(), password: "x<y".to_string().into() });
-        let (mut clerk, mut reader) = (Clerk::new("localhost", token, entry, &limits), Reader::new(&limits));
+        let mut clerk = Clerk::new("localhost", token, entry);
         let mut asked = vec![String::from_utf8(clerk.open()).unwrap()];
         for line in lines {
             let mut out = Vec::new();
-            let outcome = clerk.hear(line.as_bytes(), &mut reader, &mut out);
+            let outcome = clerk.hear(line.as_bytes(), &mut out);
             asked.extend((!out.is_empty()).then(|| String::from_utf8(out).unwrap()));
             if outcome.is_some() {
                 return (asked, outcome);
@@ -232,12 +212,12 @@ mod tests {
     #[test]
     fn a_visit_with_a_token_asks_three_times() {
         let done = "<iq type='result' id='page'/>";
-        let (asked, outcome) = visit("t&1", Some("romeo"), &[HEADER, "<stream:features/>", done, FORM, done]);
+        let (asked, outcome) = visit("t&1", Some("romeo"), &[OPENED, "<stream:features/>", done, FORM, done]);
         assert_eq!(outcome, Some(Outcome::Done { user: "romeo".to_string() }));
         assert!(asked[0].contains(" to='localhost'"), "{}", asked[0]);
         assert!(asked[1].contains("token='t&amp;1'") && asked[2].contains("type='get'"), "{asked:?}");
         assert!(asked[3].contains("<username>romeo</username><password>x&lt;y</password>"), "{asked:?}");
-        let (asked, outcome) = visit("", None, &[HEADER, "<stream:features/>", FORM]);
+        let (asked, outcome) = visit("", None, &[OPENED, "<stream:features/>", FORM]);
         assert_eq!((asked.len(), outcome), (2, Some(Outcome::Form { user: None })));
     }
 
@@ -255,16 +235,15 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let (ok, gone) = ("<iq type='result' id='page'/>", error("cancel", "item-not-found"));
-        assert_eq!(status(&[HEADER, features, &gone]), (Status::Gone, false));
+        assert_eq!(status(&[OPENED, features, &gone]), (Status::Gone, false));
         let taken = error("cancel", "conflict");
-        assert_eq!(status(&[HEADER, features, ok, FORM, &taken]), (Status::Conflict, true));
+        assert_eq!(status(&[OPENED, features, ok, FORM, &taken]), (Status::Conflict, true));
         let bad = error("modify", "not-acceptable");
-        assert_eq!(status(&[HEADER, features, ok, FORM, &bad]), (Status::BadRequest, true));
+        assert_eq!(status(&[OPENED, features, ok, FORM, &bad]), (Status::BadRequest, true));
         let busy = error("wait", "resource-constraint");
-        assert_eq!(status(&[HEADER, features, ok, FORM, &busy]), (Status::Unavailable, false));
+        assert_eq!(status(&[OPENED, features, ok, FORM, &busy]), (Status::Unavailable, false));
         let closed = "<iq type='result' id='page'><query xmlns='jabber:iq:register'><instructions/></query></iq>";
-        assert_eq!(status(&[HEADER, features, ok, closed]), (Status::Forbidden, false));
-        assert_eq!(status(&[HEADER, "</stream:stream>"]), (Status::Unavailable, false));
-        assert_eq!(status(&["rubbish"]), (Status::Unavailable, false));
+        assert_eq!(status(&[OPENED, features, ok, closed]), (Status::Forbidden, false));
+        assert_eq!(status(&[OPENED, "</stream:stream>"]), (Status::Unavailable, false));
     }
 }

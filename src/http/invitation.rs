@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 use super::answer::{Answer, Status};
 use super::clerk::{Entry, Outcome};
 use super::head::Head;
+use crate::core::invites::registration_uri;
+use crate::encoding::percent_decoded;
 
 /// Where it is, as in Prosody: `/invite?TOKEN`. Without a token it is for those who may register without one.
 pub const PATH: &str = "/invite";
@@ -91,19 +93,8 @@ pub fn filled(head: &Head, content: &[u8]) -> Result<Filled, (Status, &'static s
 
 /// A value of `application/x-www-form-urlencoded`.
 fn decoded(value: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(value.len());
-    let mut bytes = value.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-                u8::try_from(digit(bytes.next())? * 16 + digit(bytes.next())?).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(out).ok()
+    // It may be a password.
+    percent_decoded(&Zeroizing::new(value.replace('+', " ")))
 }
 
 /// The page that says what came of a visit.
@@ -166,8 +157,7 @@ fn form(body: &mut String, host: &str, token: &str, user: Option<&str>, wrong: O
         let _ = write!(body, "<p class=\"no\">{}</p>", escaped(why));
     }
     if !token.is_empty() {
-        let node = user.map(|user| format!("{}@", encoded(user))).unwrap_or_default();
-        let uri = format!("xmpp:{node}{}?register;preauth={}", encoded(host), encoded(token));
+        let uri = registration_uri(host, user, token);
         let _ = write!(body, "<p>With an XMPP application on this device:</p>");
         let _ = write!(body, "<a class=\"app\" href=\"{}\">Open the application</a>", escaped(&uri));
         if let Ok(code) = QrCode::encode_text(&uri, QrCodeEcc::Low) {
@@ -221,20 +211,6 @@ fn escaped(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             c => out.push(c),
-        }
-    }
-    out
-}
-
-/// A text in a URI.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'[' | b']' | b':' => {
-                out.push(char::from(byte));
-            }
-            byte => _ = write!(out, "%{byte:02X}"),
         }
     }
     out

@@ -1,12 +1,12 @@
 //! Files of users (XEP-0363) as resources: what a slot asks of a request, what stands before a file on the disk, and
 //! how a file is answered with, whole or in part.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::answer::{Answer, Content, Status, date};
 use super::head::{Head, Length, Method};
 use crate::core::slots::{self, Slot};
+use crate::encoding::percent_encoded;
 
 /// How files are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,16 +184,8 @@ fn disposition(file: &Stored) -> String {
         Some(("text", "plain")) => true,
         _ => false,
     };
-    let mut out = String::from(if shown { "inline" } else { "attachment" });
-    out.push_str("; filename*=UTF-8''");
-    for byte in file.name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => out.push(char::from(byte)),
-            // Writing to a String cannot fail.
-            byte => _ = write!(out, "%{byte:02X}"),
-        }
-    }
-    out
+    let how = if shown { "inline" } else { "attachment" };
+    format!("{how}; filename*=UTF-8''{}", percent_encoded(&file.name, b""))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::{IqRoute, Module, Scope, TableInfo, Xep};
 use crate::core::pubsub::{AccessModel, Config as NodeConfig};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
+use crate::encoding::hex;
 use crate::jid::Jid;
 use crate::setting::section;
 use crate::stanza::{Stanza, StanzaError};
@@ -212,7 +213,7 @@ fn decode(element: ElementRef<'_>) -> Option<Vec<u8>> {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Documents of XEP-0227, with those that they include.
 
 use super::{Importer, prepared};
+use crate::encoding::percent_decoded;
 use crate::moving::pie::{Event, Found, Reader, Walker};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -103,7 +104,8 @@ fn document(importer: &mut Importer, file: &Path, only: &BTreeSet<String>) -> Re
 
 /// The file that a relative reference names (XEP-0227 section 5). What leads out of the folder is not read.
 fn included(folder: &Path, from: &Path, href: &str) -> Result<(PathBuf, File), String> {
-    let name = percent_decoded(href.split(['#', '?']).next().unwrap_or_default()).ok_or("it is no name of a file")?;
+    let name = percent_decoded(href.split(['#', '?']).next().unwrap_or_default());
+    let name = name.filter(|name| !name.contains('\0')).ok_or("it is no name of a file")?;
     let relative = Path::new(&name);
     let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !is_plain || name.is_empty() || name.contains(':') {
@@ -117,18 +119,4 @@ fn included(folder: &Path, from: &Path, href: &str) -> Result<(PathBuf, File), S
     }
     let file = File::open(&real).map_err(cannot)?;
     Ok((path, file))
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
 }

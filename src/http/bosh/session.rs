@@ -9,6 +9,7 @@ use super::super::framing::{Piece, split};
 use super::{Body, Condition, write_body};
 use crate::budget::allocated;
 use crate::core::io::ConnId;
+use crate::encoding::hex;
 
 /// The bounds of a session, in seconds where they are times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,9 +208,7 @@ impl Session {
     fn check_key(&mut self, body: &Body) -> Result<(), Condition> {
         let Some(expected) = self.key.take() else { return Ok(()) };
         let key = body.attr("key").unwrap_or_default().to_ascii_lowercase();
-        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, key.as_bytes());
-        let shown: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        if shown != expected {
+        if hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, key.as_bytes()).as_ref()) != expected {
             return Err(Condition::ItemNotFound);
         }
         self.key = Some(body.attr("newkey").map_or(key, str::to_ascii_lowercase));

@@ -141,7 +141,7 @@ fn an_answer_that_was_lost_is_given_again() {
 fn keys_follow_from_each_other() {
     let sha = |text: &str| {
         let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
-        hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect::<String>()
+        hex(hash.as_ref()).to_ascii_uppercase()
     };
     let k1 = sha("seed").to_lowercase();
     let k2 = sha(&k1).to_lowercase();

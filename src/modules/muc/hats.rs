@@ -6,6 +6,7 @@ use super::presence::{self, Show};
 use super::room::{Affiliation, Role, Room, status};
 use super::store::{Directory, HatRecord, Hats, Wearer, Wearers};
 use crate::core::Core;
+use crate::encoding::hex;
 use crate::jid::Jid;
 use crate::stanza::command::{self, Action};
 use crate::stanza::{Condition, StanzaError};
@@ -94,8 +95,7 @@ pub fn hash(core: &mut Core, room: &Jid) -> Result<Option<String>, StoreError> {
         }
     }
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &all);
-    let hex = || hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    Ok((!all.is_empty()).then(hex))
+    Ok((!all.is_empty()).then(|| hex(hash.as_ref())))
 }
 
 /// The row of [`COMMANDS`] of a node, for those who may.

@@ -11,6 +11,7 @@ use super::room::{Affiliation, Room, status};
 use super::store::{Cards, Text};
 use crate::core::flight::{Filters, InFlight};
 use crate::core::{Answer, Core};
+use crate::encoding::hex;
 use crate::jid::Jid;
 use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError};
 use crate::xml::{Element, ElementRef, ns};
@@ -166,8 +167,7 @@ fn card(
         let Ok(bytes) = STANDARD.decode(text) else {
             return Err(Condition::BadRequest.because("The image of the vCard is not base64."));
         };
-        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &bytes);
-        avatars.push(hash.as_ref().iter().map(|b| format!("{b:02x}")).collect());
+        avatars.push(hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, &bytes).as_ref()));
     }
     if card.children().next().is_none() {
         core.view.delete::<Cards>(room.jid.as_str(), b"");
@@ -227,5 +227,5 @@ pub fn answered(core: &mut Core, room: &Room, stanza: &Stanza, asker: &str) {
 /// Ties an answer to the session that asked and the nickname that it asked.
 fn mark(room: &Room, asker: &Jid, nick: &str) -> String {
     let tag = room.sign(&[b"iq", asker.as_str().as_bytes(), nick.as_bytes()]);
-    tag.as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect()
+    hex(tag.as_ref().get(..8).unwrap_or_default())
 }

@@ -4,6 +4,7 @@ use super::stanza::{element, item};
 use crate::clock::datetime_ms;
 use crate::core::moving::{NodePiece, Piece, RoomPiece, StandingPiece};
 use crate::core::roster;
+use crate::encoding::{from_hex, percent_decoded};
 use crate::jid::Jid;
 use crate::moving::lua::{Table, Value};
 use crate::setting::Secret;
@@ -17,21 +18,8 @@ use zeroize::Zeroizing;
 /// A name of a file or folder as it stands for a user, a host or a store: `%40` is `@`. None for one that was not
 /// written by Prosody.
 pub fn decoded(name: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(name.len());
-    let mut rest = name.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                let digits = std::str::from_utf8(&digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
-                u8::from_str_radix(digits, 16).ok()?
-            }
-            b'_' => byte,
-            byte if byte.is_ascii_alphanumeric() => byte,
-            _ => return None,
-        });
-    }
-    String::from_utf8(bytes).ok()
+    let is_its = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'_'));
+    is_its.then(|| percent_decoded(name)).flatten()
 }
 
 /// An account, from `accounts`.
@@ -48,7 +36,7 @@ pub fn account(value: &Value) -> Result<Piece, String> {
         let password = Some(Secret(Zeroizing::new(password.to_string())));
         return Ok(Piece::Account { sha1: None, sha256: None, password, created_ms });
     }
-    let key = |name: &str| table.get(name).and_then(Value::text).and_then(hex);
+    let key = |name: &str| table.get(name).and_then(Value::text).and_then(from_hex);
     let (stored_key, server_key) = (key("stored_key"), key("server_key"));
     let salt = if let Some(Value::Text(salt)) = table.get("salt") { salt.clone() } else { Vec::new() };
     let iterations = table.get("iteration_count").and_then(Value::int).and_then(|n| u32::try_from(n).ok());
@@ -68,13 +56,6 @@ pub fn account(value: &Value) -> Result<Piece, String> {
         32 => Ok(Piece::Account { sha1: None, sha256: keys, password: None, created_ms }),
         _ => Err("its keys are of a hash function that is not known here".to_string()),
     }
-}
-
-fn hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 /// Seconds since 1970 with a fraction, as milliseconds.

@@ -3,6 +3,7 @@
 
 use super::{Event, Pair, S2s, S2sCx, Side, Stop, authenticated};
 use crate::clock::token;
+use crate::encoding::hex;
 use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::stream::StreamError;
@@ -33,8 +34,7 @@ pub struct Component {
 
 /// What a component sends to prove who it is (section 3): hexadecimal digits in lower case.
 pub fn proof(id: &str, secret: &str) -> String {
-    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, Zeroizing::new([id, secret].concat()).as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, Zeroizing::new([id, secret].concat()).as_bytes()).as_ref())
 }
 
 impl S2s {

@@ -3,6 +3,7 @@
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 
+use crate::encoding::hex;
 use crate::jid;
 use crate::stanza::{Condition, StanzaError};
 use crate::stream::sasl::keys::equal;
@@ -135,10 +136,6 @@ pub(super) fn key(secret: &[u8], to: &str, from: &str, id: &str) -> String {
 /// Whether it is, in constant time.
 pub(super) fn is_key(secret: &[u8], to: &str, from: &str, id: &str, key: &str) -> bool {
     equal(key.as_bytes(), self::key(secret, to, from, id).as_bytes())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

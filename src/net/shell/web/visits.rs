@@ -12,7 +12,6 @@ use crate::core::io::{ConnId, Input};
 use crate::http::clerk::{Clerk, Entry, Outcome, out_of_order};
 use crate::http::invitation::{self, FORM_BYTES_MAX};
 use crate::http::{Head, Method, Status, forwarded};
-use crate::xml::Reader;
 
 /// What goes on between a connection and the page.
 pub struct Visit {
@@ -27,7 +26,7 @@ enum Stage {
     /// The form comes.
     Filling(Box<Head>, Zeroizing<Vec<u8>>, IpAddr),
     /// The engine is asked, by this client.
-    Asking(ConnId, Box<(Clerk, Reader)>),
+    Asking(ConnId, Box<Clerk>),
 }
 
 impl Visit {
@@ -35,7 +34,7 @@ impl Visit {
     pub fn held_bytes(&self) -> usize {
         let stage = match &self.stage {
             Stage::Filling(head, content, _) => head.heap_bytes() + allocated(content.capacity()),
-            Stage::Asking(..) => allocated(size_of::<(Clerk, Reader)>()),
+            Stage::Asking(..) => allocated(size_of::<Clerk>()),
         };
         allocated(size_of::<Self>()) + self.host.len() + self.token.len() + stage
     }
@@ -122,11 +121,10 @@ impl Shell {
         let Some(client) = self.engine.accept_through_web(now, true, from) else {
             return self.answer_web(id, &invitation::page(&host, &token, &out_of_order()), now);
         };
-        let limits = &self.tuning.limits;
         let wrong = entry.as_ref().err().copied().flatten();
-        let clerk = Clerk::new(&host, &token, entry.ok(), limits);
+        let clerk = Clerk::new(&host, &token, entry.ok());
         let hello = clerk.open();
-        let stage = Stage::Asking(client, Box::new((clerk, Reader::new(limits))));
+        let stage = Stage::Asking(client, Box::new(clerk));
         if let Some(guest) = self.web.guests.get_mut(&id) {
             guest.visit = Some(Box::new(Visit { host, token, wrong, stage }));
         }
@@ -138,9 +136,9 @@ impl Shell {
     pub(super) fn hear_clerk(&mut self, id: ConnId, bytes: &[u8], now: Now) {
         let Some(visit) = self.web.guests.get_mut(&id).and_then(|guest| guest.visit.as_mut()) else { return };
         let Stage::Asking(client, asking) = &mut visit.stage else { return };
-        let (client, (clerk, reader)) = (*client, &mut **asking);
+        let client = *client;
         let mut out = Vec::new();
-        let outcome = clerk.hear(bytes, reader, &mut out);
+        let outcome = asking.hear(bytes, &mut out);
         let outcome = outcome.map(|outcome| match (outcome, visit.wrong) {
             (Outcome::Form { user }, Some(why)) => {
                 Outcome::Refused { status: Status::BadRequest, why: why.to_string(), again: Some(user) }
