@@ -288,6 +288,34 @@ fn a_module_holds_no_more_than_its_quota() {
 }
 
 #[test]
+fn rooms_that_nobody_is_in_and_accounts_that_are_away_are_not_remembered() {
+    let mut world = World::new(&["romeo"]);
+    let romeo = world.log_in("romeo");
+    world.input(Input::Weighed { rss_bytes: 100_000 });
+    let visit = |world: &mut World, rooms: std::ops::Range<usize>| {
+        for n in rooms {
+            let to = format!("to='r{n}@conference.localhost/n'");
+            let x = "<x xmlns='http://jabber.org/protocol/muc'/>";
+            assert!(world.send(romeo, &format!("<presence {to}>{x}</presence>")).contains("code='201'"));
+            let form =
+                "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>";
+            world.send(romeo, &format!("<iq type='set' id='f' to='r{n}@conference.localhost'>{form}</iq>"));
+            world.send(romeo, &format!("<presence {to} type='unavailable'/>"));
+        }
+        world.pass(1000);
+        world.engine.budget().used_by(Kind::Caches)
+    };
+    let first = visit(&mut world, 0..20);
+    let then = visit(&mut world, 20..60);
+    // His own list of rooms grows: each address, and what stands before it.
+    assert!(then - first < 40 * 60, "{first}, then {then} bytes");
+    world.input(Input::Closed { conn: romeo });
+    world.pass(1000);
+    let left = world.engine.budget().used_by(Kind::Caches);
+    assert!(left < first, "{left} of {first} bytes");
+}
+
+#[test]
 fn whoever_sends_many_stanzas_at_once_takes_turns_with_others() {
     const TURN: usize = 20;
     let mut world = World::with_turns_of(TURN as u32, &["romeo"]);

@@ -448,5 +448,8 @@ impl Engine {
             self.budget.settle(Held::Sessions, &mut session.charge, 0);
         }
         self.managed_end(id, &jid, resume_id, left);
+        if self.core.sessions.of(&jid).is_empty() {
+            self.core.view.forget_owner(jid.bare_str());
+        }
     }
 }

@@ -8,6 +8,7 @@
 use super::Ticket;
 use crate::budget::allocated;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::rc::Rc;
 
 /// Rows that are known not to be there: one for each of a thousand people who talk.
@@ -255,6 +256,15 @@ impl Known {
         }
     }
 
+    /// Forgets all ranges whose keys start with that.
+    pub fn forget_owner(&mut self, start: &[u8]) {
+        let begin = (Bound::Included(start), Bound::Unbounded);
+        while let Some((range, _)) = self.ranges.range::<[u8], _>(begin).next().filter(|(r, _)| r.starts_with(start)) {
+            let range = range.clone();
+            self.forget_range(&range);
+        }
+    }
+
     /// Writes are taken back that were of one input. What they wrote is not remembered as absent, which is no mistake.
     pub fn forget_ranges(&mut self) {
         self.ranges.clear();
@@ -279,6 +289,7 @@ impl Known {
         *self = Self::new(self.ranges_bytes_max);
     }
 }
+
 /// Which place a key has.
 fn place(key: &[u8]) -> usize {
     let mut hash = 0u64;
@@ -316,6 +327,20 @@ mod tests {
             assert!(known.held_bytes() <= MAX);
         }
         assert_eq!(known.held_bytes(), 0, "it has forgotten all");
+    }
+
+    #[test]
+    fn an_owner_is_forgotten_and_no_other() {
+        let mut known = Known::new(8000);
+        for range in [&b"a\0\x01"[..], b"a\0\x02", b"a.b\0\x01", b"b\0\x01"] {
+            note(&mut known, range, 10);
+        }
+        known.forget_owner(b"a\0");
+        let left: Vec<_> = known.ranges.keys().map(|range| &range[..]).collect();
+        assert_eq!(left, [&b"a.b\0\x01"[..], b"b\0\x01"]);
+        known.forget_owner(b"b\0");
+        known.forget_owner(b"a.b\0");
+        assert_eq!(known.held_bytes(), 0);
     }
 
     #[test]

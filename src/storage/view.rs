@@ -489,6 +489,13 @@ impl View {
         self.known.set_max(bytes_max);
     }
 
+    /// Forgets how far the rows of an owner go, who is not here any more: what would be remembered of all who ever were
+    /// is much.
+    pub fn forget_owner(&mut self, owner: &str) {
+        self.set_key(owner, None, b"");
+        self.known.forget_owner(&self.key);
+    }
+
     /// Bytes of memory that what is known beside rows takes.
     pub fn known_bytes(&self) -> usize {
         self.known.held_bytes()

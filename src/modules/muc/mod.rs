@@ -407,6 +407,7 @@ impl Muc {
         if !room.removed.is_empty() && room.written > core.view.durable() {
             self.fading.push(room);
         }
+        core.view.forget_owner(jid.as_str());
         Ok(())
     }
 }
