@@ -9,6 +9,13 @@ pub struct Now {
     pub wall_ms: i64,
 }
 
+impl Now {
+    /// The monotonic milliseconds in 32 bits, never 0: to tell how long something took that takes less than 49 days.
+    pub fn stamp(self) -> u32 {
+        (self.mono_ms as u32).max(1)
+    }
+}
+
 /// Where random bytes come from: the operating system in production, a seed in tests.
 pub trait Entropy {
     /// Fills all of `out` with unguessable bytes.

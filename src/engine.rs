@@ -42,7 +42,7 @@ use crate::core::settings;
 use crate::core::slab::Slab;
 use crate::core::spool::Spool;
 use crate::fault::{Fault, armed, trip};
-use crate::metrics::Counters;
+use crate::metrics::{AllLeft, Counters};
 use crate::modules::{self, Modules};
 use crate::pipeline::{self, Delivery, Target};
 use crate::stanza::{IqType, Kind, MessageType, Stanza};
@@ -169,13 +169,19 @@ pub struct Engine {
     hasty: Vec<ConnId>,
     /// Connections whose question is answered: they have more to say.
     again: Vec<ConnId>,
-    /// Those that have more to say than the tick could take, and those of them whose turn it is in this one.
-    later: Vec<ConnId>,
-    due: Vec<ConnId>,
+    /// Those that have more to say than the tick could take, each with when that was read; those of them whose turn it
+    /// is in this one; and those who have it now.
+    later: Vec<(ConnId, u32)>,
+    due: Vec<(ConnId, u32)>,
+    turns: Vec<(ConnId, u32)>,
     /// What the tick has taken so far.
     tick_bytes: usize,
     /// The tick has ended, and connections are being flushed.
     flushes: bool,
+    /// Stanzas that have left and that the shell has not asked for.
+    left: AllLeft,
+    /// When what is being handled was read, if not in this tick.
+    read_ms: Option<u32>,
     /// By the number of the job; at most `limits.hash_queue_max`.
     hashing: Vec<(u64, HashOwner)>,
     hash_ids: u64,
@@ -275,8 +281,11 @@ impl Engine {
             again: Vec::new(),
             later: Vec::new(),
             due: Vec::new(),
+            turns: Vec::new(),
             tick_bytes: 0,
             flushes: false,
+            left: AllLeft::default(),
+            read_ms: None,
             hashing: Vec::new(),
             hash_ids: 0,
             unproven: VecDeque::new(),
@@ -415,18 +424,22 @@ impl Engine {
 
     /// A connection has more to say than this tick can take: it goes on with the next, and nothing is read meanwhile.
     fn put_off(&mut self, conn: ConnId) {
-        self.later.push(conn);
+        self.later.push((conn, self.read_ms.unwrap_or_else(|| self.core.now.stamp())));
         self.pause(conn, Pause::Tick, true);
         self.dirty.insert(conn);
     }
 
     fn drive_again(&mut self) {
         self.bring_all_back();
-        while let Some(conn) = self.again.pop() {
+        while let Some((conn, read_ms)) =
+            self.again.pop().map(|conn| (conn, None)).or_else(|| self.turns.pop().map(|(conn, ms)| (conn, Some(ms))))
+        {
+            self.read_ms = read_ms;
             self.guard("an answer", Met::Conn(conn), &mut |engine| match engine.is_link(conn) {
                 true => engine.drive_link(conn),
                 false => engine.drive(conn),
             });
+            self.read_ms = None;
             self.bring_all_back();
         }
     }
@@ -459,6 +472,7 @@ impl Engine {
     fn step(&mut self, what: &str, step: impl FnOnce(&mut Core, &mut Modules)) -> Option<Ticket> {
         let mut deliveries = Vec::new();
         self.answered.clear();
+        let read_ms = self.read_ms.unwrap_or_else(|| self.core.now.stamp());
         self.core.view.begin();
         let (core, modules) = (&mut self.core, &mut self.modules);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -495,6 +509,7 @@ impl Engine {
                     self.answered.extend(holder);
                 }
             }
+            parcel.read_ms = if parcel.row().is_some() { 0 } else { read_ms };
             // What was written for it in this step is there then, too.
             if let Some(keep) = parcel.keep.as_mut().filter(|keep| keep.row.is_some() && promise) {
                 keep.row_after = ticket;
@@ -530,7 +545,7 @@ impl Engine {
         let window = (limits.out_window_bytes as usize).saturating_sub(c.waiting_bytes);
         let (mut bytes, mut managed_bytes, mut asks) = (Vec::new(), 0, None);
         if window > 0 {
-            c.out.flush(durable, window, limits.sm_unacked_max as usize, &mut bytes);
+            c.out.flush(durable, window, limits.sm_unacked_max as usize, &mut bytes, &mut self.left.clients);
             let managed = c.session.and_then(|session| self.managed.get_mut(&session));
             if let Some(managed) = managed.filter(|_| c.out.counts().is_some()) {
                 managed_bytes = size_of::<Managed>() + managed.inbound.heap_bytes();
@@ -617,7 +632,7 @@ impl Engine {
 
     fn wake(&mut self) {
         // Nobody has two turns in one tick.
-        self.again.append(&mut self.due);
+        self.turns.append(&mut self.due);
         while let Some(&(at, timer)) = self.timers.first_key() {
             if at > self.core.now.mono_ms {
                 return;

@@ -217,7 +217,8 @@ fn hand_to_server(core: &Core, flight: &InFlight, out: &mut Vec<Delivery>) {
     let keep = Keep { receipt, row: None, row_after: Ticket(0), end: 0, since_ms, arrived: None };
     let tail = tail.unwrap_or_else(|| stanza.tail());
     let Stanza { kind, to, from, .. } = stanza;
-    let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy: false, keep: Some(Box::new(keep)) };
+    let keep = Some(Box::new(keep));
+    let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy: false, read_ms: 0, keep };
     out.push(Delivery { to: Target::Server, parcel, promise, urgency: Urgency::Now });
 }
 
@@ -466,7 +467,7 @@ fn deliver(
     });
     let tail = tail.unwrap_or_else(|| stanza.tail());
     let Stanza { kind, to, from, .. } = stanza;
-    let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy, keep };
+    let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy, read_ms: 0, keep };
     out.push(Delivery { to: Target::Session(session), parcel, promise, urgency });
 }
 

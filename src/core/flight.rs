@@ -157,6 +157,8 @@ pub struct Parcel {
     pub after: Ticket,
     /// A copy for another client, or a request that has its answer: it means nothing to anybody else.
     pub is_copy: bool,
+    /// See [`crate::metrics::Left`].
+    pub read_ms: u32,
     /// What hangs on its arrival.
     pub keep: Option<Box<Keep>>,
 }
@@ -230,6 +232,7 @@ impl Item {
             tail: stanza.tail(),
             after: Ticket(0),
             is_copy: false,
+            read_ms: 0,
             keep: None,
         }))
     }

@@ -4,6 +4,7 @@ use super::flight::{Item, Parcel};
 use crate::budget::allocated;
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
+use crate::metrics::Left;
 use crate::stanza::{IqType, Kind, MessageType, PresenceType};
 use crate::storage::Ticket;
 use std::collections::{BTreeSet, VecDeque};
@@ -60,10 +61,11 @@ impl OutQueue {
 
     /// Adds at the end, and holds back; with more than `max` of them all leave. Of those with one subject the last that
     /// is durable replaces those before it.
-    pub fn hold(&mut self, parcel: Box<Parcel>, subject: Option<Box<str>>, durable: Ticket, max: usize) {
+    pub fn hold(&mut self, mut parcel: Box<Parcel>, subject: Option<Box<str>>, durable: Ticket, max: usize) {
         let Held(held) = &mut **self.rest.get_or_insert_default().held.get_or_insert_default();
         let is_news = subject.is_none() || !held.contains(&subject);
         held.push_back(subject);
+        parcel.read_ms = 0;
         self.add(Item::Stanza(parcel));
         if !is_news {
             self.drop_replaced(durable);
@@ -200,7 +202,15 @@ impl OutQueue {
 
     /// Writes what may leave: everything whose ticket is durable, except what follows an item that must wait from the
     /// same sender. Stops when `out` has `window_bytes` or more, or when `unacked_max` stanzas are unacknowledged.
-    pub fn flush(&mut self, durable: Ticket, window_bytes: usize, unacked_max: usize, out: &mut Vec<u8>) {
+    /// `left` counts the stanzas.
+    pub fn flush(
+        &mut self,
+        durable: Ticket,
+        window_bytes: usize,
+        unacked_max: usize,
+        out: &mut Vec<u8>,
+        left: &mut Left,
+    ) {
         while out.len() < window_bytes
             && self.items.len() > self.held()
             && let Some(item) = self.items.front()
@@ -208,13 +218,13 @@ impl OutQueue {
             && !self.is_full(item, unacked_max)
             && let Some(item) = self.items.pop_front()
         {
-            self.write(item, out);
+            self.write(item, out, left);
         }
         if self.items.is_empty() {
             // An idle connection holds no buffer.
             self.items = VecDeque::new();
         } else if out.len() < window_bytes {
-            self.overtake(durable, window_bytes, unacked_max, out);
+            self.overtake(durable, window_bytes, unacked_max, out, left);
         }
         self.written += out.len() as u64;
     }
@@ -241,7 +251,14 @@ impl OutQueue {
     }
 
     /// The first item waits for the disk: lets those of other senders pass it.
-    fn overtake(&mut self, durable: Ticket, window_bytes: usize, unacked_max: usize, out: &mut Vec<u8>) {
+    fn overtake(
+        &mut self,
+        durable: Ticket,
+        window_bytes: usize,
+        unacked_max: usize,
+        out: &mut Vec<u8>,
+        left: &mut Left,
+    ) {
         let mut blocked: Vec<Option<Jid>> = Vec::new();
         let mut at = 0;
         while at + self.held() < self.items.len() && out.len() < window_bytes {
@@ -259,7 +276,7 @@ impl OutQueue {
                 }
                 at += 1;
             } else if let Some(item) = self.items.remove(at) {
-                self.write(item, out);
+                self.write(item, out, left);
             }
         }
     }
@@ -273,7 +290,7 @@ impl OutQueue {
         }
     }
 
-    fn write(&mut self, item: Item, out: &mut Vec<u8>) {
+    fn write(&mut self, item: Item, out: &mut Vec<u8>, left: &mut Left) {
         let bytes = item.held_bytes();
         match item {
             Item::Raw(raw) => out.extend_from_slice(&raw),
@@ -283,6 +300,7 @@ impl OutQueue {
                 rest.unasked = false;
             }
             Item::Stanza(mut p) => {
+                left.add(p.read_ms);
                 // Once, not while it grows: a room says each message to a hundred connections.
                 let to_bytes = p.to.as_ref().map_or(0, |to| to.as_str().len());
                 out.reserve(p.tail.len() + to_bytes + HEAD_BYTES);
@@ -375,8 +393,9 @@ impl OutQueue {
         taken
     }
 
-    /// Puts the stanzas of another queue behind what waits here.
+    /// Puts the stanzas of another queue behind what waits here. Their client was away.
     pub fn append(&mut self, mut other: Self) {
+        other.parcels_mut().for_each(|parcel| parcel.read_ms = 0);
         self.items.append(&mut other.items);
         self.held_bytes += other.held_bytes;
         self.unsent += other.unsent;
@@ -385,7 +404,8 @@ impl OutQueue {
 
     /// Puts what waits in another queue of the same session behind what waits here, but for presence, which is sent
     /// anew.
-    pub fn append_waiting(&mut self, other: Self) {
+    pub fn append_waiting(&mut self, mut other: Self) {
+        other.parcels_mut().for_each(|parcel| parcel.read_ms = 0);
         self.set_spools(other.spools());
         let is_news = |kind| matches!(kind, Kind::Presence(PresenceType::Available | PresenceType::Unavailable));
         for item in other.items {
@@ -502,13 +522,14 @@ mod tests {
             tail: body.as_bytes().into(),
             after: Ticket(after),
             is_copy: false,
+            read_ms: 0,
             keep: None,
         }))
     }
 
     fn flushed(queue: &mut OutQueue, durable: u64) -> String {
         let mut out = Vec::new();
-        queue.flush(Ticket(durable), 1000, 3, &mut out);
+        queue.flush(Ticket(durable), 1000, 3, &mut out, &mut Left::default());
         String::from_utf8(out).unwrap().replace("<message", " ").trim().to_string()
     }
 

@@ -284,7 +284,8 @@ impl Engine {
         if let Some(c) = self.conns.get_mut(conn.0) {
             let tail = answer.tail();
             let Stanza { kind, to, from, .. } = answer;
-            c.out.push(Item::Stanza(Box::new(Parcel { kind, to, from, tail, after, is_copy: false, keep: None })));
+            let parcel = Parcel { kind, to, from, tail, after, is_copy: false, read_ms: 0, keep: None };
+            c.out.push(Item::Stanza(Box::new(parcel)));
         }
         match is_deleted {
             true => self.fail(conn, StreamError::NotAuthorized, Some("The account has been deleted.")),

@@ -355,6 +355,7 @@ impl Engine {
                         tail: Rc::from(tail),
                         after: Ticket(0),
                         is_copy: true,
+                        read_ms: 0,
                         keep: None,
                     };
                     self.hand_over(session, parcel, Urgency::Now);

@@ -2,9 +2,14 @@
 
 use super::Engine;
 use crate::budget::{Kind as Held, State};
-use crate::metrics::{Figure, Kind};
+use crate::metrics::{AllLeft, Figure, Kind};
 
 impl Engine {
+    /// Stanzas that have left, for the shell to count when their sockets have got them.
+    pub fn left(&mut self) -> &mut AllLeft {
+        &mut self.left
+    }
+
     /// What can be known of the engine at present, in the order in which it is shown.
     pub fn figures(&self) -> Vec<Figure> {
         let counters = self.core.counters.rows().into_iter();

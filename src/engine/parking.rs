@@ -549,6 +549,7 @@ fn parcel(stanza: &Stanza, stored: &Stored, row: u64, now_ms: u64) -> Parcel {
         tail: stanza.tail(),
         after: Ticket(0),
         is_copy: stored.is_copy,
+        read_ms: 0,
         keep: Some(Box::new(Keep {
             receipt: None,
             row: Some(row),

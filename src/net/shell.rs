@@ -578,6 +578,7 @@ impl Shell {
         for id in dirty.drain(..) {
             self.guard(Some(id), now, &mut |shell| shell.write(id, now));
         }
+        self.web_handed(now);
         // What writing made dirty again is in a list of its own by now.
         if self.dirty.is_empty() {
             self.dirty = dirty;

@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 
 import server
@@ -226,6 +227,30 @@ def run_acme(tally, binary):
     Client(tally, "pebble", [sys.executable, HERE / "acme.py", "--binary", binary]).finish(ACME_TIMEOUT_S)
 
 
+def run_promtool(tally, host):
+    """/metrics as Prometheus reads it, after all that the clients did; HTTP is of the tier `balanced`."""
+    if host.kind != "couplet" or not tools.answers(host.http_port):
+        tally.line("promtool", "skip /metrics: this build has no HTTP")
+        return
+    try:
+        tools.promtool()
+    except tools.Missing as why:
+        tally.missing("promtool", why)
+        return
+    url = f"http://127.0.0.1:{host.http_port}/metrics"
+    text = urllib.request.urlopen(url, timeout=10).read().decode()
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
+    said = " | ".join((done.stdout + done.stderr).split("\n")).strip(" |")
+    is_right = done.returncode == 0 and not said
+    tally.line("promtool", f"ok /metrics, {len(text.splitlines())} lines" if is_right else f"not ok /metrics: {said}")
+    open_metrics = urllib.request.Request(url, headers={"Accept": "application/openmetrics-text"})
+    text = urllib.request.urlopen(open_metrics, timeout=10).read().decode()
+    counted = [line for line in text.splitlines()
+               if line.startswith('couplet_stanza_latency_seconds_count{to="client"} ') and not line.endswith(" 0")]
+    is_right = len(counted) == 1 and text.endswith("\n# EOF\n")
+    tally.line("promtool", f"{'ok' if is_right else 'not ok'} OpenMetrics with the latency of stanzas")
+
+
 def check_threads(tally, host):
     """The threads that README and `about` name, and no other, after all that the clients did."""
     names = sorted(path.read_text().strip() for path in Path(f"/proc/{host.pid}/task").glob("*/comm"))
@@ -254,11 +279,11 @@ def main():
     parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
     parser.add_argument("--only", action="append", choices=(
         "slixmpp", "journeys", "xmppjs", "websocket", "cross", "strophe", "profanity", "poezio", "federation", "moving",
-        "acme"))
+        "acme", "promtool"))
     args = parser.parse_args()
     asked = (("federation", args.federation), ("moving", args.moving), ("acme", args.acme))
     more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(name for name, is_on in asked if is_on)]
-    wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "websocket", "cross", *more))
+    wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "websocket", "cross", "promtool", *more))
     args.work.mkdir(parents=True, exist_ok=True)
     tally = Tally(args.strict)
     python = node = None
@@ -314,6 +339,8 @@ def main():
                 run_moving(tally, args.binary, python)
             if "acme" in wanted:
                 run_acme(tally, args.binary)
+            if "promtool" in wanted:
+                run_promtool(tally, host)
             if host.kind == "couplet":
                 check_threads(tally, host)
             check_end(tally, host)

@@ -106,6 +106,11 @@ def pebble():
     programs("pebble", "pebble-challtestsrv", "openssl", packages=("pebble", "openssl"))
 
 
+def promtool():
+    """Prometheus's own reader of figures and of rules."""
+    programs("promtool", packages=("prometheus",))
+
+
 def moving():
     """Servers whose data moves; lua-dbi-sqlite3 lets Prosody keep it in SQLite."""
     federation()

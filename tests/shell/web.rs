@@ -207,7 +207,7 @@ fn figures_are_for_those_who_may_see_them() {
         options.tuning.site.trusted = couplet::core::settings::LOOPBACK.to_vec();
     });
     server.add_user("romeo");
-    let romeo = log_in(&server, "romeo");
+    let mut romeo = log_in(&server, "romeo");
     let mut client = web(&server);
     client.say("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: application/openmetrics-text;version=1.0.0\r\n\r\n");
     let (head, text) = answer(&mut client);
@@ -224,6 +224,16 @@ fn figures_are_for_those_who_may_see_them() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }
+    // What the server answered its one client, from reading to writing.
+    let timed = |text: &str| {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("couplet_stanza_latency_seconds_count{to=\"client\"} "));
+        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
+    };
+    assert!(text.contains("couplet_stanza_latency_seconds_count{to=\"server\"} 0\n"), "{text}");
+    let before = timed(&text);
+    romeo.say("<iq type='get' id='timed'><ping xmlns='urn:xmpp:ping'/></iq>");
+    romeo.hear("timed");
     assert!(text.contains("couplet_tick_seconds_bucket{le=\"+Inf\"} ") && text.ends_with("# EOF\n"), "{text}");
     let mut names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let count = names.len();
@@ -234,6 +244,7 @@ fn figures_are_for_those_who_may_see_them() {
     let (head, text) = answer(&mut client);
     assert!(head.contains("Content-Type: text/plain; version=0.0.4"), "{head}");
     assert!(text.contains("# TYPE couplet_logins_total counter\n") && !text.contains("EOF"), "{text}");
+    assert_eq!(timed(&text), before + 1, "{text}");
     client.say("GET /metrics HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n");
     assert_eq!(status(&answer(&mut client).0), 403);
     drop(romeo);

@@ -115,7 +115,7 @@ impl Engine {
         let window = (limits.out_window_bytes as usize).saturating_sub(link.waiting_bytes);
         let (mut bytes, mut asks) = (Vec::new(), false);
         if window > 0 {
-            link.out.flush(durable, window, limits.sm_unacked_max as usize, &mut bytes);
+            link.out.flush(durable, window, limits.sm_unacked_max as usize, &mut bytes, &mut self.left.servers);
             if let Some(inbound) = link.inbound.as_mut().filter(|_| !link.ends)
                 && inbound.progress(durable)
             {

@@ -503,6 +503,7 @@ impl Engine {
                 tail: stanza.tail(),
                 after: Ticket(0),
                 is_copy: false,
+                read_ms: 0,
                 keep: Some(Box::new(keep)),
             };
             match self.peer_for(&parcel) {

@@ -36,6 +36,8 @@ impl Shell {
 
     pub(super) fn web_wrote(&mut self, _: ConnId, _: usize, _: Now) {}
 
+    pub(super) fn web_handed(&mut self, _: Now) {}
+
     pub(super) fn web_gone(&mut self, _: ConnId, _: Now) {}
 
     pub(super) fn web_deadlines(&mut self, _: Now) {}

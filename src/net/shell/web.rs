@@ -15,7 +15,7 @@ use super::{Shell, Tuning};
 use crate::budget::allocated;
 use crate::clock::Now;
 use crate::core::io::{ConnId, Input, Role, Transport};
-use crate::http::metrics;
+use crate::http::metrics::{self, Histogram};
 use crate::http::site::Resource;
 use crate::http::wire::{Event, Turn};
 use crate::http::{Answer, Head, Pages, Site, Status, Wire, forwarded};
@@ -50,6 +50,9 @@ pub struct Web {
     session_ends: BTreeSet<(u64, ConnId)>,
     /// How long it takes from reading what has come to writing what it leads to.
     ticks: Durations,
+    /// How long it takes from reading the last bytes of a stanza to handing it to the sockets of clients, and to those
+    /// of servers.
+    stanzas: [Durations; 2],
     tick_began: Option<Instant>,
 }
 
@@ -110,6 +113,7 @@ impl Web {
             sids: HashMap::new(),
             session_ends: BTreeSet::new(),
             ticks: Durations::default(),
+            stanzas: Default::default(),
             tick_began: None,
         }
     }
@@ -124,10 +128,16 @@ impl Web {
         self.tick_began = Some(Instant::now());
     }
 
+    /// Microseconds since the tick began.
+    fn tick_us(&self) -> Option<u64> {
+        Some(u64::try_from(self.tick_began?.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
     /// It is at its end.
     pub fn tick_ends(&mut self) {
-        if let Some(began) = self.tick_began.take() {
-            self.ticks.add(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        if let Some(us) = self.tick_us() {
+            self.ticks.add(us);
+            self.tick_began = None;
         }
     }
 
@@ -347,6 +357,24 @@ impl Shell {
         if !forwarded::is_among(&options.metrics_from, from.ip) {
             return Answer::error(Status::Forbidden);
         }
+        let stanzas = ["client", "server"].into_iter().zip(&self.web.stanzas);
+        let histograms = [
+            Histogram {
+                name: "couplet_tick_seconds",
+                help: "Time from reading what has come to writing what it led to.",
+                samples: vec![(String::new(), &self.web.ticks)],
+            },
+            Histogram {
+                name: "couplet_stanza_latency_seconds",
+                help: "Time from reading a stanza to handing it to the socket of its recipient.",
+                samples: stanzas.map(|(to, durations)| (format!("to=\"{to}\""), durations)).collect(),
+            },
+        ];
+        metrics::answer(head, &self.figures(), &histograms, self.clock.cpu_ms())
+    }
+
+    /// What can be known of the server at present, in the order in which it is shown.
+    pub(super) fn figures(&self) -> Vec<Figure> {
         let mut figures = self.engine.figures();
         let gauge = |name, help, value: usize| Figure::one(Kind::Gauge, name, help, value as u64);
         let waiting = self.conns.values().map(|conn| conn.waiting_bytes()).sum();
@@ -358,7 +386,16 @@ impl Shell {
             gauge("dials", "Attempts to connect to other servers.", self.dials.len()),
             gauge("uptime_seconds", "Since the start.", (self.clock.now().mono_ms / 1000) as usize),
         ]);
-        metrics::answer(head, &figures, &self.web.ticks, self.clock.cpu_ms())
+        figures
+    }
+
+    /// The sockets have got what has left for them in this tick, as far as they have room.
+    pub(super) fn web_handed(&mut self, now: Now) {
+        let Some(us) = self.web.tick_us() else { return };
+        let left = self.engine.left();
+        for (left, durations) in [&mut left.clients, &mut left.servers].into_iter().zip(&mut self.web.stanzas) {
+            left.hand_over(now.stamp(), us, durations);
+        }
     }
 
     fn answer_web(&mut self, id: ConnId, answer: &Answer, now: Now) {
