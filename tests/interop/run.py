@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Interop: other people's clients against the real binary over real TLS.
 
-    tests/interop/run.py --binary target/debug/couplet          slixmpp and @xmpp/client, as `make test` runs them
+    tests/interop/run.py --binary target/debug/couplet          slixmpp, @xmpp/client, stanza.js and, where Chromium
+                                                                is, web clients in it, as `make test` runs them
     tests/interop/run.py ... --clients                          libstrophe, profanity and poezio too, for `make interop`
     tests/interop/run.py ... --federation               and servers: Debian's Prosody and ejabberd
     tests/interop/run.py ... --moving                   and what Debian's Prosody and ejabberd have kept moves in
@@ -38,6 +39,7 @@ USERS = {
     "valentine": ASCII_PASSWORD, "petruchio": ASCII_PASSWORD,
     "launce": ASCII_PASSWORD, "panthino": ASCII_PASSWORD,
     "friar": ASCII_PASSWORD, "abram": ASCII_PASSWORD,
+    "balthasar": ASCII_PASSWORD, "potpan": ASCII_PASSWORD,
 }
 CLIENT_TIMEOUT_S = 180
 FEDERATION_TIMEOUT_S = 1200
@@ -153,6 +155,18 @@ def run_websocket(tally, host, folder, node):
     Client(tally, "stanza.js", [
         *node, HERE / "stanzajs.mjs", "--base", f"https://localhost:{host.https_port}", "--user", "friar",
         "--peer", "abram", "--password", ASCII_PASSWORD], cwd=folder, env=environment).finish()
+
+
+def run_browsers(tally, host, folder, node, screens):
+    """Web clients in Chromium. What they show at the end stays in a folder, to be looked at."""
+    if host.kind != "couplet" or not tools.answers(host.https_port):
+        tally.line("browsers", "skip web clients: this build has no HTTP")
+        return
+    common = ["--base", f"https://localhost:{host.https_port}", "--user", "balthasar", "--peer", "potpan",
+              "--password", ASCII_PASSWORD]
+    Client(tally, "strophe.js", [*node, HERE / "strophejs.mjs", *common], cwd=folder).finish()
+    Client(tally, "converse.js", [
+        *node, HERE / "conversejs.mjs", *common, "--screens", screens.resolve()], cwd=folder).finish()
 
 
 def run_cross(tally, host, python, folder, node):
@@ -278,12 +292,13 @@ def main():
     parser.add_argument("--acme", action="store_true", help="with pebble, too")
     parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
     parser.add_argument("--only", action="append", choices=(
-        "slixmpp", "journeys", "xmppjs", "websocket", "cross", "strophe", "profanity", "poezio", "federation", "moving",
-        "acme", "promtool"))
+        "slixmpp", "journeys", "xmppjs", "websocket", "browsers", "cross", "strophe", "profanity", "poezio", "federation",
+        "moving", "acme", "promtool"))
     args = parser.parse_args()
     asked = (("federation", args.federation), ("moving", args.moving), ("acme", args.acme))
     more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(name for name, is_on in asked if is_on)]
-    wanted = set(args.only or ("slixmpp", "journeys", "xmppjs", "websocket", "cross", "promtool", *more))
+    wanted = set(args.only or (
+        "slixmpp", "journeys", "xmppjs", "websocket", "browsers", "cross", "promtool", *more))
     args.work.mkdir(parents=True, exist_ok=True)
     tally = Tally(args.strict)
     python = node = None
@@ -297,6 +312,12 @@ def main():
             folder, node = tools.xmppjs(args.work)
         except tools.Missing as why:
             tally.missing("@xmpp/client", why)
+    web = None
+    if "browsers" in wanted:
+        try:
+            web = tools.browsers(args.work, installs=args.clients or tally.strict)
+        except tools.Missing as why:
+            tally.missing("browsers", why)
     if "profanity" in wanted:
         try:
             tools.profanity()
@@ -323,6 +344,8 @@ def main():
                 run_xmppjs(tally, host, folder, node, "checks", "benvolio", "rosaline")
             if node and "websocket" in wanted:
                 run_websocket(tally, host, folder, node)
+            if web:
+                run_browsers(tally, host, *web, args.work / "screens")
             if python and node and "cross" in wanted:
                 run_cross(tally, host, python, folder, node)
             if python and "journeys" in wanted and host.kind == "couplet":

@@ -8,34 +8,14 @@
 
 import { createRequire } from "node:module";
 import { parseArgs } from "node:util";
+import { DOMAIN, assert, check, main, within } from "./checks.mjs";
 
 const require = createRequire(process.cwd() + "/");
 const { createClient } = require("stanza");
-const WAIT_MS = 20_000;
-const DOMAIN = "localhost";
 
 const { values: args } = parseArgs({
   options: Object.fromEntries(["base", "user", "peer", "password"].map((name) => [name, { type: "string" }])),
 });
-
-const within = (promise, what) => Promise.race([
-  promise,
-  new Promise((_, fail) => setTimeout(() => fail(new Error(`waited in vain for ${what}`)), WAIT_MS).unref()),
-]);
-const assert = (holds, what) => {
-  if (!holds) throw new Error(what);
-};
-
-let failed = 0;
-async function check(name, run) {
-  try {
-    await run();
-    console.log(`ok ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`not ok ${name}: ${String(error?.stack ?? error).replace(/\s+/g, " ").slice(0, 400)}`);
-  }
-}
 
 const PLACES = {
   bosh: { bosh: `${args.base}/http-bind`, websocket: false },
@@ -78,42 +58,45 @@ async function leave(client) {
   await gone;
 }
 
-for (const [how, other] of [["bosh", "websocket"], ["websocket", "bosh"]]) {
-  await check(`a wrong password is refused by ${how}`, async () => {
-    const client = make(args.user, how, { password: "wrong" });
-    const refused = within(new Promise((done) => client.once("auth:failed", done)), "the refusal");
-    client.connect();
-    await refused;
-    client.disconnect();
-  });
-  await check(`login by ${how}, and chat with who comes by ${other}`, async () => {
-    const [romeo, juliet] = [await arrive(make(args.user, how)), await arrive(make(args.peer, other))];
-    for (let at = 0; at < 20; at += 1) {
-      romeo.sendMessage({ to: juliet.jid, type: "chat", body: `${how} ${at} <&>"' \u2665` });
-      juliet.sendMessage({ to: romeo.jid, type: "chat", body: `${other} ${at} <&>"' \u2665` });
-    }
-    await juliet.heard(`${how} 19 <&>"' \u2665`);
-    await romeo.heard(`${other} 19 <&>"' \u2665`);
-    const bodies = juliet.seen.map((message) => message.body).filter((body) => body?.startsWith(`${how} `));
-    assert(bodies.every((body, at) => body.includes(` ${at} `)), `out of order: ${bodies}`);
-    await leave(romeo);
-    await leave(juliet);
-  });
-  await check(`a file goes from who came by ${how}`, async () => {
-    const romeo = await arrive(make(args.user, how));
-    const content = Buffer.alloc(200_000, `${how} \u2665 `);
-    const slot = await romeo.getUploadSlot(DOMAIN, { name: "l\u00f8ve.bin", size: content.length, mediaType: "image/png" });
-    const local = (url) => url.replace(/^https:\/\/[^/]*/, args.base);
-    const headers = Object.fromEntries((slot.upload.headers ?? []).map(({ name, value }) => [name, value]));
-    const stored = await fetch(local(slot.upload.url), {
-      method: "PUT", body: content, headers: { ...headers, "Content-Type": "image/png" },
+async function checks() {
+  for (const [how, other] of [["bosh", "websocket"], ["websocket", "bosh"]]) {
+    await check(`a wrong password is refused by ${how}`, async () => {
+      const client = make(args.user, how, { password: "wrong" });
+      const refused = within(new Promise((done) => client.once("auth:failed", done)), "the refusal");
+      client.connect();
+      await refused;
+      client.disconnect();
     });
-    assert(stored.status === 201, `PUT: ${stored.status}`);
-    const found = await fetch(local(slot.download));
-    assert(Buffer.from(await found.arrayBuffer()).equals(content), "another file came back");
-    assert(found.headers.get("content-type") === "image/png", found.headers.get("content-type"));
-    await leave(romeo);
-  });
+    await check(`login by ${how}, and chat with who comes by ${other}`, async () => {
+      const [romeo, juliet] = [await arrive(make(args.user, how)), await arrive(make(args.peer, other))];
+      for (let at = 0; at < 20; at += 1) {
+        romeo.sendMessage({ to: juliet.jid, type: "chat", body: `${how} ${at} <&>"' \u2665` });
+        juliet.sendMessage({ to: romeo.jid, type: "chat", body: `${other} ${at} <&>"' \u2665` });
+      }
+      await juliet.heard(`${how} 19 <&>"' \u2665`);
+      await romeo.heard(`${other} 19 <&>"' \u2665`);
+      const bodies = juliet.seen.map((message) => message.body).filter((body) => body?.startsWith(`${how} `));
+      assert(bodies.every((body, at) => body.includes(` ${at} `)), `out of order: ${bodies}`);
+      await leave(romeo);
+      await leave(juliet);
+    });
+    await check(`a file goes from who came by ${how}`, async () => {
+      const romeo = await arrive(make(args.user, how));
+      const content = Buffer.alloc(200_000, `${how} \u2665 `);
+      const file = { name: "l\u00f8ve.bin", size: content.length, mediaType: "image/png" };
+      const slot = await romeo.getUploadSlot(DOMAIN, file);
+      const local = (url) => url.replace(/^https:\/\/[^/]*/, args.base);
+      const headers = Object.fromEntries((slot.upload.headers ?? []).map(({ name, value }) => [name, value]));
+      const stored = await fetch(local(slot.upload.url), {
+        method: "PUT", body: content, headers: { ...headers, "Content-Type": "image/png" },
+      });
+      assert(stored.status === 201, `PUT: ${stored.status}`);
+      const found = await fetch(local(slot.download));
+      assert(Buffer.from(await found.arrayBuffer()).equals(content), "another file came back");
+      assert(found.headers.get("content-type") === "image/png", found.headers.get("content-type"));
+      await leave(romeo);
+    });
+  }
 }
 
-process.exit(failed ? 1 : 0);
+await main(checks);

@@ -70,10 +70,22 @@ def slixmpp(work):
 
 def xmppjs(work):
     """The folder whose node_modules holds @xmpp/client, and the command that runs node."""
+    return npm(work / "node", "package.json")
+
+
+def browsers(work, installs):
+    """The same for the web clients that run in Chromium, which is installed only if asked to: it is large."""
+    if not installs and shutil.which("chromium") is None:
+        raise Missing("Chromium is not installed; try `apt-get install chromium`")
+    programs("chromium", packages=("chromium",))
+    return npm(work / "browsers", "browsers.json")
+
+
+def npm(folder, wanted):
+    """A folder with the packages that a file of ours wants, and the command that runs node."""
     programs("node", "npm", packages=("nodejs", "npm"))
-    folder = work / "node"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = (HERE / "package.json").read_text()
+    wanted = (HERE / wanted).read_text()
     stamp = folder / "node_modules/.wanted"
     if not (stamp.is_file() and stamp.read_text() == wanted):
         (folder / "package.json").write_text(wanted)

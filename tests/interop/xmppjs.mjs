@@ -12,15 +12,14 @@ import crypto from "node:crypto";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { DOMAIN, WAIT_MS, assert, check, main, within } from "./checks.mjs";
 
 const resolve = createRequire(process.cwd() + "/").resolve;
 const { client, xml } = await import(pathToFileURL(resolve("@xmpp/client")));
 // Older versions of node have none of their own.
 globalThis.WebSocket ??= (await import(pathToFileURL(resolve("ws")))).default;
 
-const DOMAIN = "localhost";
 const SASL2 = "urn:xmpp:sasl:2";
-const WAIT_MS = 15_000;
 const CHATS = 50;
 
 const { values: args, positionals } = parseArgs({
@@ -223,30 +222,7 @@ class Peer {
   }
 }
 
-function within(promise, what) {
-  let timer;
-  const late = new Promise((_, fail) => {
-    timer = setTimeout(() => fail(new Error(`waited in vain for ${what}`)), WAIT_MS);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
-
 const chat = (to, body) => xml("message", { to, type: "chat" }, xml("body", {}, body));
-
-const assert = (holds, what) => {
-  if (!holds) throw new Error(what);
-};
-
-let failed = 0;
-async function check(name, run) {
-  try {
-    await run();
-    console.log(`ok ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`not ok ${name}: ${String(error).replace(/\s+/g, " ").slice(0, 400)}`);
-  }
-}
 
 async function loginOnce(how) {
   const peer = new Peer(args.user, args.password, "login", how);
@@ -592,17 +568,4 @@ async function cross() {
   await romeo.leave();
 }
 
-for (const kind of ["uncaughtException", "unhandledRejection"]) {
-  process.on(kind, (error) => {
-    console.log(`not ok the run as a whole: ${String(error?.stack ?? error).replace(/\s+/g, " ").slice(0, 400)}`);
-    process.exit(1);
-  });
-}
-const modes = { checks, cross, websocket };
-const alarm = setTimeout(() => {
-  console.log("not ok the run as a whole: took too long");
-  process.exit(1);
-}, 150_000);
-await modes[positionals[0]]();
-clearTimeout(alarm);
-process.exit(failed ? 1 : 0);
+await main({ checks, cross, websocket }[positionals[0]]);
