@@ -135,6 +135,11 @@ limits! {
     report_ids_max = 50 Count "messages that one report names; more are left out";
     reports_per_hour_max = 20 Count "reports of one account in an hour that are passed on";
     reports_recent_max = 1000 Count "reports of an hour of which the server remembers who made them";
+    #[cfg(feature = "rules")]
+    rules_remembered_max = 4096 Count "senders, and others whose stanzas are counted together, of which each of the \
+        [[rates]] knows how much they have used up; and as many marks";
+    #[cfg(feature = "rules")]
+    rules_list_bytes_max = 1048576 Bytes "the file of one of the [[lists]]";
     muc_rooms_max = 10000 Count "rooms of one group chat service";
     muc_rooms_per_account_max = 100 Count "rooms that one account has created and that are still there";
     muc_occupants_max = 1000 Count "nicknames in one room at a time";

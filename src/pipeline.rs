@@ -181,6 +181,10 @@ fn phases(
         return Ok(());
     }
     if core.is_service(to.domain()) {
+        let flow = modules.filter_service(core, flight)?;
+        if stopped(core, flight, flow) {
+            return Ok(());
+        }
         return modules.service(core, flight, &to).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()));
     }
     if !core.is_local(&to) {

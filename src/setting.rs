@@ -4,6 +4,7 @@
 //! `config.example.toml`. Nothing here knows the syntax of a file: the `config` floor reads TOML and the environment
 //! and hands over a [`Value`].
 
+pub mod rows;
 mod units;
 
 pub use units::{Burst, Bytes, Rate, Seconds};
@@ -308,6 +309,10 @@ pub trait Section {
     fn set(&mut self, key: &str, value: &Value) -> Result<(), String>;
     /// The present value of a key as TOML, secrets masked; `None` when there is no such key.
     fn show(&self, key: &str) -> Option<String>;
+    /// Sections below it of which there may be any number.
+    fn rows(&mut self) -> Vec<&mut dyn rows::Rows> {
+        Vec::new()
+    }
 }
 
 /// Declares a section: a struct with its `Default` and its [`Section`].
@@ -325,20 +330,25 @@ pub trait Section {
 /// ```
 ///
 /// Each type is a [`Setting`]; behind `=>` stands an optional check, a function from `&T` to `Result<(), String>`.
+/// Behind a semicolon stand sections of which there may be any number, as `pub rules: [Rule]`.
 macro_rules! section {
     (
         $(#[doc = $doc:literal])*
         $vis:vis struct $name:ident in $path:literal {
             $( $(#[doc = $field_doc:literal])* pub $field:ident : $ty:ty = $default:expr $(=> $check:expr)? ),* $(,)?
+            $( ; $( $(#[doc = $rows_doc:literal])* pub $rows:ident : [$row:ty] ),* $(,)? )?
         }
     ) => {
         $(#[doc = $doc])*
         #[derive(Clone, Debug, PartialEq)]
-        $vis struct $name { $( $(#[doc = $field_doc])* pub $field: $ty, )* }
+        $vis struct $name {
+            $( $(#[doc = $field_doc])* pub $field: $ty, )*
+            $( $( $(#[doc = $rows_doc])* pub $rows: Vec<$row>, )* )?
+        }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $( $field: $default, )* }
+                Self { $( $field: $default, )* $( $( $rows: Vec::new(), )* )? }
             }
         }
 
@@ -381,6 +391,10 @@ macro_rules! section {
                     _ => None,
                 }
             }
+
+            $( fn rows(&mut self) -> Vec<&mut dyn $crate::setting::rows::Rows> {
+                vec![ $( &mut self.$rows ),* ]
+            } )?
         }
     };
 }

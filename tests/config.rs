@@ -140,7 +140,7 @@ fn wrong_files_are_explained() {
         ("[hosts]", "F:1:2: \"hosts\" is a key, not a section; write hosts = ..."),
         ("[log.level]\nx = 1", "F:1:6: \"log.level\" is a key, not a section; write level = ..."),
         ("c2s = 5222", "F:1:1: \"c2s\" is a section; write [c2s] on a line of its own"),
-        ("[[c2s]]\nlisten = []", "F:1:1: c2s: a list holds texts, numbers, true and false only"),
+        ("[[c2s]]\nlisten = []", "F:1:3: \"c2s\" is there once; write [c2s]"),
         ("hosts = [[\"a\"]]", "F:1:9: hosts: a list holds texts, numbers, true and false only"),
         // Values.
         ("hosts = \"localhost\"", "F:1:9: hosts: this is a text; write a list: [\"localhost\"]"),
@@ -510,4 +510,90 @@ fn certificates_by_themselves_are_for_names_below_hosts() {
     }
     let secret = "[acme]\neab_key_id = \"k\"\neab_hmac_key = \"c2VjcmV0\"";
     assert!(!load_text(secret, &[]).unwrap().show().contains("c2VjcmV0"));
+}
+
+#[test]
+fn rows_of_one_kind_stand_under_double_brackets() {
+    let text = "[[rules]]\nname = \"a\"\naction = \"drop\"\nfrom = [\"list:bad\"]\n\n[[rules]]\naction = \"log\"\n\
+                rate = \"few\"\n[[lists]]\nname = \"bad\"\nentries = [\"x.example\"]\n[[rates]]\nname = \"few\"\n";
+    let config = load_text(text, &[("COUPLET_RULES__2__TEXT", "hm"), ("COUPLET_RULES__3__ACTION", "pass")]).unwrap();
+    let rules = &config.engine_settings().modules.rules;
+    assert_eq!((rules.rules.len(), rules.lists.len(), rules.rates.len()), (3, 1, 1));
+    assert_eq!((rules.rules[0].name.as_str(), rules.rules[1].text.as_str()), ("a", "hm"));
+    let shown: Vec<String> =
+        config.show().lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let at = shown.iter().position(|line| line == "[[rules]]").unwrap();
+    assert!(shown[at + 1].starts_with("name = \"a\" # ") && shown[at + 1].ends_with(":2"), "{}", shown[at + 1]);
+    assert_eq!(shown.iter().filter(|line| *line == "[[rules]]").count(), 3);
+    assert!(shown.contains(&"text = \"hm\" # COUPLET_RULES__2__TEXT".to_string()));
+}
+
+#[test]
+fn wrong_rows_are_explained() {
+    let rule = "[[rules]]\naction = \"drop\"\n";
+    for (text, expected) in [
+        ("[rules]\naction = \"drop\"", "F:1:2: there may be several of \"rules\"; write [[rules]] above each"),
+        ("rules = 1", "F:1:1: there may be several of \"rules\"; write [[rules]] above each"),
+        ("[[c2s]]\n", "F:1:3: \"c2s\" is there once; write [c2s]"),
+        ("[[rule]]\n", "F:1:3: unknown section [rule]; `couplet config example` lists all sections"),
+        (
+            "[[rules]]\nname = \"x\"",
+            "F:2:1: rules.1.action: a rule needs an action; write for example action = \"drop\"",
+        ),
+        (
+            &format!("{rule}colour = 1"),
+            "F:3:1: unknown key \"rules.1.colour\"; `couplet config example` lists all keys",
+        ),
+        (&format!("{rule}bodi = []"), "F:3:1: unknown key \"rules.1.bodi\"; did you mean \"body\"?"),
+        (&format!("{rule}body = \"x\""), "F:3:8: rules.1.body: this is a text; write a list: [\"x\"]"),
+        (
+            &format!("{rule}{rule}from = [\"a b\"]"),
+            "F:5:8: rules.2.from: \"a b\" is no address; write for example \"romeo@example.org\", \"example.org\", \
+             \"*.example.org\" or \"*bot@example.org\"",
+        ),
+        (
+            &format!("{rule}to = [\"list:bda\"]\n[[lists]]\nname = \"bad\""),
+            "F:3:1: rules.1.to: there is no list \"bda\"; did you mean \"bad\"?",
+        ),
+        (
+            &format!("{rule}body = [\"list:bad\"]\n[[lists]]\nname = \"bad\""),
+            "F:3:1: rules.1.body: list \"bad\" holds no texts; write holds = \"texts\" there",
+        ),
+        (
+            &format!("{rule}rate = \"calls\""),
+            "F:3:1: rules.1.rate: there is no rate \"calls\"; write [[rates]] with name = \"calls\"",
+        ),
+        (
+            &format!("{rule}kind = [\"iq\"]\ntypes = [\"chat\"]"),
+            "F:4:1: rules.1.types: nothing of this kind has the type \"chat\"",
+        ),
+        (
+            &format!("{rule}payload = [\"{{a}}\"]"),
+            "F:3:11: rules.1.payload: \"{a}\" is no element; write for example \"{jabber:x:oob}x\" or \"jabber:x:oob\"",
+        ),
+    ] {
+        assert_eq!(load_text(text, &[]).unwrap_err(), [expected], "{text}");
+    }
+    let config = load_text(&format!("{rule}{rule}"), &[]).unwrap();
+    assert!(config.warnings[0].starts_with("rules.2: no stanza gets there, because rules.1 decides"), "a hint");
+}
+
+#[test]
+fn lists_may_lie_in_files() {
+    let folder = Folder::new();
+    let list = folder.file("bad.txt", "# spam\n\n  spam.example\n*.spam.example # no comment here\n");
+    let toml = folder.file("couplet.toml", "[[lists]]\nname = \"bad\"\nfile = \"bad.txt\"\nentries = [\"a.b\"]");
+    let place = format!("{}:4: ", list.display());
+    let wrong = load(&toml, &[]).unwrap_err();
+    assert!(wrong.len() == 1 && wrong[0].starts_with(&place), "{wrong:?}");
+    folder.file("bad.txt", "spam.example\n*.spam.example\n");
+    let config = load(&toml, &[]).unwrap();
+    assert_eq!(config.engine_settings().modules.rules.lists[0].entries, ["a.b", "spam.example", "*.spam.example"]);
+    assert_eq!(config.list_files(), std::slice::from_ref(&list));
+    assert!(!config.show().contains("spam.example"), "what lies in files is not shown");
+    let text = format!("{}\n[limits]\n rules_list_bytes_max = 20", std::fs::read_to_string(&toml).unwrap());
+    let short = load(&folder.file("short.toml", &text), &[]).unwrap_err();
+    assert!(short[0].ends_with("this file has more than 20 bytes"), "{short:?}");
+    std::fs::remove_file(list).unwrap();
+    assert!(load(&toml, &[]).unwrap_err()[0].starts_with("F:3:1: lists.1.file: "), "a file that is not there");
 }

@@ -123,7 +123,7 @@ fn process(config: &mut Config) -> Result<Process, String> {
     let places = config.process.sandbox.then(|| Places {
         data: config.data_folder(),
         certificates: config.certificates_folder(),
-        files: config.file.iter().cloned().chain(value_files()).chain(authorities).collect(),
+        files: config.file.iter().cloned().chain(value_files()).chain(config.list_files()).chain(authorities).collect(),
         authorities: config.authorities_file(),
         log: (config.log.output == Output::File).then(|| config.log_file()),
         socket: Some(config.admin_socket()),

@@ -2,6 +2,7 @@
 
 use super::{Config, ConfigError, Origin, full_name};
 use crate::jid::Jid;
+use crate::modules::{Fit, Misfit};
 use crate::setting::quote;
 
 /// Checks the whole and brings addresses into their prepared form.
@@ -13,6 +14,7 @@ pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
     components(config, errors);
     servers(config, errors);
     exempt(config, errors);
+    fit(config, errors);
     #[cfg(feature = "acme")]
     super::acme::check(config, errors);
 }
@@ -71,6 +73,15 @@ fn modules(config: &Config, errors: &mut Vec<ConfigError>) {
             errors.push(at(config, "modules", "disabled", text));
         }
     }
+}
+
+/// Values of one module that must fit together.
+fn fit(config: &mut Config, errors: &mut Vec<ConfigError>) {
+    #[cfg(feature = "rules")]
+    super::lists::read(config, errors);
+    let Fit { wrong, warnings } = config.modules.fit();
+    errors.extend(wrong.into_iter().map(|Misfit { section, key, text }| at(config, &section, key, text)));
+    config.warnings.extend(warnings);
 }
 
 /// A component has a domain that is not served in another way.
@@ -164,7 +175,12 @@ fn listeners(config: &Config, errors: &mut Vec<ConfigError>) {
 /// An error at the place where the value was written.
 pub(super) fn at(config: &Config, section: &str, key: &str, text: String) -> ConfigError {
     let name = full_name(section, key);
-    match config.origin(section, key) {
+    // What a row lacks is told of the row.
+    let origin = match config.origin(section, key) {
+        Origin::Default => config.origin("", section),
+        origin => origin,
+    };
+    match origin {
         Origin::Default => ConfigError { place: name, text },
         Origin::Environment(variable) => ConfigError { place: variable.clone(), text },
         Origin::File { file, line, column } => {

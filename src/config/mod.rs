@@ -13,6 +13,8 @@ mod federation;
 #[cfg(feature = "http")]
 mod http;
 mod limits;
+#[cfg(feature = "rules")]
+mod lists;
 mod prosody;
 mod rates;
 mod read;
@@ -107,6 +109,9 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// What deserves a line in the log but does not keep the server from starting.
     pub warnings: Vec<String>,
+    /// What the files of lists have, by the place of the list.
+    #[cfg(feature = "rules")]
+    listed: Vec<(usize, Vec<String>)>,
     /// Where values that are not defaults come from, by full name of the key; of several, the last counts.
     origins: Vec<(String, Origin)>,
 }
@@ -157,6 +162,14 @@ impl Config {
     pub fn data_folder(&self) -> PathBuf {
         let base = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         base.join(&self.storage.path)
+    }
+
+    /// Files of lists, which are read again at a reload.
+    pub fn list_files(&self) -> Vec<PathBuf> {
+        #[cfg(feature = "rules")]
+        return lists::files(self);
+        #[cfg(not(feature = "rules"))]
+        Vec::new()
     }
 
     /// The folder of certificates.
@@ -268,6 +281,8 @@ impl Config {
             limits: self.limits.clone(),
         };
         let mut modules = self.modules.clone();
+        #[cfg(feature = "rules")]
+        lists::add(&self.listed, &mut modules.rules.lists);
         modules.general.disabled.extend(self.memory.off_with(self.server.memory_mode));
         Settings { core, modules }
     }

@@ -4,7 +4,7 @@ use super::prosody::{self, Translation};
 use super::{Config, ConfigError, FILE_VARIABLE, Origin, SYSTEM_FILE, check, full_name, variable};
 use crate::fault::{Fault, armed};
 use crate::modules::KNOWN;
-use crate::setting::{Value, nearest, quote};
+use crate::setting::{Section, Value, nearest, quote, rows};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
@@ -79,7 +79,7 @@ impl Source<'_> {
 impl Reader {
     fn file(&mut self, file: &Path) {
         let name = file.display().to_string();
-        match read_text(file) {
+        match read_text(file, FILE_BYTES_MAX) {
             Ok(text) => self.text(&Source { file: name, text: &text }),
             Err(e) => self.errors.push(ConfigError { place: name, text: e }),
         }
@@ -105,24 +105,16 @@ impl Reader {
         while let Some((section, table)) = tables.pop() {
             for (key, value) in table {
                 let at = key.span.start;
-                if let ValueInner::Table(inner) = value.as_ref() {
-                    let name = full_name(&section, &key.name);
-                    match self.section_error(&section, &name) {
+                let name = full_name(&section, &key.name);
+                match value.as_ref() {
+                    ValueInner::Table(inner) => match self.section_error(&section, &name) {
                         None => tables.push((name, inner)),
                         Some(text) => found.push((at, Err(ConfigError { place: source.place(at), text }))),
+                    },
+                    ValueInner::Array(items) if items.first().is_some_and(|item| item.as_table().is_some()) => {
+                        self.rows(&section, &name, at, items, source, &mut found);
                     }
-                } else {
-                    let (at, result) = match plain(value.as_ref()) {
-                        Ok(plain) => self.set(&section, &key.name, &plain).map_or_else(
-                            |e| if e.is_about_key { (at, Err(e.text)) } else { (source.start(value), Err(e.text)) },
-                            |()| (at, Ok(())),
-                        ),
-                        Err(text) => (source.start(value), Err(format!("{}: {text}", full_name(&section, &key.name)))),
-                    };
-                    if result.is_ok() {
-                        self.config.origins.push((full_name(&section, &key.name), source.origin(at)));
-                    }
-                    found.push((at, result.map_err(|text| ConfigError { place: source.place(at), text })));
+                    _ => found.push(self.value(&section, &key.name, at, value, source)),
                 }
             }
         }
@@ -131,28 +123,97 @@ impl Reader {
         self.errors.extend(found.into_iter().filter_map(|(_, result)| result.err()));
     }
 
+    /// A key and its value, with where it stands.
+    fn value(
+        &mut self,
+        section: &str,
+        key: &str,
+        at: usize,
+        value: &toml_span::Value<'_>,
+        source: &Source<'_>,
+    ) -> (usize, Result<(), ConfigError>) {
+        let name = full_name(section, key);
+        let (at, result) = match plain(value.as_ref()) {
+            Ok(plain) => self.set(section, key, &plain).map_or_else(
+                |e| if e.is_about_key { (at, Err(e.text)) } else { (source.start(value), Err(e.text)) },
+                |()| (at, Ok(())),
+            ),
+            Err(text) => (source.start(value), Err(format!("{name}: {text}"))),
+        };
+        if result.is_ok() {
+            self.config.origins.push((name, source.origin(at)));
+        }
+        (at, result.map_err(|text| ConfigError { place: source.place(at), text }))
+    }
+
+    /// What stands under double brackets, each time.
+    fn rows(
+        &mut self,
+        parent: &str,
+        name: &str,
+        at: usize,
+        items: &[toml_span::Value<'_>],
+        source: &Source<'_>,
+        found: &mut Vec<(usize, Result<(), ConfigError>)>,
+    ) {
+        if rows::rows_of(self.config.sections(), name).is_none() {
+            let text = match self.section_error(parent, name) {
+                None => format!("{} is there once; write [{name}]", quote(name)),
+                Some(text) => text,
+            };
+            return found.push((at, Err(ConfigError { place: source.place(at), text })));
+        }
+        for item in items {
+            let table = item.as_table();
+            let at = table.and_then(|table| table.keys().map(|key| key.span.start).min()).unwrap_or(at);
+            let (Some(table), Some(number)) = (table, self.add_row(name)) else {
+                let text = match table {
+                    None => format!("{name}: each of them is a section; write [[{name}]] above its keys"),
+                    Some(_) => format!("{name}: there are more than {}", rows::ROWS_MAX),
+                };
+                return found.push((at, Err(ConfigError { place: source.place(at), text })));
+            };
+            let row = full_name(name, &number.to_string());
+            self.config.origins.push((row.clone(), source.origin(at)));
+            for (key, value) in table {
+                found.push(self.value(&row, &key.name, key.span.start, value, source));
+            }
+        }
+    }
+
+    /// The number of a new row.
+    fn add_row(&mut self, name: &str) -> Option<usize> {
+        let rows = rows::rows_of(self.config.sections(), name)?;
+        rows.add().then(|| rows.count())
+    }
+
     /// Sets a key; the error names it.
     fn set(&mut self, section: &str, key: &str, value: &Value) -> Result<(), SetError> {
-        let Some(target) = self.config.sections().into_iter().find(|s| s.name() == section) else {
+        let Some(target) = rows::find(self.config.sections(), section) else {
             // Only a folder of sections, such as one above all modules, gets here without one of its own.
             return Err(SetError::key(format!("{} has no keys of its own", quote(section))));
         };
-        if target.fields().iter().any(|field| field.key == key) {
+        let fields = target.fields();
+        if fields.iter().any(|field| field.key == key) {
             return target.set(key, value).map_err(|text| SetError {
                 text: format!("{}: {text}", full_name(section, key)),
                 is_about_key: false,
             });
         }
+        if let Some(near) = nearest(key, fields.iter().map(|field| field.key)) {
+            let text = format!("unknown key {}; did you mean {}?", quote(&full_name(section, key)), quote(near));
+            return Err(SetError::key(text));
+        }
         Err(SetError::key(self.unknown_key(section, key)))
     }
 
     fn unknown_key(&mut self, section: &str, key: &str) -> String {
-        let unknown = format!("unknown key {}", quote(&full_name(section, key)));
-        let sections = self.config.sections();
-        let own = sections.iter().filter(|s| s.name() == section).flat_map(|s| s.fields());
-        if let Some(near) = nearest(key, own.map(|field| field.key)) {
-            return format!("{unknown}; did you mean {}?", quote(near));
+        let name = full_name(section, key);
+        let unknown = format!("unknown key {}", quote(&name));
+        if rows::rows_of(self.config.sections(), &name).is_some() {
+            return several(&name);
         }
+        let sections = self.config.sections();
         if sections.iter().any(|s| s.name() == full_name(section, key)) {
             return format!("{} is a section; write [{}] on a line of its own", quote(key), full_name(section, key));
         }
@@ -166,6 +227,9 @@ impl Reader {
 
     /// Why `name` cannot be a section, if it cannot.
     fn section_error(&mut self, parent: &str, name: &str) -> Option<String> {
+        if rows::rows_of(self.config.sections(), name).is_some() {
+            return Some(several(name));
+        }
         let sections = self.config.sections();
         let inside = format!("{name}.");
         if sections.iter().any(|s| s.name() == name || s.name().starts_with(&inside)) {
@@ -220,13 +284,40 @@ impl Reader {
         ours
     }
 
+    /// Makes the rows that variables such as `COUPLET_RULES__1__ACTION` are about.
+    fn rows_of_environment(&mut self, env: &[(String, String)]) {
+        let names: Vec<&'static str> =
+            self.config.sections().into_iter().flat_map(Section::rows).map(|rows| rows.name()).collect();
+        for (variable_name, _) in env {
+            for name in &names {
+                let number = variable_name
+                    .strip_prefix(&variable("", name))
+                    .and_then(|rest| rest.strip_prefix("__")?.split_once("__"))
+                    .map(|(number, _)| number);
+                if let Some(number) = number {
+                    rows::make(self.config.sections(), &full_name(name, number));
+                }
+            }
+        }
+    }
+
     fn environment(&mut self, env: &[(String, String)]) {
-        let keys: Vec<(String, (&'static str, &'static str))> = self
-            .config
-            .sections()
-            .iter()
-            .flat_map(|s| s.fields().into_iter().map(|f| (variable(s.name(), f.key), (s.name(), f.key))))
-            .collect();
+        self.rows_of_environment(env);
+        let mut keys: Vec<(String, (String, &'static str))> = Vec::new();
+        for section in self.config.sections() {
+            let mut add = |name: &str, section: &dyn Section| {
+                keys.extend(section.fields().iter().map(|f| (variable(name, f.key), (name.to_string(), f.key))));
+            };
+            add(section.name(), section);
+            for rows in section.rows() {
+                for number in 1..=rows.count() {
+                    let name = full_name(rows.name(), &number.to_string());
+                    if let Some(row) = rows.row(number) {
+                        add(&name, row);
+                    }
+                }
+            }
+        }
         for (name, value) in env {
             if name == FILE_VARIABLE {
                 continue;
@@ -240,16 +331,18 @@ impl Reader {
                     continue;
                 }
                 (None, base) => match base.and_then(|base| value_of(&keys, base)) {
-                    Some(key) => {
-                        (key, read_text(Path::new(value)).map(|t| t.trim_end_matches(['\r', '\n']).to_string()))
-                    }
+                    Some(key) => (
+                        key,
+                        read_text(Path::new(value), FILE_BYTES_MAX)
+                            .map(|t| t.trim_end_matches(['\r', '\n']).to_string()),
+                    ),
                     None => {
                         self.config.warnings.push(unknown_variable(name, keys.iter().map(|(key, _)| key.as_str())));
                         continue;
                     }
                 },
             };
-            let (section, key) = *key;
+            let (section, key) = key;
             let result = text.and_then(|text| self.set(section, key, &Value::Text(text)).map_err(|e| e.text));
             match result {
                 Ok(()) => {
@@ -259,6 +352,11 @@ impl Reader {
             }
         }
     }
+}
+
+/// How to write what there may be several of.
+fn several(name: &str) -> String {
+    format!("there may be several of {}; write [[{name}]] above each", quote(name))
 }
 
 /// Why a key could not be set.
@@ -304,7 +402,7 @@ fn plain(value: &ValueInner<'_>) -> Result<Value, String> {
 }
 
 /// The text of a small file. It may hold secrets.
-fn read_text(path: &Path) -> Result<Zeroizing<String>, String> {
+pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<Zeroizing<String>, String> {
     let cannot = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_string(),
         std::io::ErrorKind::PermissionDenied => "not allowed to read this file".to_string(),
@@ -313,10 +411,6 @@ fn read_text(path: &Path) -> Result<Zeroizing<String>, String> {
     };
     let mut text = Zeroizing::new(String::new());
     let file = std::fs::File::open(path).map_err(cannot)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        Err(format!("this file has more than {FILE_BYTES_MAX} bytes"))
-    } else {
-        Ok(text)
-    }
+    file.take(bytes_max + 1).read_to_string(&mut text).map_err(cannot)?;
+    if text.len() as u64 > bytes_max { Err(format!("this file has more than {bytes_max} bytes")) } else { Ok(text) }
 }

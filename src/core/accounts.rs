@@ -107,6 +107,15 @@ impl Core {
         Ok(self.view.get::<Accounts>(jid.bare_str(), b"")?.is_some())
     }
 
+    /// When an account was made, in milliseconds since 1970; none when it does not exist, or nobody knows.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn account_created_ms(&mut self, jid: &Jid) -> Result<Option<u64>, StoreError> {
+        let account = self.view.get::<Accounts>(jid.bare_str(), b"")?;
+        Ok(account.map(|account| account.created_ms).filter(|at| *at > 0))
+    }
+
     /// Keys of an account, none when it does not exist.
     ///
     /// # Errors

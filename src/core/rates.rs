@@ -93,6 +93,12 @@ impl Bucket {
         u64::from_ne_bytes(self.full_ns)
     }
 
+    /// When it is full again, in milliseconds.
+    #[cfg(feature = "rules")]
+    pub fn full_ms(&self) -> u64 {
+        self.full_ns() / NS_OF_MS
+    }
+
     /// True when nothing is missing.
     pub fn is_full(&self, now_ms: u64) -> bool {
         self.full_ns() <= now_ms.saturating_mul(NS_OF_MS)

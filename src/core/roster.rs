@@ -137,6 +137,15 @@ impl Core {
         Ok(self.view.get::<Items>(account, contact.as_bytes())?.unwrap_or_else(Item::new))
     }
 
+    /// True for somebody in the roster of an account, and for all of a server that is in it: a gateway.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn is_contact(&mut self, account: &Jid, other: &Jid) -> Result<bool, StoreError> {
+        let owner = account.bare_str();
+        Ok(self.roster_item(owner, other.bare_str())?.listed || self.roster_item(owner, other.domain())?.listed)
+    }
+
     /// All contacts with their bare addresses.
     ///
     /// # Errors

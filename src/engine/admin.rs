@@ -144,7 +144,9 @@ impl Engine {
             // Another command came in between, or storage cannot be read.
             Err(error) => match self.check_exists(jid, purpose == Purpose::Change) {
                 Err(text) => self.reply_now(id, FAILED, text),
-                Ok(()) => self.reply_now(id, FAILED, error.text.unwrap_or("failed; the log has it").to_string()),
+                Ok(()) => {
+                    self.reply_now(id, FAILED, error.text.unwrap_or("failed; the log has it".into()).into_owned())
+                }
             },
         }
     }
@@ -158,7 +160,7 @@ impl Engine {
                 self.reply_after(ticket, id, format!("deleted {jid}"));
                 Ok(())
             }
-            Err(error) => Err(error.text.unwrap_or("failed; the log has it").to_string()),
+            Err(error) => Err(error.text.unwrap_or("failed; the log has it".into()).into_owned()),
         }
     }
 

@@ -20,6 +20,13 @@ macro_rules! modules {
             pub fn sections(&mut self) -> Vec<&mut dyn Section> {
                 vec![ &mut self.general, $( #[cfg(feature = $feature)] &mut self.$file, )* ]
             }
+
+            /// Looks whether the values of each module fit together.
+            pub fn fit(&self) -> Fit {
+                let mut fit = Fit::default();
+                $( #[cfg(feature = $feature)] $file::$type::fit(&self.$file, &mut fit); )*
+                fit
+            }
         }
 
         /// The modules of this build that the configuration leaves on.
@@ -186,6 +193,14 @@ macro_rules! modules {
             pub fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
                 $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.to.as_ref())) {
                     match m.filter_in(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
+                } )*
+                Ok(Flow::Pass)
+            }
+
+            /// The first module that does not let the stanza pass decides.
+            pub fn filter_service(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                    match m.filter_service(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
                 } )*
                 Ok(Flow::Pass)
             }

@@ -1,6 +1,6 @@
 //! What a module is: its hooks, with empty defaults.
 
-use super::terms::{Dir, IqRoute, SessionEvent, TableInfo, Undelivered, Xep};
+use super::terms::{Dir, Fit, IqRoute, SessionEvent, TableInfo, Undelivered, Xep};
 use crate::core::disco::Disco;
 use crate::core::flight::{Flow, InFlight, Urgency};
 #[cfg(feature = "import")]
@@ -36,6 +36,11 @@ pub trait Module: Sized {
 
     /// Makes the module.
     fn new(config: Self::Config) -> Self;
+
+    /// Looks whether values fit together that are right by themselves.
+    fn fit(config: &Self::Config, fit: &mut Fit) {
+        let _ = (config, fit);
+    }
 
     /// Takes over a changed configuration. The default makes the module anew; one that knows sessions keeps them.
     fn reconfigure(&mut self, config: Self::Config) {
@@ -127,6 +132,12 @@ pub trait Module: Sized {
 
     /// Phase *filter in*: a stanza reaches a local account.
     fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
+        let _ = (core, flight);
+        Ok(Flow::Pass)
+    }
+
+    /// Phase *filter in* of what is for a service of ours.
+    fn filter_service(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
         let _ = (core, flight);
         Ok(Flow::Pass)
     }

@@ -28,12 +28,13 @@ mod terms;
 pub use hooks::Module;
 pub use switches::General;
 use switches::{Slot, host_of, host_of_session, host_that_way};
-pub use terms::{Dir, Info, IqRoute, Scope, SessionEvent, TableInfo, Undelivered, Xep};
+pub use terms::{Dir, Fit, Info, IqRoute, Misfit, Scope, SessionEvent, TableInfo, Undelivered, Xep};
 
 // The order is the order inside each phase: what blocks comes before what copies and what keeps, and who knows a part
 // of what a request may name comes before who answers for the rest.
 modules! {
     "blocking" => blocking::Blocking,
+    "rules" => rules::Rules,
     "mam" => mam::Mam,
     "carbons" => carbons::Carbons,
     "offline" => offline::Offline,

@@ -81,3 +81,23 @@ pub enum Undelivered {
     /// It goes back.
     Refused(StanzaError),
 }
+
+/// A value of the configuration that does not fit to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Name of the section, or of the row: `rules.2`.
+    pub section: String,
+    /// The key.
+    pub key: &'static str,
+    /// What is wrong, and what to write.
+    pub text: String,
+}
+
+/// What is to be said of a configuration whose values are all right by themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// What keeps the server from starting.
+    pub wrong: Vec<Misfit>,
+    /// What does not.
+    pub warnings: Vec<String>,
+}

@@ -1,6 +1,8 @@
 //! Stanza errors (RFC 6120 section 8.3).
 
+use crate::setting::{Setting, Value, no_such_word, one_of, quote, wanted};
 use crate::xml::{Builder, Element, ns};
+use std::borrow::Cow;
 
 macro_rules! conditions {
     ($( $variant:ident $text:literal $kind:literal $code:literal, )*) => {
@@ -8,7 +10,15 @@ macro_rules! conditions {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Condition { $( #[doc = concat!("`", $text, "`, type `", $kind, "`.")] $variant, )* }
 
+        /// Names of all conditions.
+        const NAMES: &[&str] = &[ $( $text ),* ];
+
         impl Condition {
+            /// The condition of that name.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $( $text => Some(Self::$variant), )* _ => None }
+            }
+
             /// Element name.
             pub fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $text, )* }
@@ -52,6 +62,22 @@ conditions! {
     UnexpectedRequest "unexpected-request" "wait" "400",
 }
 
+/// Operators choose one by its name.
+impl Setting for Condition {
+    fn kind() -> String {
+        one_of(NAMES)
+    }
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        let word = value.text().ok_or_else(|| wanted::<Self>(value))?;
+        Self::parse(word).ok_or_else(|| no_such_word(word, NAMES))
+    }
+
+    fn show(&self) -> String {
+        quote(self.as_str())
+    }
+}
+
 /// A condition with what may stand beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StanzaError {
@@ -60,7 +86,7 @@ pub struct StanzaError {
     /// Replaces the usual error type where a XEP asks for another.
     pub error_type: Option<&'static str>,
     /// For a human reader, in English.
-    pub text: Option<&'static str>,
+    pub text: Option<Cow<'static, str>>,
     /// Application-specific condition.
     pub application: Option<Box<Element>>,
 }
@@ -74,7 +100,7 @@ impl From<Condition> for StanzaError {
 impl Condition {
     /// The condition with a text for a human reader.
     pub fn because(self, text: &'static str) -> StanzaError {
-        StanzaError { text: Some(text), ..self.into() }
+        StanzaError { text: Some(Cow::Borrowed(text)), ..self.into() }
     }
 }
 
@@ -98,7 +124,7 @@ impl StanzaError {
             b.attr("code", self.condition.code());
         }
         b.open(ns::STANZA_ERROR, self.condition.as_str()).close();
-        if let Some(text) = self.text {
+        if let Some(text) = &self.text {
             b.open(ns::STANZA_ERROR, "text").attr_ns(ns::XML, "lang", "en");
             b.text(text);
             b.close();

@@ -81,6 +81,8 @@ pub const BLOCKING: &str = "urn:xmpp:blocking";
 pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
 /// XEP-0377.
 pub const REPORTING: &str = "urn:xmpp:reporting:1";
+/// XEP-0033.
+pub const ADDRESS: &str = "http://jabber.org/protocol/address";
 /// XEP-0268: an address in what is reported.
 pub const JID: &str = "urn:xmpp:jid:0";
 /// XEP-0198.

@@ -18,7 +18,7 @@ use couplet::core::io::{ConnId, DialFailure, Input, Output, Role, Transport};
 use couplet::core::rates::Adaptive;
 use couplet::engine::{Engine, Settings};
 use couplet::jid::Jid;
-use couplet::setting::{self, Setting, Value};
+use couplet::setting::{self, Setting, Value, rows};
 use couplet::storage::memory::Memory;
 use couplet::storage::{StoreError, View, Writer};
 use couplet::stream::{TlsFacts, sasl};
@@ -489,8 +489,8 @@ fn set(settings: &mut Settings, line: &str) -> Result<(), String> {
         *switch = value == "true";
         return Ok(());
     }
-    let mut sections = settings.modules.sections();
-    let found = sections.iter_mut().find(|s| s.name() == section).ok_or("no such section")?;
+    rows::make(settings.modules.sections(), section);
+    let found = rows::find(settings.modules.sections(), section).ok_or("no such section")?;
     found.set(key, &Value::Text(value.to_owned()))
 }
 
