@@ -363,3 +363,32 @@ fn a_tick_takes_no_more_than_there_is_room_for() {
     assert_eq!(world.said[&romeo].matches(" id='d' type='result'").count(), QUESTIONS, "each is answered");
     assert!(most < MAX / 2 && ticks > 4, "{most} bytes at most in {ticks} ticks of {before} each");
 }
+
+#[test]
+fn what_waits_for_servers_out_of_reach_goes_back_unless_it_was_acknowledged() {
+    const SERVERS: usize = 10;
+    let mut world = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (world.log_in("romeo"), world.log_in("juliet"));
+    world.send(romeo, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    let mut most = 0;
+    for n in 0..SERVERS {
+        for conn in [romeo, juliet] {
+            let to = format!("a@s{n}.{}", if conn == romeo { "example" } else { "test" });
+            world.send(conn, &format!("<message type='chat' id='m{n}' to='{to}'><body>x</body></message>"));
+            most = world.engine.held_most_remote_bytes().max(most);
+        }
+    }
+    assert!(most < 2000, "{most}: each has little");
+    world.pass(200);
+    assert!(world.send(romeo, "<r xmlns='urn:xmpp:sm:3'/>").contains(&format!(" h='{SERVERS}'")));
+    let before = world.engine.budget().used_by(Kind::Servers);
+    world.said.clear();
+    world.input(Input::Weighed { rss_bytes: 500_000 });
+    world.input(Input::Weighed { rss_bytes: MAX });
+    let told =
+        |world: &World, conn| world.said.get(&conn).map_or(0, |said| said.matches("<resource-constraint ").count());
+    assert_eq!((told(&world, romeo), told(&world, juliet)), (0, SERVERS));
+    assert!(world.is_served(romeo) && world.is_served(juliet), "{:?}", world.closed);
+    let after = world.engine.budget().used_by(Kind::Servers);
+    assert!(after < before * 6 / 10, "{after} of {before} bytes");
+}

@@ -12,6 +12,8 @@
 //!    more. They are read again when the session is resumed.
 //! 4. *Whoever holds more than a fair share* (`limits.fair_bytes`), the one that holds most first. A session that can
 //!    be resumed is written to the disk and waits for that; what waits for another server goes back to its senders.
+//! 5. *What waits for servers that cannot be reached* and is not on the disk goes back to its senders, the longest queue
+//!    first, however short it is: thousands of short queues are as heavy as a few long ones.
 //!
 //! A message that was acknowledged is on the disk, or is written there when its connection is closed: none is given up.
 //! Whoever has logged in and holds no more than a fair share stays and is served. What comes last in a tick may need
@@ -173,6 +175,7 @@ impl Engine {
     fn sweep(&mut self) {
         self.core.forget_caches();
         self.reader.forget_templates();
+        self.forget_failures();
         self.outputs.push_back(Output::Shrink);
         for (kind, bytes) in self.parts_bytes() {
             if kind == Kind::Caches {

@@ -307,6 +307,7 @@ impl Engine {
             peer.verifies.swap_remove(at);
         }
         peer.verifies.push(Verify { conn, id, key, sent: false });
+        self.charge_peer(peer_id);
         self.send_verifies(peer_id);
         self.connect(peer_id);
     }

@@ -59,6 +59,7 @@ impl Engine {
             pace: Pace::default(),
             inbound: None,
             heard: false,
+            dialing: false,
             peer: None,
             room: None,
         };
@@ -70,6 +71,7 @@ impl Engine {
 
     pub(in crate::engine) fn dialed(&mut self, conn: ConnId, tls: Option<&TlsFacts>) {
         let settings = self.core.settings.clone();
+        self.end_dial(conn);
         if let Some(link) = self.remotes.links.get_mut(conn.0) {
             link.stream.begin(tls, &mut s2s_cx!(self, settings));
             self.drive_link(conn);
@@ -302,6 +304,7 @@ impl Engine {
             link.ends = true;
         }
         self.leave_link(conn, refusal);
+        self.end_dial(conn);
         let Some(mut link) = self.remotes.links.remove(conn.0) else { return };
         if !armed(Fault::LinkChargeKept) {
             self.budget.settle(Held::Servers, &mut link.charge, 0);

@@ -7,6 +7,7 @@
 //! had by trying is told at once. What waits longer than a moment for its acknowledgement is on disk, and is there
 //! after a restart.
 
+mod dials;
 mod events;
 mod link;
 mod list;
@@ -38,6 +39,7 @@ pub(super) struct Remotes {
     links: Slab<Link>,
     peers: Slab<Peer>,
     by_pair: BTreeMap<Pair, PeerId>,
+    dials: dials::Dials,
     /// What goes back to its senders when the input is done with, and why.
     returned: Vec<(Parcel, Refusal)>,
     /// What has gone back in a batch that is not durable: should that fail, it goes back once more.
@@ -52,6 +54,7 @@ impl Default for Remotes {
             links: Slab::starting_at(LINKS_START),
             peers: Slab::default(),
             by_pair: BTreeMap::new(),
+            dials: dials::Dials::default(),
             returned: Vec::new(),
             returning: Vec::new(),
             unreturned: Vec::new(),
@@ -91,6 +94,8 @@ struct Link {
     inbound: Option<Box<Inbound>>,
     /// A stanza has come.
     heard: bool,
+    /// We are connecting it.
+    dialing: bool,
     /// For whom it was opened, of one that we have opened.
     peer: Option<PeerId>,
     /// Clients that wait for room in its queue.
@@ -117,6 +122,8 @@ struct Peer {
     verifies: Vec<Verify>,
     /// There is a timer for this moment.
     timer_ms: Option<u64>,
+    /// It waits for its turn to be dialed.
+    queued: bool,
 }
 
 /// A dialback key that has come on one of the links.
@@ -182,7 +189,7 @@ impl Remotes {
 
     /// Bytes of the tables beside those of links and peers.
     pub fn spare_bytes(&self) -> usize {
-        self.links.spare_bytes() + self.peers.spare_bytes()
+        self.links.spare_bytes() + self.peers.spare_bytes() + self.dials.table_bytes()
     }
 
     /// Bytes that are charged to links and peers, and those to sockets of links.
@@ -224,19 +231,30 @@ impl Engine {
         self.remotes.links.iter().map(|(key, link)| (held(link), ConnId(key))).collect()
     }
 
-    /// What waits for servers that no link reaches goes back to its senders, where it is more than a fair share.
+    /// What waits for servers that no link reaches goes back to its senders, the longest queue first: all of it where
+    /// that is more than a fair share, else what is not on the disk and so was not acknowledged.
     pub(super) fn shed_peers(&mut self, fair: usize) {
-        let peers = self.remotes.peers.iter().filter(|(_, peer)| peer.charge.bytes() > fair);
+        let peers = self.remotes.peers.iter().filter(|(_, peer)| peer.out.stanzas() > 0);
         let mut peers: Vec<(usize, PeerId)> = peers.map(|(key, peer)| (peer.charge.bytes(), PeerId(key))).collect();
         peers.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        for (_, peer) in peers {
+        for (bytes, peer) in peers {
             if self.budget.excess_bytes() == 0 {
                 break;
             }
-            self.give_up(peer, FULL, &|_| true);
+            self.give_up(peer, FULL, &|keep| bytes > fair || keep.row.is_none());
             self.arm_peer(peer);
         }
         self.bring_all_back();
+    }
+
+    /// Forgets of servers for which nothing waits when they could not be reached.
+    pub(super) fn forget_failures(&mut self) {
+        for key in self.remotes.peers.keys() {
+            if let Some(peer) = self.remotes.peers.get_mut(key).filter(|peer| peer.is_idle()) {
+                peer.retry_ms = 0;
+                self.arm_peer(PeerId(key));
+            }
+        }
     }
 
     /// The queue of what is for a peer.

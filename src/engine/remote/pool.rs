@@ -1,9 +1,9 @@
 //! Peers: what waits for them, when they are tried, what goes back.
 
 use super::{ABSENT, FULL, LATE, LOG, PeerId, Refusal, SHUNNED, TOO_LONG, receipt_of, s2s_cx};
-use crate::budget::{Charge, Kind as Held, State};
+use crate::budget::{Charge, Kind as Held, State, allocated};
 use crate::core::flight::{InFlight, Item, Keep, Parcel};
-use crate::core::io::{ConnId, Output};
+use crate::core::io::ConnId;
 use crate::core::out_queue::OutQueue;
 use crate::engine::{Engine, Holder, Timer};
 use crate::fault::{Fault, armed};
@@ -13,7 +13,7 @@ use crate::stanza::{Kind, PresenceType, Stanza};
 use crate::storage::{StoreError, Ticket};
 use crate::stream::s2s::{Pair, S2s, S2sCx, Verdict};
 
-use super::Peer;
+use super::{Peer, Verify};
 use std::collections::BTreeSet;
 
 impl Engine {
@@ -41,9 +41,12 @@ impl Engine {
             condemned: None,
             verifies: Vec::new(),
             timer_ms: None,
+            queued: false,
         };
+        self.tick_bytes += peer.held_bytes();
         let id = PeerId(self.remotes.peers.insert(peer));
         self.remotes.by_pair.insert(pair.clone(), id);
+        self.charge_peer(id);
         Some(id)
     }
 
@@ -106,13 +109,18 @@ impl Engine {
 
     /// What waits for a peer is charged to the budget; when that is full, what came last goes back.
     fn settle_peer(&mut self, id: PeerId) {
-        let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
-        let held = if peer.out.stanzas() > 0 { size_of::<Peer>() + peer.out.held_bytes() } else { 0 };
         let fair = self.core.settings.limits.fair_bytes as usize;
-        self.budget.settle(Held::Servers, &mut peer.charge, held);
-        if self.budget.state() == State::Shedding && held > fair {
+        if self.charge_peer(id) > fair && self.budget.state() == State::Shedding {
             self.give_up(id, FULL, &|_| true);
         }
+    }
+
+    /// Charges what a peer holds, and says how much that is.
+    pub(super) fn charge_peer(&mut self, id: PeerId) -> usize {
+        let Some(peer) = self.remotes.peers.get_mut(id.0) else { return 0 };
+        let held = peer.held_bytes();
+        self.budget.settle(Held::Servers, &mut peer.charge, held);
+        held
     }
 
     /// Looks for a way to a peer for which something waits.
@@ -145,16 +153,17 @@ impl Engine {
         if (!waits && !asks) || peer.retry_ms > now_ms || self.shutting_down {
             return;
         }
-        let full = self.remotes.links.len() >= settings.limits.s2s_connections_max as usize;
         let Some(domain) = idna::to_ascii(&pair.remote) else {
             return self.peer_failed(id, Some(super::NOT_FOUND));
         };
-        let conn = match full {
-            true => None,
-            false => self.new_link(S2s::outgoing(&pair, &settings.limits), None),
-        };
-        let Some(conn) = conn else {
+        if !self.may_dial(id) {
+            return;
+        }
+        if self.remotes.links.len() >= settings.limits.s2s_connections_max as usize {
             log::warn!(target: LOG, "no connection to {}: limits.s2s_connections_max is reached", pair.remote);
+            return self.peer_failed(id, None);
+        }
+        let Some(conn) = self.new_link(S2s::outgoing(&pair, &settings.limits), None) else {
             return self.peer_failed(id, None);
         };
         if let Some(link) = self.remotes.links.get_mut(conn.0) {
@@ -163,7 +172,7 @@ impl Engine {
         if let Some(peer) = self.remotes.peers.get_mut(id.0) {
             peer.link = Some(conn);
         }
-        self.outputs.push_back(Output::Dial { conn, domain, from: pair.local.to_string() });
+        self.begin_dial(conn, domain, pair.local.into());
     }
 
     /// A link that the peer has opened and that takes our stanzas (XEP-0288).
@@ -315,8 +324,7 @@ impl Engine {
             peer.out.push(Item::Stanza(Box::new(parcel)));
         }
         peer.out.set_spools(spools);
-        let held = if peer.out.stanzas() > 0 { size_of::<Peer>() + peer.out.held_bytes() } else { 0 };
-        self.budget.settle(Held::Servers, &mut peer.charge, held);
+        self.charge_peer(id);
         self.remotes.returned.extend(gone.into_iter().map(|parcel| (parcel, refusal)));
     }
 
@@ -543,8 +551,21 @@ impl Engine {
 }
 
 impl Peer {
+    /// Bytes that it takes, its places in tables and what waits for it among them.
+    fn held_bytes(&self) -> usize {
+        /// Its share of a node of the tree of pairs, the queue's first places, timers.
+        const PLACES_BYTES: usize = 2 * size_of::<(Pair, PeerId)>() + allocated(4 * size_of::<Item>()) + 48;
+        /// An addressee.
+        const ADDRESS_BYTES: usize = 48;
+        let text = |text: &str| 2 * allocated(text.len());
+        let verify = |verify: &Verify| size_of::<Verify>() + allocated(verify.id.len()) + allocated(verify.key.len());
+        let verifies: usize = self.verifies.iter().map(verify).sum();
+        let waits = self.out.held_bytes() + self.out.stanzas() * ADDRESS_BYTES;
+        size_of::<Self>() + PLACES_BYTES + text(&self.pair.local) + text(&self.pair.remote) + verifies + waits
+    }
+
     /// Nothing waits for it or goes on with it.
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.via.is_none() && self.link.is_none() && self.out.stanzas() == 0 && self.verifies.is_empty()
     }
 }

@@ -1,6 +1,6 @@
 //! The shell's side of other servers: what is shared by connections with them, and the attempts to make some.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -88,27 +88,18 @@ impl Tls {
     }
 }
 
-/// An attempt to connect.
-#[derive(Debug)]
-struct Wanted {
-    conn: ConnId,
-    domain: String,
-    host: String,
-}
-
-/// Attempts to connect: some under way, the others in their order.
+/// Attempts to connect, of which the engine begins so many at a time.
 pub struct Dials {
     executor: Rc<LocalExecutor<'static>>,
     dialer: Option<Rc<Dialer>>,
-    waiting: VecDeque<Wanted>,
-    /// Dropping one ends it.
-    under_way: HashMap<ConnId, (Task<()>, Wanted)>,
+    /// Each with the host in whose name it is made, and the domain. Dropping one ends it.
+    under_way: HashMap<ConnId, (Task<()>, Box<(String, String)>)>,
 }
 
 impl Dials {
     /// No attempt yet, and none possible before there is a dialer.
     pub fn new(executor: Rc<LocalExecutor<'static>>) -> Self {
-        Self { executor, dialer: None, waiting: VecDeque::new(), under_way: HashMap::new() }
+        Self { executor, dialer: None, under_way: HashMap::new() }
     }
 
     /// How attempts are made from now on. The cache of names begins anew.
@@ -138,69 +129,54 @@ impl Dials {
         }
     }
 
-    /// Attempts, under way and waiting.
+    /// Attempts under way.
     pub fn len(&self) -> usize {
-        self.under_way.len() + self.waiting.len()
+        self.under_way.len()
     }
 
-    /// Begins with what waits, as far as `dials_max` allows.
-    fn start(&mut self, dials_max: u32, bell: &Arc<Bell<Report>>) {
+    fn start(&mut self, conn: ConnId, domain: String, host: String, bell: &Arc<Bell<Report>>) {
         let Some(dialer) = &self.dialer else { return };
-        while self.under_way.len() < dials_max.max(1) as usize {
-            let Some(wanted) = self.waiting.pop_front() else { return };
-            let (dialer, bell) = (dialer.clone(), bell.clone());
-            let (conn, domain, host) = (wanted.conn, wanted.domain.clone(), wanted.host.clone());
-            let task = self.executor.spawn(async move {
-                let tell = |line| log::debug!("{domain}: {line}");
-                let result = guarded(async {
-                    trip(Fault::PanicDial);
-                    dialer.dial(&domain, &host, &tell).await
-                });
-                let bug = || Err(DialFailure::Unreachable("a bug of ours; the log has it".to_owned()));
-                let result = result.await.unwrap_or_else(bug);
-                bell.report(Report::Dialed(conn, Box::new(result)));
+        let (dialer, bell) = (dialer.clone(), bell.clone());
+        let names = Box::new((host.clone(), domain.clone()));
+        let task = self.executor.spawn(async move {
+            let tell = |line| log::debug!("{domain}: {line}");
+            let result = guarded(async {
+                trip(Fault::PanicDial);
+                dialer.dial(&domain, &host, &tell).await
             });
-            self.under_way.insert(conn, (task, wanted));
-        }
+            let bug = || Err(DialFailure::Unreachable("a bug of ours; the log has it".to_owned()));
+            let result = result.await.unwrap_or_else(bug);
+            bell.report(Report::Dialed(conn, Box::new(result)));
+        });
+        self.under_way.insert(conn, (task, names));
     }
 
     /// Gives up an attempt. False when there is none of that name.
     fn cancel(&mut self, conn: ConnId) -> bool {
-        let before = self.len();
-        self.waiting.retain(|wanted| wanted.conn != conn);
-        self.under_way.remove(&conn);
-        self.len() < before
+        self.under_way.remove(&conn).is_some()
     }
 }
 
 impl Shell {
-    /// Begins to connect, or puts it behind others.
+    /// Begins to connect.
     pub(super) fn dial(&mut self, conn: ConnId, domain: String, host: String) {
-        self.dials.waiting.push_back(Wanted { conn, domain, host });
-        self.start_dials();
-    }
-
-    fn start_dials(&mut self) {
-        self.dials.start(self.tuning.limits.s2s_dials_max, &self.bell);
+        self.dials.start(conn, domain, host, &self.bell);
     }
 
     /// The engine closes a connection that does not stand yet.
     pub(super) fn cancel_dial(&mut self, conn: ConnId) -> bool {
-        let cancelled = self.dials.cancel(conn);
-        self.start_dials();
-        cancelled
+        self.dials.cancel(conn)
     }
 
     /// An attempt has come to its end.
     pub(super) fn dialed(&mut self, id: ConnId, result: Result<Dialed, DialFailure>, now: Now) {
         // The engine may have given it up while the report was on its way.
-        let Some((_, wanted)) = self.dials.under_way.remove(&id) else { return };
-        self.start_dials();
+        let Some((_, names)) = self.dials.under_way.remove(&id) else { return };
         let result = result.and_then(|dialed| {
             let Dialed { socket, tls, plain } = dialed;
             let (tls, facts) = tls.unzip();
             let clapper = Clapper::new(self.bell.clone(), Token::Conn(id));
-            let origin = Origin::Dialed(Box::new((wanted.host, wanted.domain)));
+            let origin = Origin::Dialed(names);
             let tuned = listen::tune(socket.get_ref(), self.tuning.nodelay, self.tuning.keepalive);
             tuned.map_err(|error| DialFailure::Unreachable(error.to_string()))?;
             Ok((Conn::dialed(socket, clapper, tls, origin), facts, plain))
@@ -217,39 +193,5 @@ impl Shell {
             }
             Err(why) => self.engine.handle(now, Input::DialFailed { conn: id, why }),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, UdpSocket};
-
-    use super::*;
-    use crate::core::slab::Slab;
-    use crate::net::tls::peer_tests::World;
-
-    #[test]
-    fn so_many_are_under_way_and_the_next_begins_when_one_ends() {
-        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let federation = Federation { name_servers: vec![silent.local_addr().unwrap()], ..Federation::default() };
-        let connector = TlsConnector::new(None, World::new().verifier()).unwrap();
-        let mut dials = Dials::new(Rc::new(LocalExecutor::new()));
-        dials.configure(&federation, &Limits::default(), connector, Clock::start());
-        let bell = Arc::default();
-        let mut names = Slab::default();
-        let wanted: Vec<ConnId> = (0..4).map(|_| ConnId(names.insert(()))).collect();
-        for conn in &wanted {
-            let (domain, host) = ("example.org".to_owned(), "localhost".to_owned());
-            dials.waiting.push_back(Wanted { conn: *conn, domain, host });
-            dials.start(2, &bell);
-        }
-        let under_way =
-            |dials: &Dials| wanted.iter().map(|conn| dials.under_way.contains_key(conn)).collect::<Vec<_>>();
-        assert_eq!(under_way(&dials), [true, true, false, false]);
-        assert!(dials.cancel(wanted[2]), "one that waits");
-        assert!(dials.cancel(wanted[0]) && !dials.cancel(wanted[0]));
-        dials.start(2, &bell);
-        assert_eq!(under_way(&dials), [false, true, false, true]);
-        assert_eq!(dials.len(), 2);
     }
 }
