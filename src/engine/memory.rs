@@ -8,12 +8,14 @@
 //! 1. *New strangers* are not let in, be they clients or servers; of those who are there and have not proved who they
 //!    are, the ones that hold most are closed.
 //! 2. *Buffers and caches*: what would be found again, and memory that is kept to be used again.
-//! 3. *Long queues that the disk has, too*: those of sessions that wait to be resumed (XEP-0198) are in memory no
-//!    more. They are read again when the session is resumed.
+//! 3. *Long queues that the disk has, too*: those of sessions that wait to be resumed (XEP-0198), then those of servers
+//!    that cannot be reached, are in memory no more. They are read again when the session is resumed, or the server
+//!    reached.
 //! 4. *Whoever holds more than a fair share* (`limits.fair_bytes`), the one that holds most first. A session that can
-//!    be resumed is written to the disk and waits for that; what waits for another server goes back to its senders.
+//!    be resumed is written to the disk and waits for that.
 //! 5. *What waits for servers that cannot be reached* and is not on the disk goes back to its senders, the longest queue
-//!    first, however short it is: thousands of short queues are as heavy as a few long ones.
+//!    first, however short it is: thousands of short queues are as heavy as a few long ones. Until there is room again
+//!    nothing more waits for such servers.
 //!
 //! A message that was acknowledged is on the disk, or is written there when its connection is closed: none is given up.
 //! Whoever has logged in and holds no more than a fair share stays and is served. What comes last in a tick may need
@@ -146,7 +148,13 @@ impl Engine {
             self.unload_parked();
         }
         if !self.is_light() {
+            self.shelve_peers();
+        }
+        if !self.is_light() {
             self.shed_unfair();
+        }
+        if !self.is_light() {
+            self.shed_peers();
         }
     }
 
@@ -221,9 +229,6 @@ impl Engine {
                 Holder::Conn(conn) => self.part_with(conn),
                 Holder::Parked(session) => self.end_session(session),
             }
-        }
-        if !self.is_light() {
-            self.shed_peers(fair);
         }
     }
 

@@ -17,7 +17,7 @@ impl Engine {
             let _ = writeln!(text, "{}", link.describe(now_ms));
         }
         let waiting = self.remotes.peers.iter().filter(|(_, peer)| peer.via.is_none());
-        for (_, peer) in waiting.filter(|(_, peer)| peer.out.stanzas() > 0 || peer.retry_ms > now_ms) {
+        for (_, peer) in waiting.filter(|(_, peer)| peer.waits() > 0 || peer.retry_ms > now_ms) {
             let _ = writeln!(text, "{}", peer.describe(now_ms));
         }
         if text.is_empty() {
@@ -87,7 +87,7 @@ impl Engine {
     /// Connections with other servers: out, in, and stanzas that wait for a connection.
     pub(in crate::engine) fn s2s_counts(&self) -> (usize, usize, usize) {
         let out = self.remotes.links.iter().filter(|(_, link)| link.stream.is_outgoing()).count();
-        let waiting = self.remotes.peers.iter().map(|(_, peer)| peer.out.stanzas()).sum();
+        let waiting = self.remotes.peers.iter().map(|(_, peer)| peer.waits()).sum();
         (out, self.remotes.links.len() - out, waiting)
     }
 }
@@ -131,7 +131,7 @@ impl Link {
 
 impl Peer {
     fn describe(&self, now_ms: u64) -> String {
-        let mut text = format!("wait {} -> {}  {}", self.pair.local, self.pair.remote, stanzas(self.out.stanzas()));
+        let mut text = format!("wait {} -> {}  {}", self.pair.local, self.pair.remote, stanzas(self.waits()));
         if self.failures > 0 {
             let next_s = self.retry_ms.saturating_sub(now_ms).div_ceil(1000);
             let _ = write!(text, ", attempt {} in {next_s} s", self.failures + 1);

@@ -13,6 +13,7 @@ mod link;
 mod list;
 mod pool;
 mod room;
+mod shelf;
 
 use super::pace::Pace;
 use super::{Engine, Holder, Timer};
@@ -107,6 +108,8 @@ struct Peer {
     pair: Pair,
     /// What waits while no link takes it.
     out: OutQueue,
+    /// What waits before that, on the disk alone.
+    shelf: Vec<shelf::Shelved>,
     charge: Charge,
     /// The link that takes stanzas.
     via: Option<ConnId>,
@@ -229,22 +232,6 @@ impl Engine {
     pub(super) fn link_charges(&self) -> Vec<(usize, ConnId)> {
         let held = |link: &Link| link.charge.bytes() + link.socket.bytes();
         self.remotes.links.iter().map(|(key, link)| (held(link), ConnId(key))).collect()
-    }
-
-    /// What waits for servers that no link reaches goes back to its senders, the longest queue first: all of it where
-    /// that is more than a fair share, else what is not on the disk and so was not acknowledged.
-    pub(super) fn shed_peers(&mut self, fair: usize) {
-        let peers = self.remotes.peers.iter().filter(|(_, peer)| peer.out.stanzas() > 0);
-        let mut peers: Vec<(usize, PeerId)> = peers.map(|(key, peer)| (peer.charge.bytes(), PeerId(key))).collect();
-        peers.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        for (bytes, peer) in peers {
-            if self.budget.excess_bytes() == 0 {
-                break;
-            }
-            self.give_up(peer, FULL, &|keep| bytes > fair || keep.row.is_none());
-            self.arm_peer(peer);
-        }
-        self.bring_all_back();
     }
 
     /// Forgets of servers for which nothing waits when they could not be reached.

@@ -13,7 +13,7 @@ use crate::stanza::{Kind, PresenceType, Stanza};
 use crate::storage::{StoreError, Ticket};
 use crate::stream::s2s::{Pair, S2s, S2sCx, Verdict};
 
-use super::{Peer, Verify};
+use super::{Peer, Verify, shelf};
 use std::collections::BTreeSet;
 
 impl Engine {
@@ -42,6 +42,7 @@ impl Engine {
             verifies: Vec::new(),
             timer_ms: None,
             queued: false,
+            shelf: Vec::new(),
         };
         self.tick_bytes += peer.held_bytes();
         let id = PeerId(self.remotes.peers.insert(peer));
@@ -69,11 +70,13 @@ impl Engine {
         if self.shutting_down && via.is_none() && receipt.is_none() {
             return self.bring_back(parcel, LATE);
         }
+        let (sheds, shelved) = (self.budget.state() == State::Shedding, peer.shelf.len());
         self.tick_bytes += parcel.held_bytes();
         let Some(out) = self.peer_queue(id) else { return };
         let bytes = out.held_bytes() + parcel.held_bytes();
         // A server that is there may be slow to acknowledge: what it has been sent is bounded by its bytes alone.
-        let is_full = via.is_none() && out.stanzas() >= settings.limits.s2s_queue_max as usize;
+        let max = settings.limits.s2s_queue_max as usize;
+        let is_full = via.is_none() && (sheds || out.stanzas() + shelved >= max);
         if is_full || bytes > settings.limits.s2s_queue_bytes_max as usize {
             return self.bring_back(parcel, FULL);
         }
@@ -85,7 +88,7 @@ impl Engine {
                 crowds.into_iter().for_each(|from| self.wait_for_room(conn, &from));
             }
             None => {
-                self.settle_peer(id);
+                self.charge_peer(id);
                 self.connect(id);
                 self.arm_peer(id);
             }
@@ -107,14 +110,6 @@ impl Engine {
         }
     }
 
-    /// What waits for a peer is charged to the budget; when that is full, what came last goes back.
-    fn settle_peer(&mut self, id: PeerId) {
-        let fair = self.core.settings.limits.fair_bytes as usize;
-        if self.charge_peer(id) > fair && self.budget.state() == State::Shedding {
-            self.give_up(id, FULL, &|_| true);
-        }
-    }
-
     /// Charges what a peer holds, and says how much that is.
     pub(super) fn charge_peer(&mut self, id: PeerId) -> usize {
         let Some(peer) = self.remotes.peers.get_mut(id.0) else { return 0 };
@@ -128,7 +123,7 @@ impl Engine {
         let now_ms = self.core.now.mono_ms;
         let settings = self.core.settings.clone();
         let Some(peer) = self.remotes.peers.get(id.0) else { return };
-        let (pair, waits, asks) = (peer.pair.clone(), peer.out.stanzas() > 0, !peer.verifies.is_empty());
+        let (pair, waits, asks) = (peer.pair.clone(), peer.waits() > 0, !peer.verifies.is_empty());
         if peer.via.is_none()
             && waits
             && let Some(conn) = self.bidi_link(&pair)
@@ -140,6 +135,7 @@ impl Engine {
             return;
         }
         if !settings.s2s.admits(&pair.remote) {
+            self.unshelve(id);
             return self.give_up(id, SHUNNED, &|_| true);
         }
         let Some(peer) = self.remotes.peers.get(id.0) else { return };
@@ -182,11 +178,12 @@ impl Engine {
 
     /// A link takes stanzas of a peer: all that waits goes there.
     pub(super) fn fill(&mut self, conn: ConnId, id: PeerId) {
+        self.unshelve(id);
         let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
         peer.via = Some(conn);
         (peer.failures, peer.retry_ms, peer.condemned) = (0, 0, None);
         let waiting = std::mem::take(&mut peer.out).into_parcels();
-        self.settle_peer(id);
+        self.charge_peer(id);
         let durable = self.core.view.durable();
         let mut owed = false;
         for parcel in waiting {
@@ -235,7 +232,7 @@ impl Engine {
         }
         let (durable, delay_ms) = (self.core.view.durable(), u64::from(self.core.settings.limits.sm_spool_delay_ms));
         for id in &peers {
-            self.settle_peer(*id);
+            self.charge_peer(*id);
             if self.peer_queue(*id).is_some_and(|out| out.parcels().any(|p| p.owed(durable).is_some())) {
                 self.spool_in(Holder::Peer(*id), delay_ms);
             }
@@ -257,7 +254,7 @@ impl Engine {
             && let Some(peer) = self.remotes.peers.get_mut(id.0).filter(|peer| peer.link == Some(conn))
         {
             peer.link = None;
-            if !lived && (peer.out.stanzas() > 0 || !peer.verifies.is_empty()) {
+            if !lived && (peer.waits() > 0 || !peer.verifies.is_empty()) {
                 self.peer_failed(id, refusal);
             }
         }
@@ -307,6 +304,7 @@ impl Engine {
             self.answer_claim(verify.conn, &pair, Verdict::Error(condition));
         }
         if let Some(refusal) = refusal {
+            self.unshelve(id);
             self.give_up(id, refusal, &|_| true);
         }
         self.arm_peer(id);
@@ -400,7 +398,7 @@ impl Engine {
     /// The link that is being made for a peer, when nothing is for it any more.
     fn needless_link(&self, id: PeerId) -> Option<ConnId> {
         let peer = self.remotes.peers.get(id.0)?;
-        let conn = peer.link.filter(|_| peer.out.stanzas() == 0 && peer.verifies.is_empty())?;
+        let conn = peer.link.filter(|_| peer.waits() == 0 && peer.verifies.is_empty())?;
         let is_made = |link: &super::Link| !link.ends && !link.stream.is_open() && !link.stream.is_closing();
         self.remotes.links.get(conn.0).filter(|link| is_made(link)).map(|_| conn)
     }
@@ -415,7 +413,7 @@ impl Engine {
         let wait_ms = u64::from(self.core.settings.limits.s2s_queue_timeout_s) * 1000;
         let now_ms = self.core.now.mono_ms;
         let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
-        let oldest = peer.out.parcels().filter_map(|p| p.keep.as_ref()).map(|keep| keep.since_ms).min();
+        let oldest = peer.oldest_ms();
         let late_ms = oldest.map(|since_ms| since_ms + wait_ms);
         let retry_ms = Some(peer.retry_ms).filter(|at| *at > now_ms);
         let next_ms = late_ms.into_iter().chain(retry_ms).min();
@@ -444,6 +442,9 @@ impl Engine {
         peer.timer_ms = None;
         if peer.retry_ms <= now_ms {
             (peer.retry_ms, peer.condemned) = (0, None);
+        }
+        if self.remotes.peers.get(id.0).and_then(Peer::oldest_ms).is_some_and(|since_ms| since_ms + wait_ms <= now_ms) {
+            self.unshelve(id);
         }
         self.give_up(id, LATE, &|keep| keep.since_ms + wait_ms <= now_ms);
         self.connect(id);
@@ -498,22 +499,11 @@ impl Engine {
         }
         let mut gone: Vec<(Jid, u64)> = Vec::new();
         for (row, stored) in rows {
-            let Some(stanza) = stored.stanza() else { continue };
-            let Some(to) = stanza.to.clone() else { continue };
             let rest_ms = stored.until_ms.saturating_sub(u64::try_from(now.wall_ms).unwrap_or_default());
             let since_ms = (now.mono_ms + rest_ms.min(wait_ms)).saturating_sub(wait_ms);
+            let Some(parcel) = shelf::parcel_of(&stored, row, since_ms) else { continue };
+            let Some(to) = parcel.to.clone() else { continue };
             self.core.spool_hold(&to, row);
-            let keep = Keep { receipt: None, row: Some(row), row_after: Ticket(0), end: 0, since_ms, arrived: None };
-            let parcel = Parcel {
-                kind: stanza.kind,
-                to: Some(to.clone()),
-                from: stanza.from.clone(),
-                tail: stanza.tail(),
-                after: Ticket(0),
-                is_copy: false,
-                read_ms: 0,
-                keep: Some(Box::new(keep)),
-            };
             match self.peer_for(&parcel) {
                 Some(id) if !self.core.is_local(&to) => self.restore_parcel(id, parcel),
                 // Served here by now.
@@ -538,7 +528,7 @@ impl Engine {
         if let Some(peer) = self.remotes.peers.get_mut(id.0) {
             peer.out.push(Item::Stanza(Box::new(parcel)));
         }
-        self.settle_peer(id);
+        self.charge_peer(id);
     }
 
     /// Writes all that somebody waits for and that has not arrived at its peer.
@@ -560,12 +550,24 @@ impl Peer {
         let text = |text: &str| 2 * allocated(text.len());
         let verify = |verify: &Verify| size_of::<Verify>() + allocated(verify.id.len()) + allocated(verify.key.len());
         let verifies: usize = self.verifies.iter().map(verify).sum();
-        let waits = self.out.held_bytes() + self.out.stanzas() * ADDRESS_BYTES;
+        let shelf = allocated(self.shelf.capacity() * size_of::<shelf::Shelved>());
+        let waits = self.out.held_bytes() + self.out.stanzas() * ADDRESS_BYTES + shelf;
         size_of::<Self>() + PLACES_BYTES + text(&self.pair.local) + text(&self.pair.remote) + verifies + waits
+    }
+
+    /// How many stanzas wait for it, those on the disk alone among them.
+    pub(super) fn waits(&self) -> usize {
+        self.out.stanzas() + self.shelf.len()
+    }
+
+    /// When the first of them was sent.
+    fn oldest_ms(&self) -> Option<u64> {
+        let waiting = self.out.parcels().filter_map(|parcel| parcel.keep.as_ref()).map(|keep| keep.since_ms);
+        waiting.chain(self.shelf.iter().map(|shelved| shelved.since_ms)).min()
     }
 
     /// Nothing waits for it or goes on with it.
     pub(super) fn is_idle(&self) -> bool {
-        self.via.is_none() && self.link.is_none() && self.out.stanzas() == 0 && self.verifies.is_empty()
+        self.via.is_none() && self.link.is_none() && self.waits() == 0 && self.verifies.is_empty()
     }
 }

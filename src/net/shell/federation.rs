@@ -88,12 +88,17 @@ impl Tls {
     }
 }
 
+/// One attempt, which ends when it is dropped: the host in whose name it is made, and the domain.
+struct Attempt {
+    _task: Task<()>,
+    names: Box<(String, String)>,
+}
+
 /// Attempts to connect, of which the engine begins so many at a time.
 pub struct Dials {
     executor: Rc<LocalExecutor<'static>>,
     dialer: Option<Rc<Dialer>>,
-    /// Each with the host in whose name it is made, and the domain. Dropping one ends it.
-    under_way: HashMap<ConnId, (Task<()>, Box<(String, String)>)>,
+    under_way: HashMap<ConnId, Attempt>,
 }
 
 impl Dials {
@@ -148,7 +153,7 @@ impl Dials {
             let result = result.await.unwrap_or_else(bug);
             bell.report(Report::Dialed(conn, Box::new(result)));
         });
-        self.under_way.insert(conn, (task, names));
+        self.under_way.insert(conn, Attempt { _task: task, names });
     }
 
     /// Gives up an attempt. False when there is none of that name.
@@ -171,7 +176,7 @@ impl Shell {
     /// An attempt has come to its end.
     pub(super) fn dialed(&mut self, id: ConnId, result: Result<Dialed, DialFailure>, now: Now) {
         // The engine may have given it up while the report was on its way.
-        let Some((_, names)) = self.dials.under_way.remove(&id) else { return };
+        let Some(Attempt { names, .. }) = self.dials.under_way.remove(&id) else { return };
         let result = result.and_then(|dialed| {
             let Dialed { socket, tls, plain } = dialed;
             let (tls, facts) = tls.unzip();
