@@ -122,7 +122,7 @@ impl Server {
                 ready.send((addresses, serving.handle.clone())).unwrap();
             }));
             change(&mut options);
-            serve(options).map_err(|error| error.to_string())
+            serve(Box::new(options)).map_err(|error| error.to_string())
         });
         match wait.recv() {
             Ok((addresses, handle)) => {
@@ -416,7 +416,7 @@ fn a_start_that_fails_says_why_and_harms_nothing() {
     let server = Server::start("taken", Limits::default());
     let elsewhere = folder("elsewhere");
     let error = |folder: &std::path::Path, listen| {
-        serve(options(folder, listen, &Limits::default())).map_err(|error| error.to_string()).unwrap_err()
+        serve(Box::new(options(folder, listen, &Limits::default()))).map_err(|error| error.to_string()).unwrap_err()
     };
     let taken = error(&elsewhere, [server.starttls, ANY]);
     assert!(taken.contains(&format!("listens on {}: stop it", server.starttls)), "{taken}");

@@ -138,28 +138,37 @@ fn dispatch() -> Exit {
             Ok(_) => Exit::Usage,
         },
         Some(Verb::Run(verb)) => verb.run(),
-        Some(Verb::User(verb)) => verb.run(),
-        Some(Verb::Invite(verb)) => verb.run(),
-        Some(Verb::Check(verb)) => verb.run(),
-        Some(Verb::Cert(verb)) => verb.run(),
-        Some(Verb::S2s(verb)) => verb.run(),
-        Some(Verb::Status(verb)) => verb.run(),
-        Some(Verb::Reload(verb)) => verb.run(),
-        Some(Verb::Healthcheck(verb)) => verb.run(),
-        Some(Verb::Backup(verb)) => verb.run(),
-        Some(Verb::Compact(verb)) => verb.run(),
-        Some(Verb::Flush(verb)) => verb.run(),
-        Some(Verb::SetAside(verb)) => verb.run(),
-        Some(Verb::About(verb)) => verb.run(),
-        Some(Verb::Config(verb)) => verb.run(),
+        Some(verb) => perform(verb),
+    }
+}
+
+/// All that is not for the server itself. Not inlined: what other commands have on the stack would lie below its own.
+#[inline(never)]
+fn perform(verb: Verb) -> Exit {
+    match verb {
+        Verb::Run(verb) => verb.run(),
+        Verb::User(verb) => verb.run(),
+        Verb::Invite(verb) => verb.run(),
+        Verb::Check(verb) => verb.run(),
+        Verb::Cert(verb) => verb.run(),
+        Verb::S2s(verb) => verb.run(),
+        Verb::Status(verb) => verb.run(),
+        Verb::Reload(verb) => verb.run(),
+        Verb::Healthcheck(verb) => verb.run(),
+        Verb::Backup(verb) => verb.run(),
+        Verb::Compact(verb) => verb.run(),
+        Verb::Flush(verb) => verb.run(),
+        Verb::SetAside(verb) => verb.run(),
+        Verb::About(verb) => verb.run(),
+        Verb::Config(verb) => verb.run(),
         #[cfg(feature = "import")]
-        Some(Verb::Import(verb)) => verb.run(),
+        Verb::Import(verb) => verb.run(),
         #[cfg(feature = "import")]
-        Some(Verb::Export(verb)) => verb.run(),
-        Some(Verb::AddUser(verb)) => verb.run(),
-        Some(Verb::Passwd(verb)) => verb.run(),
-        Some(Verb::DelUser(verb)) => verb.run(),
-        Some(Verb::Register(verb)) => verb.run(),
+        Verb::Export(verb) => verb.run(),
+        Verb::AddUser(verb) => verb.run(),
+        Verb::Passwd(verb) => verb.run(),
+        Verb::DelUser(verb) => verb.run(),
+        Verb::Register(verb) => verb.run(),
     }
 }
 
@@ -181,13 +190,13 @@ fn complain(exit: Exit, text: &str) -> Exit {
 }
 
 /// The configuration of this command, or everything that is wrong with it on the standard error.
-fn load(path: Option<&Path>) -> Result<Config, Exit> {
+fn load(path: Option<&Path>) -> Result<Box<Config>, Exit> {
     match Config::load(path, std::env::vars_os()) {
         Ok(config) => {
             for warning in &config.warnings {
                 complain(Exit::Ok, &format!("warning: {warning}"));
             }
-            Ok(config)
+            Ok(Box::new(config))
         }
         Err(errors) => {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();

@@ -42,29 +42,30 @@ pub struct Run {
 
 impl Run {
     pub fn run(self) -> Exit {
-        let config = match load(self.config.as_deref()) {
-            Ok(config) => config,
-            Err(exit) => return exit,
-        };
-        let is_new = !config.store().file().is_some_and(Path::exists);
-        if let Err(error) = make_folder(&config).and_then(|()| make_certificates_folder(&config)) {
-            return complain(Exit::Failed, &error);
-        }
-        give_to_owner(&config);
-        let options = match options(config, self.config, is_new) {
-            Ok(options) => options,
-            Err(error) => return complain(Exit::BadConfig, &error),
-        };
-        match serve(options) {
-            Ok(()) => Exit::Ok,
-            Err(
+        match self.prepare().map(serve) {
+            Err(exit) => exit,
+            Ok(Ok(())) => Exit::Ok,
+            Ok(Err(
                 error @ (ServeError::Listen(_)
                 | ServeError::Certificates(_)
                 | ServeError::Log(_)
                 | ServeError::Process(_)),
-            ) => complain(Exit::Failed, &format!("{error}\n`couplet check` looks at everything else, too.")),
-            Err(error) => complain(Exit::Failed, &error.to_string()),
+            )) => complain(Exit::Failed, &format!("{error}\n`couplet check` looks at everything else, too.")),
+            Ok(Err(error)) => complain(Exit::Failed, &error.to_string()),
         }
+    }
+
+    /// Not inlined: its part of the stack would stay in use below the server's.
+    #[inline(never)]
+    fn prepare(self) -> Result<Box<ServeOptions>, Exit> {
+        let config = load(self.config.as_deref())?;
+        let is_new = !config.store().file().is_some_and(Path::exists);
+        make_folder(&config)
+            .and_then(|()| make_certificates_folder(&config))
+            .map_err(|error| complain(Exit::Failed, &error))?;
+        give_to_owner(&config);
+        let options = options(*config, self.config, is_new).map_err(|error| complain(Exit::BadConfig, &error))?;
+        Ok(Box::new(options))
     }
 }
 

@@ -13,9 +13,9 @@
 //!    reached.
 //! 4. *Whoever holds more than a fair share* (`limits.fair_bytes`), the one that holds most first. A session that can
 //!    be resumed is written to the disk and waits for that.
-//! 5. *What waits for servers that cannot be reached* and is not on the disk goes back to its senders, the longest queue
-//!    first, however short it is: thousands of short queues are as heavy as a few long ones. Until there is room again
-//!    nothing more waits for such servers.
+//! 5. *What waits for servers that cannot be reached* and is not on the disk goes back to its senders, the longest
+//!    queue first, however short it is: thousands of short queues are as heavy as a few long ones. Until there is room
+//!    again nothing more waits for such servers.
 //!
 //! A message that was acknowledged is on the disk, or is written there when its connection is closed: none is given up.
 //! Whoever has logged in and holds no more than a fair share stays and is served. What comes last in a tick may need

@@ -280,12 +280,18 @@ fn poll_event<F: Future + Unpin>(
 }
 
 /// The result of a future, or None when it takes longer.
-pub async fn within<T>(seconds: u32, future: impl Future<Output = T>) -> Option<T> {
-    let late = async {
-        Timer::after(Duration::from_secs(seconds.into())).await;
-        None
-    };
-    async { Some(future.await) }.or(late).await
+///
+/// What is in the future lies on the heap: a future that holds another by value has room for it twice, and an attempt
+/// has several in each other, which made 25 kB of it.
+pub fn within<T>(seconds: u32, future: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    let future = Box::pin(future);
+    async move {
+        let late = async {
+            Timer::after(Duration::from_secs(seconds.into())).await;
+            None
+        };
+        async { Some(future.await) }.or(late).await
+    }
 }
 
 #[cfg(test)]

@@ -181,7 +181,15 @@ impl std::error::Error for ServeError {}
 ///
 /// # Errors
 /// What is wrong and what to do, before anything was served; or that a bug or the disk ended it.
-pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
+pub fn serve(options: Box<ServeOptions>) -> Result<(), ServeError> {
+    let (executor, shell) = start(options)?;
+    async_io::block_on(executor.run(shell.run())).map_err(ServeError::Ended)
+}
+
+/// Everything up to the moment when it listens. Not inlined: what a thread has once used of its stack stays in memory,
+/// and this would lie below all that is called while it serves.
+#[inline(never)]
+fn start(mut options: Box<ServeOptions>) -> Result<(Rc<LocalExecutor<'static>>, Box<Shell>), ServeError> {
     let clock = Clock::start();
     // What can be refused for the operator's mistakes comes first, and first of that the commonest: a server that runs
     // already, whose store must be left alone.
@@ -223,6 +231,7 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     let entropy = SystemEntropy::open().ok_or(ServeError::Entropy)?;
     let memory_max_bytes = options.settings.core.memory.max_bytes;
     let engine = Engine::new(options.settings, reader, Box::new(entropy), clock.now()).map_err(ServeError::Store)?;
+    let engine = Box::new(engine);
 
     check_ceiling(memory_max_bytes, scales.as_ref())?;
 
@@ -269,7 +278,7 @@ pub fn serve(mut options: ServeOptions) -> Result<(), ServeError> {
     if let Some(on_ready) = options.on_ready {
         on_ready(&serving);
     }
-    async_io::block_on(executor.run(shell.run())).map_err(ServeError::Ended)
+    Ok((executor, Box::new(shell)))
 }
 
 /// Refuses a ceiling of the memory under which nobody could be served.

@@ -138,7 +138,7 @@ pub enum Failure {
 
 /// The worker.
 pub struct Shell {
-    engine: Engine,
+    engine: Box<Engine>,
     clock: Clock,
     bell: Arc<Bell<Report>>,
     threads: Threads,
@@ -200,7 +200,7 @@ impl Shell {
     /// A worker for an engine, listening.
     #[allow(clippy::too_many_arguments, reason = "called once, by the one who has made all of them")]
     pub fn new(
-        engine: Engine,
+        engine: Box<Engine>,
         clock: Clock,
         bell: Arc<Bell<Report>>,
         threads: Threads,
@@ -267,7 +267,7 @@ impl Shell {
     ///
     /// # Errors
     /// When bugs or the disk leave no other way.
-    pub async fn run(mut self) -> Result<(), Failure> {
+    pub async fn run(mut self: Box<Self>) -> Result<(), Failure> {
         self.web_start(self.clock.now());
         #[cfg(feature = "acme")]
         self.start_acme();

@@ -1,5 +1,5 @@
-//! Memory is short: of what waits for a server that no link reaches, what is on the disk anyway is there alone, and what
-//! is not goes back to its senders.
+//! Memory is short: of what waits for a server that no link reaches, what is on the disk anyway is there alone, and
+//! what is not goes back to its senders.
 
 use super::{FULL, LOG, PeerId};
 use crate::core::flight::{Item, Keep, Parcel};
