@@ -7,10 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use couplet::budget::{Kind, State};
 use couplet::clock::Now;
-use couplet::core::admin::Command;
+use couplet::core::admin::{Command, NewInvite};
 use couplet::core::io::{ConnId, Input, Output, Role, Transport};
 use couplet::engine::{Engine, Settings};
-use couplet::storage::{Writer, memory};
+use couplet::limits::Limits;
+use couplet::storage::{Batch, Writer, memory};
+use couplet::stream::sasl::keys::HashJob;
 use couplet::stream::{TlsFacts, sasl};
 use seeded::Seeded;
 use std::collections::BTreeMap;
@@ -34,6 +36,10 @@ struct World {
     stuck: BTreeMap<ConnId, usize>,
     told: String,
     shrunk: usize,
+    /// The disk and the hashing thread do nothing; what they have to do.
+    stands_still: bool,
+    commits: Vec<Batch>,
+    jobs: Vec<HashJob>,
 }
 
 impl World {
@@ -43,16 +49,31 @@ impl World {
     }
 
     fn with_turns_of(stanzas: u32, users: &[&str]) -> Self {
+        Self::with(users, |limits| limits.turn_stanzas_max = stanzas)
+    }
+
+    fn with(users: &[&str], bound: impl FnOnce(&mut Limits)) -> Self {
         let mut settings = Settings::default();
         settings.core.iterations = 1;
         settings.core.memory.max_bytes = MAX;
-        settings.core.limits.turn_stanzas_max = stanzas;
+        bound(&mut settings.core.limits);
         settings.core.memory.modules = vec![("muc".to_string(), 20_000)];
         let (reader, writer) = memory::Memory::new().open();
         let engine = Engine::new(settings, reader, Box::new(Seeded(1)), at(1000)).unwrap();
         let (said, stuck) = (BTreeMap::new(), BTreeMap::new());
-        let mut world =
-            Self { engine, writer, now_ms: 1000, said, closed: Vec::new(), stuck, told: String::new(), shrunk: 0 };
+        let mut world = Self {
+            engine,
+            writer,
+            now_ms: 1000,
+            said,
+            closed: Vec::new(),
+            stuck,
+            told: String::new(),
+            shrunk: 0,
+            stands_still: false,
+            commits: Vec::new(),
+            jobs: Vec::new(),
+        };
         for user in users {
             let (jid, password) = (format!("{user}@localhost"), Zeroizing::new("p".to_string()));
             world.input(Input::Admin { id: 1, command: Command::UserAdd { jid, password } });
@@ -81,6 +102,8 @@ impl World {
                         inputs.push(Input::Wrote { conn, waiting_bytes });
                     }
                     Output::Close { conn } => self.closed.push(conn),
+                    Output::Commit(batch) if self.stands_still => self.commits.push(batch),
+                    Output::Hash(job) if self.stands_still => self.jobs.push(job),
                     Output::Commit(batch) => {
                         self.writer.commit(std::slice::from_ref(&batch)).unwrap();
                         inputs.push(Input::Committed(batch.ticket));
@@ -100,6 +123,18 @@ impl World {
         self.now_ms += ms;
         while self.engine.next_deadline().is_some_and(|at| at <= self.now_ms) {
             self.input(Input::Wake);
+        }
+    }
+
+    /// The disk and the hashing thread do what they have left.
+    fn go_on(&mut self) {
+        self.stands_still = false;
+        for batch in std::mem::take(&mut self.commits) {
+            self.writer.commit(std::slice::from_ref(&batch)).unwrap();
+            self.input(Input::Committed(batch.ticket));
+        }
+        for job in std::mem::take(&mut self.jobs) {
+            self.input(Input::Hashed(sasl::keys::run(job)));
         }
     }
 
@@ -406,3 +441,77 @@ fn what_waits_for_servers_out_of_reach_goes_back_unless_it_was_acknowledged() {
 }
 
 const ABROAD: &str = "<message type='chat' id='abroad' to='a@abroad.test'><body>x</body></message>";
+
+#[test]
+fn whoever_holds_no_more_than_the_fair_share_stays() {
+    let mut world = World::with(&["romeo", "juliet"], |limits| limits.fair_bytes = 50_000);
+    let (romeo, juliet) = (world.log_in("romeo"), world.log_in("juliet"));
+    world.stick(romeo, 40_000);
+    world.stick(juliet, 50_000);
+    world.input(Input::Weighed { rss_bytes: 500_000 });
+    world.input(Input::Weighed { rss_bytes: MAX });
+    assert_eq!((world.closed.as_slice(), world.state()), (&[juliet][..], State::Shedding));
+}
+
+#[test]
+fn a_tick_ends_when_it_has_taken_what_it_may() {
+    let mut world = World::with(&["romeo"], |limits| limits.tick_bytes_max = 10_000);
+    let romeo = world.log_in("romeo");
+    let now = at(world.now_ms);
+    world.engine.handle(now, Input::Bytes { conn: romeo, data: &[b' '; 9_000] });
+    assert!(!world.engine.is_sated());
+    world.engine.handle(now, Input::Bytes { conn: romeo, data: &[b' '; 2_000] });
+    assert!(world.engine.is_sated());
+}
+
+#[test]
+fn so_many_logins_wait_for_the_hashing_thread() {
+    let mut world = World::with(&["romeo"], |limits| limits.hash_queue_max = 2);
+    let auth = format!(
+        "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{}</auth>",
+        STANDARD.encode("\0romeo\0p")
+    );
+    let conns = [(); 3].map(|()| world.connect().unwrap());
+    world.stands_still = true;
+    let told = conns.map(|conn| {
+        world.send(conn, HEADER);
+        world.send(conn, &auth)
+    });
+    assert_eq!(told.each_ref().map(|told| told.contains("<temporary-auth-failure")), [false, false, true], "{told:?}");
+    world.said.clear();
+    world.go_on();
+    assert_eq!(conns.map(|conn| world.said.get(&conn).is_some_and(|s| s.contains("<success"))), [true, true, false]);
+    assert!(world.send(conns[2], &auth).contains("<success"));
+}
+
+#[test]
+fn so_much_waits_for_the_disk() {
+    const PENDING: u32 = 20_000;
+    let mut world = World::with(&["romeo"], |limits| limits.store_pending_bytes_max = PENDING);
+    let romeo = world.log_in("romeo");
+    let text = "x".repeat(4000);
+    let set = |n: u32| {
+        format!("<iq type='set' id='i{n}'><query xmlns='jabber:iq:private'><a xmlns='n{n}'>{text}</a></query></iq>")
+    };
+    world.stands_still = true;
+    // It is not read while half of that waits; what it has sent before is still handled.
+    world.said.clear();
+    (0..8).for_each(|n| world.input(Input::Bytes { conn: romeo, data: set(n).as_bytes() }));
+    world.go_on();
+    let told = |what: &str| world.said[&romeo].matches(what).count();
+    let (stored, refused) = (told("type='result'"), told("<resource-constraint "));
+    assert!((4..=6).contains(&stored) && stored + refused == 8, "{stored} stored, {refused} refused");
+    assert!(world.send(romeo, &set(9)).contains("type='result'"));
+}
+
+#[test]
+fn so_many_invitations_are_open() {
+    let mut world = World::with(&["romeo"], |limits| limits.invites_max = 2);
+    let mut invite = || {
+        let new = NewInvite { uses: 1, expires_s: 86_400, ..NewInvite::default() };
+        world.input(Input::Admin { id: 1, command: Command::InviteCreate(new) });
+        world.told.starts_with("xmpp:")
+    };
+    assert_eq!([invite(), invite(), invite()], [true, true, false]);
+    assert!(world.told.contains("limits.invites_max is reached"), "{}", world.told);
+}
