@@ -10,6 +10,8 @@ mod admin;
 mod archive;
 #[macro_use]
 mod client;
+#[cfg(feature = "commands")]
+mod commands;
 mod failed;
 #[cfg(feature = "http")]
 mod figures;
@@ -121,6 +123,9 @@ enum Timer {
     /// Archives are swept.
     #[cfg(feature = "mam")]
     Archive,
+    /// The process is to end, as an administrator has said; true for a restart.
+    #[cfg(feature = "commands")]
+    Stop(bool),
 }
 
 /// Who has a queue.
@@ -195,7 +200,7 @@ pub struct Engine {
     #[cfg(feature = "http")]
     guests: web::Guests,
     /// Answers to operators that wait for the disk.
-    replies: Vec<(Ticket, u32, crate::core::admin::Reply)>,
+    replies: Vec<(Ticket, admin::Door, crate::core::admin::Reply)>,
     /// What strangers have shown, for as long as they are that.
     visits: BTreeMap<ConnId, Visit>,
     /// Answers to strangers that wait for the disk: the request of each.
@@ -367,7 +372,7 @@ impl Engine {
             #[cfg(feature = "mam")]
             Input::Archive { id, done } => self.archive_done(id, *done),
             Input::Wake => self.wake(),
-            Input::Admin { id, command } => self.admin(id, command),
+            Input::Admin { id, command } => self.admin(&admin::Door::Socket(id), command),
             Input::Shutdown => self.shutdown(),
         }
         self.drive_again();
@@ -616,8 +621,8 @@ impl Engine {
         relax(&mut self.unproven);
         let (ready, waiting) = std::mem::take(&mut self.replies).into_iter().partition(|r| r.0 <= durable);
         self.replies = waiting;
-        for (_, id, reply) in ready {
-            self.outputs.push_back(Output::AdminReply { id, reply });
+        for (_, door, reply) in ready {
+            self.reply_now(&door, reply.code, reply.text);
         }
         self.registered(durable);
         self.managed_committed();
@@ -651,6 +656,8 @@ impl Engine {
                 Timer::Weigh => self.parts.weighs = false,
                 #[cfg(feature = "mam")]
                 Timer::Archive => self.archive_due(at),
+                #[cfg(feature = "commands")]
+                Timer::Stop(again) => self.outputs.push_back(Output::Stop { again }),
             }
         }
     }

@@ -164,6 +164,12 @@ limits! {
     register_recent_max = 1000 Count "accounts of which the server remembers from where they were made, for \
         modules.register.per_address";
     invites_max = 1000 Count "invitations of one host that are neither used up nor expired";
+    commands_max = 10 Count "forms of commands (XEP-0050) that one client has before it, or has done in the last \
+        command_timeout_s; another takes the place of the oldest";
+    command_timeout_s = 600 Seconds "how long a client may take to fill in the form of a command";
+    command_text_bytes_max = 4096 Bytes "one field in the form of a command";
+    command_addresses_max = 100 Count "addresses in one field of it";
+    command_items_max = 1000 Count "users in the answer to a command that lists them";
     tls_timeout_s = 10 Seconds "from the start of a TLS handshake to its end";
     auth_timeout_s = 30 Seconds "from accepting a connection to the end of authentication";
     close_timeout_s = 5 Seconds "how long a closed stream may take to be written and answered";

@@ -413,6 +413,11 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
     } else {
         modules.iq(core, scope, &request).unwrap_or_else(|| Err(Condition::ServiceUnavailable.into()))
     };
+    #[cfg(feature = "commands")]
+    let answer = match answer {
+        Ok(Answer::Command(call)) => modules.command(core, &call),
+        answer => answer,
+    };
     let answer = match answer {
         Ok(Answer::Result(_) | Answer::Empty) if request.is_set && scope == Scope::Account => {
             modules.done(core, &request).and(answer)
@@ -426,6 +431,8 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
         }
         Ok(Answer::Later) => {}
         Ok(Answer::NotMine) => bounce(core, stanza, &Condition::ServiceUnavailable.into()),
+        #[cfg(feature = "commands")]
+        Ok(Answer::Command(_)) => bounce(core, stanza, &Condition::ServiceUnavailable.into()),
         Ok(Answer::Empty) => core.queue.push_front(InFlight::answer(stanza.result(|_| {}))),
         Err(error) => bounce(core, stanza, &error),
     }

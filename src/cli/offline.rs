@@ -68,6 +68,7 @@ fn answer(engine: &mut Engine, writer: &mut dyn Writer, clock: &Clock, command: 
             | Output::PauseRead { .. }
             | Output::ResumeRead { .. }
             | Output::Reload { .. }
+            | Output::Stop { .. }
             | Output::Exit => {}
         }
         engine.end_tick(clock.now());

@@ -82,7 +82,8 @@ macro_rules! delete_verb {
 
         impl $type {
             pub fn run(self) -> Exit {
-                with_config(self.config.as_ref(), |config| ask(config, Command::UserDel { jid: self.address }))
+                let jids = vec![self.address];
+                with_config(self.config.as_ref(), |config| ask(config, Command::UserDel { jids }))
             }
         }
     };

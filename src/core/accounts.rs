@@ -224,6 +224,11 @@ impl Core {
         Ok(had)
     }
 
+    /// Makes an account one of an administrator of its host.
+    pub fn promote(&mut self, jid: &Jid) {
+        self.view.put::<Admins>(jid.domain(), jid.node().unwrap_or_default().as_bytes(), &Present {});
+    }
+
     /// Localparts of the accounts of a host, in order.
     ///
     /// # Errors

@@ -24,10 +24,10 @@ pub enum Command {
         /// Its new password, as typed.
         password: Zeroizing<String>,
     },
-    /// Delete an account with all that is stored for it.
+    /// Delete accounts with all that is stored for them.
     UserDel {
-        /// Bare address.
-        jid: String,
+        /// Bare addresses, one at least.
+        jids: Vec<String>,
     },
     /// List accounts.
     UserList {
@@ -149,7 +149,7 @@ impl fmt::Debug for Command {
         match self {
             Command::UserAdd { jid, .. } => write!(f, "UserAdd({jid:?})"),
             Command::UserPasswd { jid, .. } => write!(f, "UserPasswd({jid:?})"),
-            Command::UserDel { jid } => write!(f, "UserDel({jid:?})"),
+            Command::UserDel { jids } => write!(f, "UserDel({jids:?})"),
             Command::UserList { host } => write!(f, "UserList({host:?})"),
             Command::UserAdmins { host } => write!(f, "UserAdmins({host:?})"),
             Command::UserDemote { jid } => write!(f, "UserDemote({jid:?})"),
@@ -183,7 +183,7 @@ impl Command {
         let (tag, texts): (u8, Vec<&str>) = match self {
             Command::UserAdd { jid, password } => (1, vec![jid, password]),
             Command::UserPasswd { jid, password } => (2, vec![jid, password]),
-            Command::UserDel { jid } => (3, vec![jid]),
+            Command::UserDel { jids } => (3, jids.iter().map(String::as_str).collect()),
             Command::UserList { host } => (4, host.iter().map(String::as_str).collect()),
             Command::Status => (5, vec![]),
             Command::Reload => (6, vec![]),
@@ -240,7 +240,7 @@ impl Command {
         let command = match tag {
             1 => Command::UserAdd { jid: texts.next()?.to_string(), password: texts.password()? },
             2 => Command::UserPasswd { jid: texts.next()?.to_string(), password: texts.password()? },
-            3 => Command::UserDel { jid: texts.next()?.to_string() },
+            3 => Command::UserDel { jids: texts.all()? },
             4 if texts.0.is_empty() => Command::UserList { host: None },
             4 => Command::UserList { host: Some(texts.next()?.to_string()) },
             5 => Command::Status,
@@ -287,6 +287,15 @@ impl<'a> Texts<'a> {
         let (text, rest) = rest.split_at_checked(len).ok_or(WireError::Malformed)?;
         self.0 = rest;
         std::str::from_utf8(text).map_err(|_| WireError::Malformed)
+    }
+
+    /// All that are left, one at least.
+    fn all(&mut self) -> Result<Vec<String>, WireError> {
+        let mut all = vec![self.next()?.to_string()];
+        while !self.0.is_empty() {
+            all.push(self.next()?.to_string());
+        }
+        Ok(all)
     }
 
     /// An empty text is none.
@@ -369,7 +378,7 @@ mod tests {
         prop_oneof![
             (any::<String>(), password()).prop_map(|(jid, password)| Command::UserAdd { jid, password }),
             (any::<String>(), password()).prop_map(|(jid, password)| Command::UserPasswd { jid, password }),
-            any::<String>().prop_map(|jid| Command::UserDel { jid }),
+            any::<String>().prop_map(|jid| Command::UserDel { jids: vec![jid] }),
             any::<Option<String>>().prop_map(|host| Command::UserList { host }),
             (any::<String>(), any::<u32>()).prop_map(|(jid, expires_s)| Command::UserReset { jid, expires_s }),
             any::<Option<String>>().prop_map(|host| Command::UserAdmins { host }),
@@ -429,7 +438,7 @@ mod tests {
     #[test]
     fn sizes_are_bounded() {
         let jid = "a".repeat(COMMAND_BYTES_MAX);
-        assert_eq!(Command::UserDel { jid }.to_wire().err(), Some(WireError::TooLong));
+        assert_eq!(Command::UserDel { jids: vec![jid] }.to_wire().err(), Some(WireError::TooLong));
         assert_eq!(Command::from_wire(&vec![0; COMMAND_BYTES_MAX + 1]), Err(WireError::TooLong));
         assert_eq!(Reply::from_wire(&vec![0; REPLY_BYTES_MAX + 1]), Err(WireError::TooLong));
         assert_eq!(Command::from_wire(&[VERSION + 1, 5]), Err(WireError::Unknown));

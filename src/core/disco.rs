@@ -114,6 +114,9 @@ pub struct Disco {
     pub account: Info,
     /// Services of modules, each with a domain of its own.
     pub services: Vec<Service>,
+    /// Commands of modules (XEP-0050), in the order of the list of modules.
+    #[cfg(feature = "commands")]
+    pub commands: Vec<super::commands::Offer>,
     /// Hash of `host` for entity capabilities, once everything is collected.
     pub ver: String,
 }

@@ -2,7 +2,6 @@
 //! contact, or to give an account another password.
 
 use super::Core;
-use super::accounts::{Admins, Present};
 use super::flight::InFlight;
 use super::presence::Requests;
 use super::roster::Items;
@@ -165,7 +164,7 @@ impl Core {
         let invite = self.invite_shown(account.domain(), token)?.ok_or_else(gone)?;
         self.invite_use(account.domain(), token, &invite);
         if invite.admin {
-            self.view.put::<Admins>(account.domain(), account.node().unwrap_or_default().as_bytes(), &Present {});
+            self.promote(account);
         }
         match &invite.contact {
             Some(contact) if !invite.resets && self.account_exists(contact)? => self.befriend(account, contact),

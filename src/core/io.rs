@@ -209,4 +209,9 @@ pub enum Output {
     },
     /// All streams are closed and everything is written.
     Exit,
+    /// Do as if the process were told to end ([`Input::Shutdown`]), because an administrator wants it.
+    Stop {
+        /// And let whoever started it start it anew.
+        again: bool,
+    },
 }

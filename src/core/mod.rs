@@ -5,6 +5,8 @@ pub mod admin;
 #[cfg(feature = "mam")]
 pub mod archive;
 pub mod caps;
+#[cfg(feature = "commands")]
+pub mod commands;
 pub mod disco;
 pub mod fast;
 pub mod flat;
@@ -266,6 +268,9 @@ pub enum Answer {
     Empty,
     /// The answer comes when the engine has done what the handler has put into [`Core::ask`].
     Later,
+    /// Somebody who may wants a command done (XEP-0050): the module that offers it answers.
+    #[cfg(feature = "commands")]
+    Command(Box<commands::Call>),
     /// This module has nothing to say to it after all: the next one with the same route is asked.
     NotMine,
 }

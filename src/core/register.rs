@@ -1,5 +1,7 @@
 //! Registration: who asks for an account before there is one, and what a request leads to that no step can do alone.
 
+#[cfg(feature = "commands")]
+use super::commands::{Act, Run};
 use crate::jid::Jid;
 use crate::stanza::Stanza;
 use crate::xml::ElementRef;
@@ -40,6 +42,9 @@ pub enum Ask {
     Password(NewPassword),
     /// Delete the account that asks, close its sessions, and answer.
     Delete,
+    /// Do what an administrator wants, and answer his command with a note of what came of it.
+    #[cfg(feature = "commands")]
+    Administer(Act, Run),
 }
 
 /// A password that becomes an account's.

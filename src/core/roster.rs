@@ -237,21 +237,31 @@ impl Core {
         }
         let owner = request.owner.bare_str();
         let version = self.view.get::<Versions>(owner, b"")?.map_or(0, |v| v.number).to_string();
-        let items = match request.child.attr("ver") {
+        let answer = match request.child.attr("ver") {
             // Section 2.6.3: nothing has changed.
-            Some(known) if known == version => None,
-            _ => Some(self.roster(owner)?),
+            Some(known) if known == version => Answer::Empty,
+            _ => Answer::Result(self.roster_element(request.owner, Some(&version))?),
         };
         if let Some(session) = self.sessions.get_mut(session) {
             session.interested = true;
         }
-        let Some(items) = items else { return Ok(Answer::Empty) };
+        Ok(answer)
+    }
+
+    /// The roster as its owner gets it (section 2.1.4), with its version where one is given.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn roster_element(&mut self, account: &Jid, version: Option<&str>) -> Result<Element, StoreError> {
+        let items = self.roster(account.bare_str())?;
         let mut b = Builder::new(ns::ROSTER, "query");
-        b.attr("ver", &version);
+        if let Some(version) = version {
+            b.attr("ver", version);
+        }
         for (contact, item) in items.iter().filter(|(_, i)| i.listed) {
             build_item(contact, item, &mut b);
         }
-        Ok(Answer::Result(b.finish()))
+        Ok(b.finish())
     }
 
     fn roster_set(&mut self, request: &Request<'_>) -> Result<Answer, StanzaError> {

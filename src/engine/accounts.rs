@@ -3,6 +3,7 @@
 //! What needs the hashing thread comes here as an [`Ask`] of the handler that has read the request, and is answered
 //! when the keys are on the disk.
 
+use super::admin::Door;
 use super::{ConnId, Engine, HashOwner, LOG, Timer};
 use crate::core::flight::{InFlight, Item, Parcel, Sender};
 use crate::core::register::{Ask, NewPassword, Newcomer, Purpose, Stranger};
@@ -20,8 +21,8 @@ use std::net::IpAddr;
 /// Who wants something, and is told what came of it.
 #[derive(Debug)]
 pub(super) enum Asker {
-    /// An operator, by the id of the command.
-    Operator(u32),
+    /// An operator, or an administrator.
+    Operator(Door),
     /// A session of the account itself, with its request and that one's number in stream management.
     Session(SessionId, Stanza, Option<u64>),
     /// Somebody who has not logged in.
@@ -136,6 +137,10 @@ impl Engine {
                 self.progress(Sender::Session(session));
             }
             Ask::Delete => self.delete_own(session, &request),
+            #[cfg(feature = "commands")]
+            Ask::Administer(act, run) => {
+                self.administer(super::commands::Errand { session, request, number, run }, act)
+            }
         }
     }
 
@@ -160,7 +165,9 @@ impl Engine {
     pub(super) fn derived(&mut self, pending: Pending, sha1: ScramKeys, sha256: ScramKeys) {
         let Pending { new, asker } = pending;
         let is_here = match &asker {
-            Asker::Operator(_) => true,
+            Asker::Operator(Door::Socket(_)) => true,
+            #[cfg(feature = "commands")]
+            Asker::Operator(Door::Client(errand)) => self.core.sessions.get(errand.session).is_some(),
             Asker::Session(id, ..) => self.core.sessions.get(*id).is_some(),
             Asker::Stranger(conn, ..) => self.conns.get(conn.0).is_some_and(|c| !c.ends),
         };
@@ -190,7 +197,7 @@ impl Engine {
             self.close_sessions(&account, own, StreamError::Reset, "The password has been changed.");
         }
         match asker {
-            Asker::Operator(id) => self.reply_stored(id, &account, purpose, stored.map(|()| ticket)),
+            Asker::Operator(door) => self.reply_stored(&door, &account, purpose, stored.map(|()| ticket)),
             Asker::Session(session, request, number) => {
                 if let (Some(number), Some(managed)) = (number, self.managed.get_mut(&session)) {
                     managed.inbound.wait(number, ticket.filter(|_| done).unwrap_or(Ticket(0)));

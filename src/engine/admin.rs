@@ -8,6 +8,7 @@ use crate::core::io::Output;
 use crate::core::register::{NewPassword, Purpose};
 use crate::fault::{Fault, trip};
 use crate::jid::Jid;
+use crate::stanza::StanzaError;
 use crate::storage::{StoreError, Table, Ticket, View};
 use crate::stream::StreamError;
 use crate::stream::sasl::keys::prepare_password;
@@ -43,60 +44,82 @@ pub(super) fn server_secret(view: &mut View, entropy: &mut dyn Entropy) -> Resul
     Ok(secret)
 }
 
+/// Said to whom a bug of ours has met.
+pub(super) const BUG: &str = "failed by a bug of ours; the log has it";
+
+/// Through which door a command has come: where its reply goes.
+#[derive(Clone, Debug)]
+pub(super) enum Door {
+    /// The admin socket, by the id of the command.
+    Socket(u32),
+    /// An administrator's client.
+    #[cfg(feature = "commands")]
+    Client(Box<super::commands::Errand>),
+}
+
 impl Engine {
-    pub(super) fn admin(&mut self, id: u32, command: Command) {
+    pub(super) fn admin(&mut self, door: &Door, command: Command) {
         trip(Fault::PanicCommand);
         let done = match command {
-            Command::UserAdd { jid, password } => self.set_password(id, &jid, &password, Purpose::Register),
-            Command::UserPasswd { jid, password } => self.set_password(id, &jid, &password, Purpose::Change),
-            Command::UserDel { jid } => self.user_del(id, &jid),
-            Command::UserList { host } => self.user_list(host).map(|text| self.reply_now(id, OK, text)),
-            Command::UserAdmins { host } => self.user_admins(host).map(|text| self.reply_now(id, OK, text)),
-            Command::UserDemote { jid } => self.user_demote(id, &jid),
-            Command::UserReset { jid, expires_s } => self.user_reset(id, &jid, expires_s),
-            Command::InviteCreate(new) => self.invite_create(id, &new),
-            Command::InviteList { host } => self.invite_list(host).map(|text| self.reply_now(id, OK, text)),
-            Command::InviteRevoke { token } => self.invite_revoke(id, &token),
-            Command::InviteFirst => self.invite_first(id),
+            Command::UserAdd { jid, password } => self.set_password(door, &jid, &password, Purpose::Register),
+            Command::UserPasswd { jid, password } => self.set_password(door, &jid, &password, Purpose::Change),
+            Command::UserDel { jids } => self.user_del(door, &jids),
+            Command::UserList { host } => self.user_list(host).map(|text| self.reply_now(door, OK, text)),
+            Command::UserAdmins { host } => self.user_admins(host).map(|text| self.reply_now(door, OK, text)),
+            Command::UserDemote { jid } => self.user_demote(door, &jid),
+            Command::UserReset { jid, expires_s } => self.user_reset(door, &jid, expires_s),
+            Command::InviteCreate(new) => self.invite_create(door, &new),
+            Command::InviteList { host } => self.invite_list(host).map(|text| self.reply_now(door, OK, text)),
+            Command::InviteRevoke { token } => self.invite_revoke(door, &token),
+            Command::InviteFirst => self.invite_first(door),
             Command::Status => {
                 let text = self.status();
-                self.reply_now(id, OK, text);
+                self.reply_now(door, OK, text);
                 Ok(())
             }
             Command::Healthcheck => {
-                self.reply_now(id, OK, "ok".to_string());
+                self.reply_now(door, OK, "ok".to_string());
                 Ok(())
             }
             Command::S2sList => {
                 let text = self.s2s_list();
-                self.reply_now(id, OK, text);
+                self.reply_now(door, OK, text);
                 Ok(())
             }
-            Command::S2sClose { domain } => self.s2s_close(&domain).map(|text| self.reply_now(id, OK, text)),
+            Command::S2sClose { domain } => self.s2s_close(&domain).map(|text| self.reply_now(door, OK, text)),
             // The store's own business: whoever runs the engine does them beside it.
             #[cfg(feature = "acme")]
             Command::CertRenew { .. } => Err("this needs the running server".to_string()),
             Command::Backup | Command::Compact | Command::Flush => Err("this needs the store itself".to_string()),
-            Command::Reload => {
-                self.outputs.push_back(Output::Reload { id });
-                Ok(())
-            }
+            Command::Reload => match *door {
+                Door::Socket(id) => {
+                    self.outputs.push_back(Output::Reload { id });
+                    Ok(())
+                }
+                #[cfg(feature = "commands")]
+                Door::Client(_) => Err("this needs the machine itself".to_string()),
+            },
         };
         if let Err(text) = done {
-            self.reply_now(id, FAILED, text);
+            self.reply_now(door, FAILED, text);
         }
     }
 
-    pub(super) fn reply_now(&mut self, id: u32, code: u8, text: String) {
-        self.outputs.push_back(Output::AdminReply { id, reply: Reply { code, text } });
+    pub(super) fn reply_now(&mut self, door: &Door, code: u8, text: String) {
+        let reply = Reply { code, text };
+        match door {
+            Door::Socket(id) => self.outputs.push_back(Output::AdminReply { id: *id, reply }),
+            #[cfg(feature = "commands")]
+            Door::Client(errand) => self.report(errand, &reply),
+        }
     }
 
     /// The reply says that something is stored, so it waits until that is so.
-    pub(super) fn reply_after(&mut self, ticket: Option<Ticket>, id: u32, text: String) {
+    pub(super) fn reply_after(&mut self, ticket: Option<Ticket>, door: &Door, text: String) {
         match ticket {
-            Some(ticket) if ticket <= self.core.view.durable() => self.reply_now(id, OK, text),
-            Some(ticket) => self.replies.push((ticket, id, Reply { code: OK, text })),
-            None => self.reply_now(id, FAILED, "failed by a bug of ours; the log has it".to_string()),
+            Some(ticket) if ticket <= self.core.view.durable() => self.reply_now(door, OK, text),
+            Some(ticket) => self.replies.push((ticket, door.clone(), Reply { code: OK, text })),
+            None => self.reply_now(door, FAILED, BUG.to_string()),
         }
     }
 
@@ -113,12 +136,12 @@ impl Engine {
         Ok(jid)
     }
 
-    fn set_password(&mut self, id: u32, jid: &str, password: &str, purpose: Purpose) -> Result<(), String> {
+    fn set_password(&mut self, door: &Door, jid: &str, password: &str, purpose: Purpose) -> Result<(), String> {
         let account = self.account_address(jid)?;
         self.check_exists(&account, purpose == Purpose::Change)?;
         let password = prepare_password(password).map_err(|e| e.to_string())?;
         let new = NewPassword { account, password, purpose, token: None };
-        self.hash_new(new, Asker::Operator(id))
+        self.hash_new(new, Asker::Operator(door.clone()))
             .map_err(|_| "too many passwords are being checked; try again".to_string())
     }
 
@@ -134,34 +157,40 @@ impl Engine {
     }
 
     /// Tells the operator what came of a password.
-    pub(super) fn reply_stored(&mut self, id: u32, jid: &Jid, purpose: Purpose, stored: Stored) {
+    pub(super) fn reply_stored(&mut self, door: &Door, jid: &Jid, purpose: Purpose, stored: Stored) {
         let text = match purpose {
             Purpose::Register => format!("added {jid}"),
             Purpose::Change => format!("changed the password of {jid}"),
         };
         match stored {
-            Ok(ticket) => self.reply_after(ticket, id, text),
+            Ok(ticket) => self.reply_after(ticket, door, text),
             // Another command came in between, or storage cannot be read.
             Err(error) => match self.check_exists(jid, purpose == Purpose::Change) {
-                Err(text) => self.reply_now(id, FAILED, text),
-                Ok(()) => {
-                    self.reply_now(id, FAILED, error.text.unwrap_or("failed; the log has it".into()).into_owned())
-                }
+                Err(text) => self.reply_now(door, FAILED, text),
+                Ok(()) => self.reply_now(door, FAILED, said(error)),
             },
         }
     }
 
-    fn user_del(&mut self, id: u32, jid: &str) -> Result<(), String> {
-        let jid = self.account_address(jid)?;
-        self.check_exists(&jid, true)?;
-        self.close_sessions(&jid, None, StreamError::NotAuthorized, "The account has been deleted.");
-        match self.delete_account(&jid) {
-            Ok(ticket) => {
-                self.reply_after(ticket, id, format!("deleted {jid}"));
-                Ok(())
-            }
-            Err(error) => Err(error.text.unwrap_or("failed; the log has it".into()).into_owned()),
+    fn user_del(&mut self, door: &Door, jids: &[String]) -> Result<(), String> {
+        let mut accounts = Vec::new();
+        for jid in jids {
+            let account = self.account_address(jid)?;
+            self.check_exists(&account, true)?;
+            accounts.push(account);
         }
+        let mut after = None;
+        for account in &accounts {
+            self.close_sessions(account, None, StreamError::NotAuthorized, "The account has been deleted.");
+            after = match self.delete_account(account) {
+                Ok(Some(ticket)) => Some(ticket),
+                Ok(None) => return Err(BUG.to_string()),
+                Err(error) => return Err(said(error)),
+            };
+        }
+        let accounts: Vec<&str> = accounts.iter().map(Jid::as_str).collect();
+        self.reply_after(after, door, format!("deleted {}", accounts.join(", ")));
+        Ok(())
     }
 
     /// That host, or all.
@@ -200,7 +229,7 @@ impl Engine {
         Ok(lines.join("\n"))
     }
 
-    fn user_demote(&mut self, id: u32, jid: &str) -> Result<(), String> {
+    fn user_demote(&mut self, door: &Door, jid: &str) -> Result<(), String> {
         let jid = self.account_address(jid)?;
         let mut had = Ok(false);
         let ticket = self.step("the end of an administrator's right", |core, _| had = core.demote(&jid));
@@ -212,7 +241,7 @@ impl Engine {
             )),
             false => Err(format!("{jid} is no administrator")),
             true => {
-                self.reply_after(ticket, id, format!("{jid} is no administrator any more"));
+                self.reply_after(ticket, door, format!("{jid} is no administrator any more"));
                 Ok(())
             }
         }
@@ -238,4 +267,9 @@ impl Engine {
         text.truncate(text.trim_end().len());
         text
     }
+}
+
+/// Why something was not done, for an operator.
+fn said(error: StanzaError) -> String {
+    error.text.unwrap_or("failed; the log has it".into()).into_owned()
 }

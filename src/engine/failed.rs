@@ -1,8 +1,9 @@
 //! A write has failed: what it promised is taken back.
 
 use super::{Engine, Holder, LOG, RETRY_MS};
+use crate::core::admin::FAILED;
 use crate::core::flight::{InFlight, Item, Parcel, Sender};
-use crate::core::io::{ConnId, Output};
+use crate::core::io::ConnId;
 use crate::fault::{Fault, armed};
 use crate::stanza::Condition;
 use crate::storage::StoreError;
@@ -91,10 +92,8 @@ impl Engine {
             self.make_room();
         }
         self.registering_failed(&condition.because("The server could not store that."));
-        for (_, id, reply) in std::mem::take(&mut self.replies) {
-            let text = format!("{}\nnot stored: {error}", reply.text);
-            let reply = crate::core::admin::Reply { code: crate::core::admin::FAILED, text };
-            self.outputs.push_back(Output::AdminReply { id, reply });
+        for (_, door, reply) in std::mem::take(&mut self.replies) {
+            self.reply_now(&door, FAILED, format!("{}\nnot stored: {error}", reply.text));
         }
     }
 

@@ -4,6 +4,7 @@
 //! cut off, the operator told that his command failed. A bug while the store's word is taken ends the process: what
 //! waits for it could wait for ever, and what was acknowledged is on the disk.
 
+use super::admin::{BUG, Door};
 use super::{Engine, LOG};
 use crate::clock::Now;
 use crate::core::admin::FAILED;
@@ -99,7 +100,7 @@ impl Engine {
                 }
                 engine.outputs.push_back(Output::Close { conn });
             }
-            Met::Operator(id) => engine.reply_now(id, FAILED, "failed by a bug of ours; the log has it".to_string()),
+            Met::Operator(id) => engine.reply_now(&Door::Socket(id), FAILED, BUG.to_string()),
             Met::Store => engine.exit(),
             Met::Nobody => {}
         };

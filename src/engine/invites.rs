@@ -1,6 +1,7 @@
 //! Operators' invitations: made, listed, taken back.
 
 use super::Engine;
+use super::admin::Door;
 use crate::clock::datetime;
 use crate::core::admin::{NewInvite, OK};
 use crate::core::invites::Invite;
@@ -13,9 +14,9 @@ const EXPIRES_S_MAX: u32 = 31_536_000;
 const FIRST_EXPIRES_S: u32 = 604_800;
 
 impl Engine {
-    pub(super) fn invite_create(&mut self, id: u32, new: &NewInvite) -> Result<(), String> {
+    pub(super) fn invite_create(&mut self, door: &Door, new: &NewInvite) -> Result<(), String> {
         let (host, invite) = self.invite_of(new)?;
-        self.invite_store(id, &host, &invite)
+        self.invite_store(door, &host, &invite)
     }
 
     /// The invitation that is asked for, and its host.
@@ -61,7 +62,7 @@ impl Engine {
         Ok((host, Invite { user, contact, resets: false, admin: new.admin, uses_left, expires_ms }))
     }
 
-    pub(super) fn user_reset(&mut self, id: u32, jid: &str, expires_s: u32) -> Result<(), String> {
+    pub(super) fn user_reset(&mut self, door: &Door, jid: &str, expires_s: u32) -> Result<(), String> {
         let account = self.account_address(jid)?;
         self.check_exists(&account, true)?;
         let invite = Invite {
@@ -72,16 +73,16 @@ impl Engine {
             uses_left: 1,
             expires_ms: self.ends_ms(expires_s)?,
         };
-        self.invite_store(id, account.domain(), &invite)
+        self.invite_store(door, account.domain(), &invite)
     }
 
     /// For a server without accounts: the invitation that it has for this, or a new one.
-    pub(super) fn invite_first(&mut self, id: u32) -> Result<(), String> {
+    pub(super) fn invite_first(&mut self, door: &Door) -> Result<(), String> {
         let hosts = self.core.settings.hosts.clone();
         let mut found = None;
         for host in hosts.iter().rev() {
             if !self.core.account_list(host).map_err(|e| e.to_string())?.is_empty() {
-                self.reply_now(id, OK, String::new());
+                self.reply_now(door, OK, String::new());
                 return Ok(());
             }
             let open = self.core.invites(host).map_err(|e| e.to_string())?;
@@ -89,12 +90,12 @@ impl Engine {
         }
         match found {
             Some((host, token, invite)) => {
-                self.reply_now(id, OK, link(&self.core.settings, host, &token, &invite));
+                self.reply_now(door, OK, link(&self.core.settings, host, &token, &invite));
                 Ok(())
             }
             None => {
                 let first = NewInvite { admin: true, uses: 1, expires_s: FIRST_EXPIRES_S, ..NewInvite::default() };
-                self.invite_create(id, &first)
+                self.invite_create(door, &first)
             }
         }
     }
@@ -106,12 +107,12 @@ impl Engine {
         Ok(u64::try_from(self.core.now.wall_ms).unwrap_or(0) + u64::from(expires_s) * 1000)
     }
 
-    fn invite_store(&mut self, id: u32, host: &str, invite: &Invite) -> Result<(), String> {
+    fn invite_store(&mut self, door: &Door, host: &str, invite: &Invite) -> Result<(), String> {
         let mut added = Ok(None);
         let ticket = self.step("an invitation", |core, _| added = core.invite_add(host, invite));
         match added.map_err(|e| e.to_string())? {
             Some(token) => {
-                self.reply_after(ticket, id, link(&self.core.settings, host, &token, invite));
+                self.reply_after(ticket, door, link(&self.core.settings, host, &token, invite));
                 Ok(())
             }
             None => Err("limits.invites_max is reached; see couplet invite list".to_string()),
@@ -129,7 +130,7 @@ impl Engine {
         Ok(lines.join("\n"))
     }
 
-    pub(super) fn invite_revoke(&mut self, id: u32, text: &str) -> Result<(), String> {
+    pub(super) fn invite_revoke(&mut self, door: &Door, text: &str) -> Result<(), String> {
         // The page's link has nothing but the token behind its question mark.
         let of_page = text.rsplit('?').next().unwrap_or_default();
         let token = text.split_once("preauth=").map_or(of_page, |(_, rest)| rest.split(';').next().unwrap_or_default());
@@ -140,7 +141,7 @@ impl Engine {
         });
         match revoked.map_err(|e: crate::storage::StoreError| e.to_string())? {
             true => {
-                self.reply_after(ticket, id, "the invitation is taken back".to_string());
+                self.reply_after(ticket, door, "the invitation is taken back".to_string());
                 Ok(())
             }
             false => Err("there is no such invitation; see couplet invite list".to_string()),

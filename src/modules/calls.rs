@@ -149,6 +149,15 @@ macro_rules! modules {
                 None
             }
 
+            /// The answer of the module whose command it is.
+            #[cfg(feature = "commands")]
+            pub fn command(&mut self, core: &mut Core, call: &Call) -> Result<Answer, StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| call.host.domain()) {
+                    match m.command(core, call)? { Answer::NotMine => {} answer => return Ok(answer) }
+                } )*
+                Err(Condition::ItemNotFound.into())
+            }
+
             /// Every module hears of it.
             pub fn done(&mut self, core: &mut Core, request: &Request<'_>) -> Result<(), StanzaError> {
                 $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| request.owner.domain()) {

@@ -1,6 +1,8 @@
 //! What a module is: its hooks, with empty defaults.
 
 use super::terms::{Dir, Fit, IqRoute, SessionEvent, TableInfo, Undelivered, Xep};
+#[cfg(feature = "commands")]
+use crate::core::commands::Call;
 use crate::core::disco::Disco;
 use crate::core::flight::{Flow, InFlight, Urgency};
 #[cfg(feature = "import")]
@@ -97,6 +99,14 @@ pub trait Module: Sized {
     fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let _ = (core, request);
         Err(Condition::ServiceUnavailable.into())
+    }
+
+    /// Does one of the commands (XEP-0050) that [`Module::disco`] has named, for somebody who may; its form is as the
+    /// command asks for it. With [`Answer::NotMine`] the next module is asked.
+    #[cfg(feature = "commands")]
+    fn command(&mut self, core: &mut Core, call: &Call) -> Result<Answer, StanzaError> {
+        let _ = (core, call);
+        Ok(Answer::NotMine)
     }
 
     /// A request to an account that changes something was answered well, by whichever module.

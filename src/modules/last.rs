@@ -3,17 +3,23 @@
 //! What a user said when he left, which may stand beside the time, is not kept.
 
 use super::{IqRoute, Module, Scope, SessionEvent, TableInfo, Xep};
+#[cfg(feature = "commands")]
+use crate::clock::datetime;
+#[cfg(feature = "commands")]
+use crate::core::commands::{Call, Field, Kind as Value, Offer, Whom, bad_payload};
 use crate::core::flight::{Flow, InFlight};
 #[cfg(feature = "import")]
 use crate::core::moving::{Outcome, Piece, Taken, Terms};
 use crate::core::session::SessionId;
 use crate::core::{Answer, Core, Request};
+#[cfg(feature = "commands")]
+use crate::core::{disco::Disco, settings::Settings};
 use crate::setting::section;
 use crate::stanza::{Condition, IqType, Kind, StanzaError};
 use crate::storage::Table;
+use crate::xml::{Builder, ns};
 #[cfg(feature = "import")]
 use crate::{jid::Jid, storage::StoreError};
-use crate::xml::{Builder, ns};
 
 section! {
     /// Last activity (XEP-0012).
@@ -36,6 +42,17 @@ impl Table for Departures {
     type Value = Left;
 }
 
+/// XEP-0133 section 4.9. When an account has logged in is not kept, but when it was here last.
+#[cfg(feature = "commands")]
+const LAST_LOGIN: Offer = Offer {
+    node: "http://jabber.org/protocol/admin#get-user-lastlogin",
+    name: "Get when a user was here last",
+    whom: Whom::Admins,
+    form_type: ns::ADMIN,
+    fields: &[Field { var: "accountjids", kind: Value::Addresses, label: "Address", is_required: true }],
+    is_prefilled: false,
+};
+
 /// The module.
 pub struct Last;
 
@@ -49,6 +66,31 @@ impl Module for Last {
 
     fn new(_: Config) -> Self {
         Self
+    }
+
+    #[cfg(feature = "commands")]
+    fn disco(&self, _: &Settings, _: &str, disco: &mut Disco) {
+        disco.commands.push(LAST_LOGIN);
+    }
+
+    #[cfg(feature = "commands")]
+    fn command(&mut self, core: &mut Core, call: &Call) -> Result<Answer, StanzaError> {
+        if call.offer.node != LAST_LOGIN.node {
+            return Ok(Answer::NotMine);
+        }
+        let [account] = &call.accounts(core, "accountjids")?[..] else {
+            return Err(bad_payload("One user is looked up at a time."));
+        };
+        let wall_ms = match core.sessions.of(account).is_empty() {
+            true => core.view.get::<Departures>(account.bare_str(), b"")?.map(|left| left.wall_ms),
+            false => Some(core.wall_ms()),
+        };
+        let time = wall_ms.and_then(|ms| i64::try_from(ms).ok()).map(datetime);
+        let fields = [
+            ("accountjids", "jid-multi", vec![account.bare_str().to_string()]),
+            ("lastlogin", "text-single", time.into_iter().collect()),
+        ];
+        Ok(call.result(ns::ADMIN, &fields))
     }
 
     fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {

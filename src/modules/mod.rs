@@ -4,6 +4,8 @@
 //! kinds of work; the list at the end of this file orders modules inside a phase. A module knows the floors above it
 //! and no other module.
 
+#[cfg(feature = "commands")]
+use crate::core::commands::Call;
 use crate::core::disco::Disco;
 use crate::core::flight::{Flow, InFlight, Urgency};
 #[cfg(feature = "import")]
@@ -43,6 +45,7 @@ modules! {
     "pep" => pep::Pep,
     "csi" => csi::Csi,
     "external_services" => external_services::ExternalServices,
+    "commands" => commands::Commands,
     "disco" => disco::ServiceDiscovery,
     "caps" => caps::Caps,
     "ping" => ping::Ping,

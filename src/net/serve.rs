@@ -167,6 +167,7 @@ impl fmt::Display for ServeError {
                 "the {name} thread is lost to a bug, whose place is in the log: start couplet again, and report it; \
                  nothing that was acknowledged is lost"
             ),
+            Self::Ended(Failure::Restart) => f.write_str("an administrator wants the server to be started anew"),
             Self::Ended(Failure::Bugs) => f.write_str(
                 "too many bugs in a minute, or one too bad to go on, whose places are in the log: start couplet again, \
                  and report them; nothing that was acknowledged is lost",

@@ -15,6 +15,7 @@
 //! have a queue of their own, of which a tick serves a few: strangers wait behind clients, never the other way round.
 
 mod certificates;
+mod ending;
 mod federation;
 pub(super) mod guard;
 mod sockets;
@@ -134,6 +135,8 @@ pub enum Failure {
     Thread(&'static str),
     /// The engine caught more bugs than `panics_per_minute_max`.
     Bugs,
+    /// An administrator wants the process to be started anew.
+    Restart,
 }
 
 /// The worker.
@@ -184,6 +187,8 @@ pub struct Shell {
     exhausted: bool,
     shutdown_ms: Option<u64>,
     done: bool,
+    /// The process is to be started anew.
+    again: bool,
     lost: Option<Failure>,
 }
 
@@ -253,6 +258,7 @@ impl Shell {
             exhausted: false,
             shutdown_ms: None,
             done: false,
+            again: false,
             lost: None,
         }
     }
@@ -282,7 +288,7 @@ impl Shell {
                 return Err(Failure::Bugs);
             }
             if self.is_over() {
-                return self.threads.finish().map_err(Failure::Storage);
+                return self.end();
             }
             if self.has_work() {
                 // Others may have become ready meanwhile, and a tick serves the established first.
@@ -346,12 +352,6 @@ impl Shell {
             || !self.established.is_empty()
             || !self.handshakes.is_empty()
             || self.listeners.iter().any(waiting_door)
-    }
-
-    /// After the engine has said its last word, what it said still has to reach its readers.
-    fn is_over(&self) -> bool {
-        let late = self.shutdown_ms.is_some_and(|at| self.clock.now().mono_ms >= at);
-        late || (self.done && self.conns.values().all(|conn| conn.stage == Stage::Lingering))
     }
 
     fn poll_wait(&mut self, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<()> {
@@ -443,16 +443,7 @@ impl Shell {
             },
             Report::Dump => self.dump(now),
             Report::Shutdown if self.shutdown_ms.is_some() => self.shutdown_ms = Some(0),
-            Report::Shutdown => {
-                log::info!("shutting down");
-                if let Some(supervisor) = &self.supervisor {
-                    supervisor.stopping();
-                }
-                self.listeners.clear();
-                let seconds = self.tuning.limits.close_timeout_s.max(1);
-                self.shutdown_ms = Some(now.mono_ms + u64::from(seconds) * 1000);
-                self.engine.handle(now, Input::Shutdown);
-            }
+            Report::Shutdown => self.stop(false, now),
         }
     }
 
@@ -657,6 +648,7 @@ impl Shell {
                 };
                 self.answer(id, reply);
             }
+            Output::Stop { again } => self.stop(again, now),
             Output::Exit => {
                 self.done = true;
                 self.web_end(now);

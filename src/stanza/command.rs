@@ -34,13 +34,12 @@ fn bad(application: &str) -> StanzaError {
     StanzaError::from(Condition::BadRequest).with_application(ns::COMMANDS, application)
 }
 
-/// Answers a command. `session` is its id, the requester's own where it has one; `status` one of `executing`,
-/// `completed`, `canceled`.
-pub fn answer(command: ElementRef<'_>, session: &str, status: &str, payload: impl FnOnce(&mut Builder)) -> Element {
+/// Answers a command. `session` is its id; `status` one of `executing`, `completed`, `canceled`.
+pub fn answer(node: &str, session: &str, status: &str, payload: impl FnOnce(&mut Builder)) -> Element {
     let mut b = Builder::new(ns::COMMANDS, "command");
-    b.attr("node", command.attr("node").unwrap_or_default());
-    b.attr("sessionid", command.attr("sessionid").filter(|id| !id.is_empty()).unwrap_or(session));
-    b.attr("status", status);
+    b.attr("node", node).attr("sessionid", session).attr("status", status);
+    // Section 3.8: the language of what is said to people.
+    b.attr_ns(ns::XML, "lang", "en");
     if status == "executing" {
         b.open(ns::COMMANDS, "actions").attr("execute", "complete").open(ns::COMMANDS, "complete").close().close();
     }
@@ -48,11 +47,11 @@ pub fn answer(command: ElementRef<'_>, session: &str, status: &str, payload: imp
     b.finish()
 }
 
-/// Answers disco#info for the node of a command (section 2.3).
-pub fn info(node: &str, name: &str) -> Element {
+/// Answers disco#info for the node of a command, or of their list (section 2.2): a type of the category `automation`.
+pub fn info(node: &str, kind: &str, name: &str) -> Element {
     let mut b = Builder::new(ns::DISCO_INFO, "query");
     b.attr("node", node).open(ns::DISCO_INFO, "identity");
-    b.attr("category", "automation").attr("type", "command-node").attr("name", name).close();
+    b.attr("category", "automation").attr("type", kind).attr("name", name).close();
     for feature in [ns::COMMANDS, ns::DATA] {
         b.open(ns::DISCO_INFO, "feature").attr("var", feature).close();
     }

@@ -230,6 +230,12 @@ impl Stanza {
         Some(reply)
     }
 
+    /// What a result in answer to it needs.
+    #[must_use]
+    pub fn header(&self) -> Self {
+        Self { payload: Rc::new(Element::empty(ns::CLIENT, name(self.kind))), ..self.clone() }
+    }
+
     /// What an error in answer to it needs: its header, and the name of what it is about. A small one stays whole.
     #[must_use]
     pub fn outline(&self) -> Self {

@@ -115,6 +115,8 @@ pub const MUC_UNIQUE: &str = "http://jabber.org/protocol/muc#unique";
 pub const REGISTER: &str = "jabber:iq:register";
 /// Ad-hoc commands (XEP-0050).
 pub const COMMANDS: &str = "http://jabber.org/protocol/commands";
+/// XEP-0133.
+pub const ADMIN: &str = "http://jabber.org/protocol/admin";
 /// XEP-0077 section 8: the stream feature.
 pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
 /// XEP-0379: the token of an invitation, in a request to register or to subscribe.

@@ -212,6 +212,7 @@ impl InProcess {
             Output::Shrink => {}
             Output::AdminReply { reply, .. } => self.replies.push_back((reply.code, reply.text)),
             Output::Exit => self.exited = true,
+            Output::Stop { .. } => self.engine.handle(self.now, Input::Shutdown),
             Output::Dial { conn, domain, .. } if self.servers.contains(&domain) => self.dials.push((conn, domain)),
             Output::Dial { conn, .. } => {
                 self.engine.handle(self.now, Input::DialFailed { conn, why: DialFailure::NotFound });

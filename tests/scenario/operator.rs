@@ -15,7 +15,7 @@ pub fn command(words: &[&str]) -> Result<Command, String> {
         ["user", "add", jid, password] => {
             Ok(Command::UserAdd { jid: (*jid).to_owned(), password: zeroize::Zeroizing::new((*password).to_owned()) })
         }
-        ["user", "del", jid] => Ok(Command::UserDel { jid: (*jid).to_owned() }),
+        ["user", "del", jid] => Ok(Command::UserDel { jids: vec![(*jid).to_owned()] }),
         ["s2s", "list"] => Ok(Command::S2sList),
         ["s2s", "close", domain] => Ok(Command::S2sClose { domain: (*domain).to_owned() }),
         ["status"] => Ok(Command::Status),

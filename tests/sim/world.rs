@@ -441,6 +441,7 @@ impl World {
             Output::Shrink => {}
             Output::Reload { .. } => {}
             Output::Exit => self.exited = true,
+            Output::Stop { .. } => self.engine.handle(self.now, Input::Shutdown),
         }
         Ok(())
     }

@@ -132,7 +132,7 @@ pub fn items(room: &Room, actor: &Actor) -> Element {
 /// `item-not-found` for another, `forbidden` for those who may not.
 pub fn info(room: &Room, actor: &Actor, node: &str) -> Result<Element, StanzaError> {
     let (_, label) = known(room, actor, node)?;
-    Ok(command::info(node, label))
+    Ok(command::info(node, "command-node", label))
 }
 
 /// Carries out a command.
@@ -147,21 +147,23 @@ pub fn run(
     asked: ElementRef<'_>,
     answer: impl FnOnce(&mut Core, Element),
 ) -> Result<(), StanzaError> {
-    let (name, label) = known(room, actor, asked.attr("node").unwrap_or_default())?;
-    let session = core.token();
+    let node = asked.attr("node").unwrap_or_default();
+    let (name, label) = known(room, actor, node)?;
+    let own = asked.attr("sessionid").filter(|id| !id.is_empty()).map(str::to_string);
+    let session = own.unwrap_or_else(|| core.token());
     let form = match (command::read(asked)?, name) {
         (Action::Cancel, _) => {
-            answer(core, command::answer(asked, &session, "canceled", |_| {}));
+            answer(core, command::answer(node, &session, "canceled", |_| {}));
             return Ok(());
         }
         (_, "list" | "list-assigned") => {
             let table = if name == "list" { list(core, room)? } else { list_assigned(core, room)? };
-            answer(core, command::answer(asked, &session, "completed", |b| b.copy(table.root())));
+            answer(core, command::answer(node, &session, "completed", |b| b.copy(table.root())));
             return Ok(());
         }
         (Action::Ask, _) => {
             let form = blank(core, room, name, label)?;
-            answer(core, command::answer(asked, &session, "executing", |b| b.copy(form.root())));
+            answer(core, command::answer(node, &session, "executing", |b| b.copy(form.root())));
             return Ok(());
         }
         (Action::Do(x), _) => Form::read(x)?,
@@ -182,7 +184,7 @@ pub fn run(
         _ => assign(core, room, &form, &uri, name == "assign")?,
     };
     room.wrote(core);
-    answer(core, command::answer(asked, &session, "completed", |_| {}));
+    answer(core, command::answer(node, &session, "completed", |_| {}));
     for account in shown {
         show(core, room, &account)?;
     }

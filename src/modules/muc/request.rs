@@ -53,7 +53,8 @@ fn reply(core: &mut Core, stanza: &Stanza, answer: Answer) {
     core.send(InFlight::answer(match answer {
         Answer::Result(element) => stanza.result(|b| b.copy(element.root())),
         Answer::Empty => stanza.result(|_| {}),
-        Answer::NotMine | Answer::Later => return,
+        // Nothing that a room says.
+        _ => return,
     }));
 }
 

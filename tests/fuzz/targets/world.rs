@@ -255,6 +255,7 @@ impl World {
             }
             Output::Reload { .. } | Output::Shrink => {}
             Output::Exit => self.exited = true,
+            Output::Stop { .. } => self.engine.handle(self.now, Input::Shutdown),
         }
     }
 

@@ -462,7 +462,7 @@ impl World {
             }
             Output::Shrink => {}
             Output::AdminReply { reply, .. } => self.servers[server].replies.push(reply),
-            Output::Reload { .. } => {}
+            Output::Reload { .. } | Output::Stop { .. } => {}
             Output::Exit => self.servers[server].exited = true,
         }
         Ok(())
