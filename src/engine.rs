@@ -12,6 +12,7 @@ mod archive;
 mod client;
 #[cfg(feature = "commands")]
 mod commands;
+mod ending;
 mod failed;
 #[cfg(feature = "http")]
 mod figures;
@@ -531,13 +532,6 @@ impl Engine {
         Some(ticket)
     }
 
-    fn exit(&mut self) {
-        if !self.exited {
-            self.exited = true;
-            self.outputs.push_back(Output::Exit);
-        }
-    }
-
     /// Hands to the shell what may leave.
     fn flush(&mut self, id: ConnId) {
         if self.is_link(id) {
@@ -677,16 +671,6 @@ impl Engine {
         } else {
             self.fail(conn, StreamError::ConnectionTimeout, Some("Logging in took too long."));
         }
-    }
-
-    /// Sessions that can be resumed wait for that, also beyond the end of this process; the others end.
-    fn shutdown(&mut self) {
-        self.shutting_down = true;
-        for key in self.conns.keys().into_iter().skip(usize::from(armed(Fault::StreamForgotten))) {
-            self.park(ConnId(key));
-            self.fail(ConnId(key), StreamError::SystemShutdown, None);
-        }
-        self.shutdown_links();
     }
 }
 
