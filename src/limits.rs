@@ -170,6 +170,8 @@ limits! {
     command_text_bytes_max = 4096 Bytes "one field in the form of a command";
     command_addresses_max = 100 Count "addresses in one field of it";
     command_items_max = 1000 Count "users in the answer to a command that lists them";
+    invites_per_account_max = 10 Count "open invitations to become the contact of one account that its owner may have \
+        made (XEP-0401)";
     tls_timeout_s = 10 Seconds "from the start of a TLS handshake to its end";
     auth_timeout_s = 30 Seconds "from accepting a connection to the end of authentication";
     close_timeout_s = 5 Seconds "how long a closed stream may take to be written and answered";

@@ -5,6 +5,7 @@ use super::Core;
 use super::flight::InFlight;
 use super::presence::Requests;
 use super::roster::Items;
+use super::settings::Settings;
 use crate::encoding::percent_encoded;
 use crate::jid::Jid;
 use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError};
@@ -63,6 +64,19 @@ impl Invite {
 pub fn registration_uri(host: &str, user: Option<&str>, token: &str) -> String {
     let node = user.map(|user| format!("{}@", escaped(user))).unwrap_or_default();
     format!("xmpp:{node}{}?register;preauth={}", escaped(host), percent_encoded(token, b""))
+}
+
+/// Where browsers see an invitation (XEP-0379 section 3.3); none without HTTPS.
+#[cfg(feature = "http")]
+pub fn page(settings: &Settings, host: &str, token: &str) -> Option<String> {
+    let site = settings.url(host)?;
+    Some(format!("{}/invite?{token}", site.trim_end_matches('/')))
+}
+
+/// Where browsers see an invitation: nowhere without HTTP.
+#[cfg(not(feature = "http"))]
+pub fn page(_: &Settings, _: &str, _: &str) -> Option<String> {
+    None
 }
 
 /// A part of an address as RFC 5122 section 2.2 writes it in a URI.

@@ -4,7 +4,7 @@ use super::Engine;
 use super::admin::Door;
 use crate::clock::datetime;
 use crate::core::admin::{NewInvite, OK};
-use crate::core::invites::Invite;
+use crate::core::invites::{Invite, page};
 use crate::core::settings::Settings;
 use crate::jid::{self, Jid};
 
@@ -149,24 +149,11 @@ impl Engine {
     }
 }
 
-/// The answer to who has made one: the link, then what it is good for.
 /// What the operator is told of an invitation: its link, the page of it, what it is for.
 fn link(settings: &Settings, host: &str, token: &str, invite: &Invite) -> String {
     let until = datetime(i64::try_from(invite.expires_ms).unwrap_or(i64::MAX));
     let page = page(settings, host, token).map(|page| format!("{page}\n")).unwrap_or_default();
     format!("{}\n{page}{}, until {until}", invite.uri(host, token), described(host, invite))
-}
-
-/// Where browsers see an invitation.
-#[cfg(feature = "http")]
-fn page(settings: &Settings, host: &str, token: &str) -> Option<String> {
-    let site = Some(settings.url.replace("{host}", host)).filter(|url| url.starts_with("https://"))?;
-    Some(format!("{}/invite?{token}", site.trim_end_matches('/')))
-}
-
-#[cfg(not(feature = "http"))]
-fn page(_: &Settings, _: &str, _: &str) -> Option<String> {
-    None
 }
 
 fn described(host: &str, invite: &Invite) -> String {

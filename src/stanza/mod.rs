@@ -224,8 +224,15 @@ impl Stanza {
         };
         // XEP-0077 section 9 asks for both kinds of errors.
         let coded = self.request().is_some_and(|child| child.ns() == ns::REGISTER);
-        let mut reply =
-            Self::build(kind, |b| error.build_coded(b, coded)).addressed(self.to.clone(), self.from.clone());
+        // Section 3.8 of XEP-0050 shows the command beside its error, by which clients find their session.
+        let command = self.request().filter(|child| child.is(ns::COMMANDS, "command"));
+        let build = |b: &mut Builder| {
+            if let Some(command) = command {
+                b.open(ns::COMMANDS, "command").attributes_of(command).close();
+            }
+            error.build_coded(b, coded);
+        };
+        let mut reply = Self::build(kind, build).addressed(self.to.clone(), self.from.clone());
         reply.id.clone_from(&self.id);
         Some(reply)
     }

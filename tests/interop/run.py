@@ -40,6 +40,7 @@ USERS = {
     "launce": ASCII_PASSWORD, "panthino": ASCII_PASSWORD,
     "friar": ASCII_PASSWORD, "abram": ASCII_PASSWORD,
     "balthasar": ASCII_PASSWORD, "potpan": ASCII_PASSWORD,
+    server.ADMIN: ASCII_PASSWORD, "capulet": ASCII_PASSWORD,
 }
 CLIENT_TIMEOUT_S = 180
 FEDERATION_TIMEOUT_S = 1200
@@ -193,6 +194,22 @@ def run_journeys(tally, host, python):
     client.finish()
 
 
+def run_admin(tally, host, python):
+    """slixmpp as an administrator; at last it has the server restarted, which ends so that a supervisor does that."""
+    if not tools.answers(host.http_port):
+        tally.line("slixmpp", "skip commands of administrators: this build is not of the tier balanced")
+        return
+    Client(tally, "slixmpp", [
+        python, HERE / "admin.py", *slix_address(host), "--user", server.ADMIN, "--peer", "capulet", "--new", "mab",
+        "--password", ASCII_PASSWORD]).finish()
+    code = host.wait()
+    tally.line("server", "ok ended for a restart that an administrator wants" if code == 1 else
+               f"not ok ended for a restart that an administrator wants: code {code}")
+    host.start()
+    # It answers when all of it is there.
+    host.invite()
+
+
 def run_profanity(tally, host):
     Client(tally, "profanity", [
         sys.executable, HERE / "profanity.py", *slix_address(host), "--user", "paris", "--peer", "rosencrantz",
@@ -292,17 +309,17 @@ def main():
     parser.add_argument("--acme", action="store_true", help="with pebble, too")
     parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
     parser.add_argument("--only", action="append", choices=(
-        "slixmpp", "journeys", "xmppjs", "websocket", "browsers", "cross", "strophe", "profanity", "poezio", "federation",
-        "moving", "acme", "promtool"))
+        "slixmpp", "journeys", "admin", "xmppjs", "websocket", "browsers", "cross", "strophe", "profanity", "poezio",
+        "federation", "moving", "acme", "promtool"))
     args = parser.parse_args()
     asked = (("federation", args.federation), ("moving", args.moving), ("acme", args.acme))
     more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(name for name, is_on in asked if is_on)]
     wanted = set(args.only or (
-        "slixmpp", "journeys", "xmppjs", "websocket", "browsers", "cross", "promtool", *more))
+        "slixmpp", "journeys", "admin", "xmppjs", "websocket", "browsers", "cross", "promtool", *more))
     args.work.mkdir(parents=True, exist_ok=True)
     tally = Tally(args.strict)
     python = node = None
-    if wanted & {"slixmpp", "journeys", "cross", "federation", "moving"}:
+    if wanted & {"slixmpp", "journeys", "admin", "cross", "federation", "moving"}:
         try:
             python = tools.slixmpp(args.work)
         except tools.Missing as why:
@@ -350,6 +367,8 @@ def main():
                 run_cross(tally, host, python, folder, node)
             if python and "journeys" in wanted and host.kind == "couplet":
                 run_journeys(tally, host, python)
+            if python and "admin" in wanted and host.kind == "couplet":
+                run_admin(tally, host, python)
             if "profanity" in wanted:
                 run_profanity(tally, host)
             if "strophe" in installed:

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 HOST = "localhost"
+#: The local part of an administrator.
+ADMIN = "escalus"
 COMPONENT_SECRET = "shared"
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 10
@@ -64,6 +66,15 @@ class Server:
                 raise RuntimeError(f"the server did not listen within {START_TIMEOUT_S} s:\n{self.log_tail()}")
             time.sleep(0.02)
         return self
+
+    def wait(self):
+        """Waits for a server that ends by itself, and returns its exit code; None if it goes on."""
+        try:
+            code = self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return None
+        self.process = None
+        return code
 
     def stop(self):
         """Ends the server and returns its exit code; None if it had to be killed."""
@@ -123,6 +134,7 @@ class Couplet(Server):
             COUPLET_S2S__DIRECT_TLS_LISTEN="",
             COUPLET_STORAGE__PATH=str(self.folder / "data"),
             COUPLET_MEMORY__MAX="1 GB",
+            COUPLET_ADMINS=f"{ADMIN}@{HOST}",
         )
 
     def command(self):

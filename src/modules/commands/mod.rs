@@ -1,5 +1,6 @@
 //! Ad-hoc commands (XEP-0050) of a host, which this module shows and whose forms it reads, whichever module offers
 //! them; and the service's administration (XEP-0133), which is a set of them.
+//!
 //! A command has one form at most, so there is no stage to go back to or on to. What a session remembers is that its
 //! form was shown to that client, and whether it was filled in: each is done once.
 
