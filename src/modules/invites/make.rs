@@ -61,7 +61,8 @@ pub fn run(core: &mut Core, call: &Call, expires: Seconds) -> Result<Answer, Sta
     let invite = Invite { user, contact, resets: false, admin: false, uses_left: 1, expires_ms };
     let full = || Condition::ResourceConstraint.because("Too many invitations are open.");
     let token = core.invite_add(host, &invite)?.ok_or_else(full)?;
-    log::info!(target: "couplet::invites", "{} invites {} to {host}", call.from, invite.user.as_deref().unwrap_or("somebody"));
+    let whom = invite.user.as_deref().unwrap_or("somebody");
+    log::info!(target: "couplet::invites", "{} invites {whom} to {host}", call.from);
     let page = page(&core.settings, host, &token);
     let mut fields = vec![("uri", "text-single", vec![invite.uri(host, &token)])];
     fields.extend(page.map(|page| ("landing-url", "text-single", vec![page])));
