@@ -3,6 +3,8 @@
 use super::{Exit, complain, offline, with_config};
 use crate::config::Config;
 use crate::core::admin::Command;
+#[cfg(feature = "mam")]
+use crate::core::archive::Way;
 use crate::core::moving::Piece;
 use crate::engine::Engine;
 use crate::jid::Jid;
@@ -100,6 +102,9 @@ fn document(engine: &mut Engine, hosts: &[String], out: &mut dyn Write) -> Resul
             for what in write::account(&jid, &pieces, out).map_err(cannot)? {
                 *left_out.entry(what).or_default() += 1;
             }
+            #[cfg(feature = "mam")]
+            archive(engine, &jid, out)?;
+            write::account_end(out).map_err(cannot)?;
             accounts += 1;
         }
         write::host_end(out).map_err(cannot)?;
@@ -108,6 +113,27 @@ fn document(engine: &mut Engine, hosts: &[String], out: &mut dyn Write) -> Resul
     let left_out =
         left_out.iter().map(|(what, n)| format!("\nnot in it, as the format has no place for it: {what} ({n})"));
     Ok(format!("{accounts} accounts{}", left_out.collect::<String>()))
+}
+
+/// Writes the archive of an account, if there is anything in it, a portion at a time.
+#[cfg(feature = "mam")]
+fn archive(engine: &mut Engine, jid: &Jid, out: &mut dyn Write) -> Result<(), String> {
+    let (mut way, mut is_empty, mut written) = (Some(Way::default()), true, Ok(()));
+    while let Some(from) = way.take() {
+        let next = engine.archive_gives(jid, from, |named, row| {
+            if written.is_ok() && std::mem::take(&mut is_empty) {
+                written = write::archive(out);
+            }
+            if written.is_ok() {
+                written = write::archived(&named.to_string(), named.id.wall_ms(), row.xml, out);
+            }
+        });
+        way = next.map_err(|error| error.to_string())?.filter(|_| written.is_ok());
+    }
+    if written.is_ok() && !is_empty {
+        written = write::archive_end(out);
+    }
+    written.map_err(|error| format!("the document cannot be written: {error}"))
 }
 
 fn pieces(engine: &mut Engine, jid: &Jid) -> Result<Vec<Piece>, String> {

@@ -3,6 +3,7 @@
 //! The store is opened with the same engine behind it that serves, and every table is written by its own code. An
 //! account or a room is one batch or several; those that are ready go to the disk together.
 
+mod archive;
 mod pie;
 mod prosody;
 mod report;
@@ -11,7 +12,7 @@ mod sqlite;
 use super::{Exit, complain, offline, say, with_config};
 use crate::config::Config;
 use crate::core::admin::Command;
-use crate::core::moving::{Piece, Terms};
+use crate::core::moving::{Outcome, Piece, Terms};
 use crate::engine::{Engine, Input, Output};
 use crate::jid::Jid;
 use crate::net::admin::{CallError, call};
@@ -199,11 +200,23 @@ impl Importer {
 
     /// Takes in pieces of one account or room that stand in `place`.
     fn take(&mut self, owner: &Jid, place: &str, pieces: &[Piece], terms: &mut Terms) -> Result<(), StoreError> {
+        self.offer(owner, place, pieces, terms).map(drop)
+    }
+
+    /// The same, and says what became of them.
+    fn offer(
+        &mut self,
+        owner: &Jid,
+        place: &str,
+        pieces: &[Piece],
+        terms: &mut Terms,
+    ) -> Result<Vec<Outcome>, StoreError> {
         let outcomes = self.engine.take_in(self.clock.now(), owner, pieces, terms);
         for (piece, outcome) in pieces.iter().zip(&outcomes) {
             self.report.count(owner, place, piece, outcome);
         }
-        self.settle(PENDING_BYTES_MAX)
+        self.settle(PENDING_BYTES_MAX)?;
+        Ok(outcomes)
     }
 
     /// Puts on the disk what was taken in, once it is more than that.

@@ -84,17 +84,36 @@ pub enum Piece {
         /// The form of options to publish with.
         options: Option<Element>,
     },
+    /// A message of its archive (XEP-0313). Older ones come before newer ones.
+    Archived(Box<ArchivedPiece>),
     /// A room (XEP-0045).
     Room(Box<RoomPiece>),
     /// The vCard of a room (XEP-0486).
     RoomCard(Element),
-    /// Something that was said in a room. Older ones come before newer ones.
+    /// The same of the archive of a room.
+    RoomArchived(Box<ArchivedPiece>),
+    /// Something that was said in a room, for its history. Older ones come before newer ones.
     RoomLine {
         /// From whom in the room.
         message: Box<Stanza>,
         /// When, in milliseconds since 1970.
         wall_ms: i64,
     },
+}
+
+/// A message of an archive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArchivedPiece {
+    /// The id by which clients know it.
+    pub id: String,
+    /// When it was archived, in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// The other side; in a room who has said it, where that is known.
+    pub with: Option<Jid>,
+    /// In a room: affiliation and role that he had, with a space between; empty for nothing known.
+    pub standing: String,
+    /// The message.
+    pub message: Stanza,
 }
 
 /// A node with those who have to do with it.
@@ -151,6 +170,8 @@ pub enum Taken {
     Stays,
     /// Another one was here.
     Replaced,
+    /// It is no loss that it stays away, and why.
+    Left(&'static str),
 }
 
 /// Why a piece was not taken.

@@ -114,7 +114,8 @@ impl Item {
         }
     }
 
-    fn new() -> Self {
+    /// Somebody of whom nothing is known.
+    pub fn empty() -> Self {
         Self {
             name: String::new(),
             groups: Vec::new(),
@@ -134,7 +135,7 @@ impl Core {
     /// # Errors
     /// When storage cannot be read.
     pub fn roster_item(&mut self, account: &str, contact: &str) -> Result<Item, StoreError> {
-        Ok(self.view.get::<Items>(account, contact.as_bytes())?.unwrap_or_else(Item::new))
+        Ok(self.view.get::<Items>(account, contact.as_bytes())?.unwrap_or_else(Item::empty))
     }
 
     /// True for somebody in the roster of an account, and for all of a server that is in it: a gateway.
@@ -327,7 +328,7 @@ impl Core {
         if !item.listed {
             return Err(Condition::ItemNotFound.into());
         }
-        let mut gone = Item::new();
+        let mut gone = Item::empty();
         // A request that waits is not taken back by that.
         gone.pending_in = item.pending_in;
         self.roster_put(account, contact, &gone)?;
@@ -355,7 +356,8 @@ impl Core {
 /// Bytes of a contact's or a group's name.
 const NAME_BYTES_MAX: usize = 1023;
 
-fn build_item(contact: &Jid, item: &Item, b: &mut Builder) {
+/// A contact as the roster shows it (section 2.1).
+pub fn build_item(contact: &Jid, item: &Item, b: &mut Builder) {
     b.open(ns::ROSTER, "item").attr("jid", contact.bare_str());
     if !item.name.is_empty() {
         b.attr("name", &item.name);

@@ -4,6 +4,8 @@ use super::Engine;
 use crate::clock::Now;
 use crate::core::Core;
 use crate::core::accounts::Accounts;
+#[cfg(feature = "mam")]
+use crate::core::archive::{Named, RowRef, Way};
 use crate::core::moving::{Outcome, Piece, Refusal, Taken, Terms};
 use crate::jid::Jid;
 use crate::modules::Modules;
@@ -43,6 +45,44 @@ impl Engine {
         self.modules.give_out(&mut self.core, owner, to)
     }
 
+    /// Makes an archive ready for what moves in, a portion at a time. Gives the way to go on; none at the end.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    #[cfg(feature = "mam")]
+    pub fn archive_opens(&mut self, owner: &Jid, way: Way) -> Result<Option<Way>, StoreError> {
+        let mut done = Ok(None);
+        self.step("an archive that moves", |core, _| done = core.archive_clear(owner.bare_str(), way));
+        done
+    }
+
+    /// Puts in order an archive into which something has moved, a portion at a time. Gives the way to go on; none at
+    /// the end.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    #[cfg(feature = "mam")]
+    pub fn archive_closes(&mut self, owner: &Jid, way: Way) -> Result<Option<Way>, StoreError> {
+        let mut done = Ok(None);
+        self.step("an archive that moves", |core, _| done = core.archive_number(owner.bare_str(), way));
+        done
+    }
+
+    /// Gives out the messages of an archive, the oldest first, a portion at a time. Gives the way to go on; none at the
+    /// end.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    #[cfg(feature = "mam")]
+    pub fn archive_gives(
+        &mut self,
+        owner: &Jid,
+        way: Way,
+        each: impl FnMut(Named, RowRef<'_>),
+    ) -> Result<Option<Way>, StoreError> {
+        self.core.archive_give(owner.bare_str(), way, each)
+    }
+
     /// The accounts of a host.
     ///
     /// # Errors
@@ -64,7 +104,8 @@ impl Engine {
 }
 
 fn take(core: &mut Core, modules: &mut Modules, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
-    let is_of_account = !matches!(piece, Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomLine { .. });
+    let is_of_account =
+        !matches!(piece, Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomArchived(_) | Piece::RoomLine { .. });
     if is_of_account {
         if owner.node().is_none() || !core.is_local(owner) {
             return Err(Refusal::because(format!("{} is none of hosts", owner.domain())));

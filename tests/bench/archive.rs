@@ -67,7 +67,8 @@ impl Archive {
             self.last = Id::next(self.last, 1_795_305_540_000 + n, n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let (number, sum_bytes) = (self.number, self.sum_bytes);
             let key = mark_key(&with, self.last);
-            let row = Row { number, sum_bytes, with, who: String::new(), standing: String::new(), xml };
+            let row =
+                Row { number, sum_bytes, with, who: String::new(), standing: String::new(), xml, name: String::new() };
             let owner = owner(n);
             self.view.put::<Rows>(&owner, &self.last.key(), &row);
             if marked {

@@ -118,6 +118,9 @@ async def fill(host):
                         "<identityKey>BSB1</identityKey></bundle>", {"access_model": "open", "max_items": "10"})
     for body in ("first", "second"):
         romeo.send_message("nurse@localhost", body, mtype="chat")
+    for who, other, body in ((romeo, "juliet@localhost", "What & light?"), (juliet, "romeo@localhost", "Ay me! ♥")):
+        who.send_message(other, body, mtype="chat")
+    await romeo.message("Ay me! ♥")
     await fill_room(romeo, juliet)
     await romeo.fence()
     await romeo.leave()
@@ -154,6 +157,23 @@ async def fill_room(romeo, juliet):
         mark = len(romeo.seen)
         who.send_message(ROOM, body, mtype="groupchat")
         await romeo.message(body, mark)
+
+
+async def archive(user, to=None, after=None):
+    """Ids, times to the second and bodies of an archive, or of what is behind one id."""
+    behind = f"<after>{after}</after>" if after else ""
+    mark = len(user.seen)
+    await user.ask("set", f"<query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>50</max>"
+                          f"{behind}</set></query>", to)
+    found = []
+    for stanza in user.seen[mark:]:
+        result = stanza.xml.find("{urn:xmpp:mam:2}result")
+        if result is not None:
+            forwarded = result.find("{urn:xmpp:forward:0}forwarded")
+            message = forwarded.find("{jabber:client}message")
+            stamp = forwarded.find("{urn:xmpp:delay}delay").get("stamp")
+            found.append((result.get("id"), stamp[:19], message.get("from"), message.findtext("{jabber:client}body")))
+    return found
 
 
 async def look(host):
@@ -198,7 +218,14 @@ async def look(host):
         listed = await romeo.ask("get", f"<query xmlns='{MUC}#admin'><item affiliation='{affiliation}'/></query>", ROOM)
         seen[f"{affiliation}s of the room"] = sorted(
             (item.get("jid"), item.findtext(f"{{{MUC}#admin}}reason")) for item in listed)
+    for user in (romeo, juliet):
+        seen[f"archive of {user.boundjid.user}"] = await archive(user)
     said, subject, _ = await join(romeo)
+    # What a query of the room says of who is who is for those who may know it.
+    seen["archive of the room"] = whole = await archive(romeo, ROOM)
+    seen["archive of the room behind the first message"] = await archive(romeo, ROOM, whole[0][0])
+    mine = seen["archive of romeo"]
+    seen["archive of romeo behind the first message"] = await archive(romeo, None, mine[0][0])
     seen["history of the room"], seen["subject of the room"] = said, subject
     await romeo.leave()
     await juliet.leave()
@@ -354,6 +381,7 @@ async def run(check, args):
         for what, value in before.items():
             if not what.startswith("version"):
                 async with check(f"the same {what}"):
+                    assert value or "archive" not in what, "there is nothing in it"
                     assert after.get(what) == value, f"{value!r} has become {after.get(what)!r}"
         async with check("what has waited for the nurse waits here"):
             bodies, stamped, asked = await offline(new)

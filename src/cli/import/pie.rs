@@ -1,8 +1,11 @@
 //! Documents of XEP-0227, with those that they include.
 
 use super::{Importer, prepared};
+use crate::core::moving::Piece;
 use crate::encoding::percent_decoded;
+use crate::jid::Jid;
 use crate::moving::pie::{Event, Found, Reader, Walker};
+use crate::storage::StoreError;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
@@ -49,6 +52,8 @@ fn document(importer: &mut Importer, file: &Path, only: &BTreeSet<String>) -> Re
     let folder = fs::canonicalize(folder).map_err(cannot)?;
     let first = Open { path: file.to_path_buf(), reader: Reader::new(File::open(file).map_err(cannot)?), depth: 0 };
     let (mut walker, mut open, mut terms) = (Walker::default(), vec![first], importer.terms());
+    // Whose archive is being filled.
+    let mut archive = None;
     // A list of what is open stands in for recursion.
     while let Some(last) = open.last_mut() {
         let place = last.path.display().to_string();
@@ -95,9 +100,23 @@ fn document(importer: &mut Importer, file: &Path, only: &BTreeSet<String>) -> Re
                 if is_first {
                     terms = importer.terms();
                 }
-                importer.take(&jid, &place, &pieces, &mut terms).map_err(|error| error.to_string())?;
+                let has_archived = pieces.iter().any(|piece| matches!(piece, Piece::Archived(_)));
+                let is_open = has_archived || archive.as_ref() == Some(&jid);
+                let taken = archive_of(importer, &mut archive, Some(&jid).filter(|_| is_open))
+                    .and_then(|()| importer.take(&jid, &place, &pieces, &mut terms));
+                taken.map_err(|error| error.to_string())?;
             }
         }
+    }
+    archive_of(importer, &mut archive, None).map_err(|error| error.to_string())
+}
+
+/// From now on the archive of another account is filled, or none.
+fn archive_of(importer: &mut Importer, now: &mut Option<Jid>, next: Option<&Jid>) -> Result<(), StoreError> {
+    if now.as_ref() != next {
+        now.take().map_or(Ok(()), |jid| importer.archive_closes(&jid))?;
+        next.map_or(Ok(()), |jid| importer.archive_opens(jid))?;
+        *now = next.cloned();
     }
     Ok(())
 }

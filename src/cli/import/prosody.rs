@@ -1,6 +1,7 @@
 //! The data folder of Prosody: `HOST/STORE/USER.dat` and `.list`, every name with `%` and two digits for what is no
 //! letter.
 
+use super::archive::Said;
 use super::{Importer, prepared, sqlite};
 use crate::cli::convert;
 use crate::core::moving::{Piece, Terms};
@@ -10,7 +11,7 @@ use crate::moving::prosody::data::{self, Entry, decoded};
 use crate::moving::prosody::vcard;
 use crate::storage::StoreError;
 use crate::xml::ns;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -190,7 +191,7 @@ fn accounts(importer: &mut Importer, host: &Jid, folder: &Path) -> Result<(), St
 
 /// True for a store that is taken, or that nobody misses.
 pub(super) fn is_known(store: &str) -> bool {
-    ["accounts", "private", "pep", "offline"].contains(&store)
+    ["accounts", "private", "pep", "offline", "archive"].contains(&store)
         || STORES.contains(&store)
         || store.starts_with("pep_")
         || is_own(store)
@@ -230,7 +231,7 @@ fn account(
     }
     let mut parts = vcard::Parts::default();
     for (store, folder) in stores {
-        let Some(node) = store.strip_prefix("pep_").and_then(decoded_store) else { continue };
+        let Some(node) = store.strip_prefix("pep_").and_then(decoded) else { continue };
         let path = folder.join(format!("{name}.list"));
         if path.is_file() {
             let mut item = |entry: Entry| {
@@ -250,12 +251,12 @@ fn account(
     if let Some(path) = file("offline", ".list") {
         list(importer, user, &path, ns::CLIENT, &mut terms, &mut |entry| data::offline(entry).map(Some))?;
     }
+    if let Some(path) = file("archive", ".list") {
+        importer.archive_opens(user)?;
+        list(importer, user, &path, ns::CLIENT, &mut terms, &mut |entry| data::archived(entry).map(Some))?;
+        importer.archive_closes(user)?;
+    }
     Ok(())
-}
-
-/// Names of stores keep `_` as it is.
-fn decoded_store(name: &str) -> Option<String> {
-    decoded(name)
 }
 
 /// A store with one table.
@@ -384,18 +385,12 @@ fn one_room(
             Err(why) => importer.report.line(format!("{}: {why}; nothing of it was taken", card.display())),
         }
     }
-    // Of what was said the last is kept.
     let log = folder.join("muc_log").join(format!("{name}.list"));
     if log.is_file() {
-        let mut last: VecDeque<Piece> = VecDeque::new();
-        each_item(importer, &log, ns::CLIENT, &mut |importer, entry| {
-            last.extend(data::room_line(entry));
-            if last.len() > importer.history_max {
-                last.pop_front();
-            }
-            Ok(())
-        })?;
-        importer.take(room, &log.display().to_string(), last.make_contiguous(), &mut terms)?;
+        let mut said = Said::new(room, log.display().to_string());
+        importer.archive_opens(room)?;
+        each_item(importer, &log, ns::CLIENT, &mut |importer, entry| said.put(importer, entry, &mut terms))?;
+        said.end(importer, &mut terms)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LINES_MAX: usize = 1000;
 
 /// Kinds of pieces in the order in which they are printed.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 17] = [
     "accounts",
     "administrators",
     "contacts",
@@ -24,6 +24,8 @@ const KINDS: [&str; 15] = [
     "vCards of rooms",
     "messages in rooms",
     "push registrations",
+    "archived messages",
+    "archived in rooms",
 ];
 
 /// New, the same, another one stays, replaced, refused.
@@ -58,19 +60,24 @@ fn kind(piece: &Piece) -> usize {
         Piece::RoomCard(_) => 12,
         Piece::RoomLine { .. } => 13,
         Piece::Push { .. } => 14,
+        Piece::Archived(_) => 15,
+        Piece::RoomArchived(_) => 16,
     }
 }
 
 impl Report {
     /// Counts a piece.
     pub fn count(&mut self, owner: &Jid, place: &str, piece: &Piece, outcome: &Outcome) {
+        if let Ok(Taken::Left(why)) = outcome {
+            return self.unknown(format!("{}: {why}", KINDS.get(kind(piece)).copied().unwrap_or_default()));
+        }
         let row = self.counts.entry(kind(piece)).or_default();
         let column = match outcome {
             Ok(Taken::New) => 0,
             Ok(Taken::Same) => 1,
             Ok(Taken::Stays) => 2,
             Ok(Taken::Replaced) => 3,
-            Ok(Taken::NotMine) | Err(_) => 4,
+            Ok(Taken::NotMine | Taken::Left(_)) | Err(_) => 4,
         };
         if let Some(count) = row.get_mut(column) {
             *count += 1;

@@ -2,6 +2,7 @@
 //!
 //! A first pass notes where the rows of each account and room are, by their numbers; then they come in one by one.
 
+use super::archive::Said;
 use super::prosody::{self, STORES};
 use super::{Importer, prepared};
 use crate::core::moving::{Piece, Terms};
@@ -60,7 +61,7 @@ pub fn run(importer: &mut Importer, file: &Path, only: &[String]) -> Result<(), 
     places_of(&mut database, &keyval, &only, &mut places, |_| true).map_err(wrong)?;
     let mut lists = Places::new();
     if let Some(archive) = &archive {
-        let is_list = |store: &str| store == "offline" || store == "muc_log" || store.starts_with("pep_");
+        let is_list = |store: &str| ["offline", "archive", "muc_log"].contains(&store) || store.starts_with("pep_");
         places_of(&mut database, archive, &only, &mut lists, is_list).map_err(wrong)?;
     }
     let (mut hosts, name) = (BTreeSet::new(), file.display().to_string());
@@ -184,6 +185,13 @@ impl One<'_> {
                 data::offline(entry).map(Some)
             })?;
         }
+        if let Some(rows) = lists.get("archive") {
+            self.importer.archive_opens(jid)?;
+            self.list(jid, place, "archive", rows, ns::CLIENT, &mut terms, &mut |entry| {
+                data::archived(entry).map(Some)
+            })?;
+            self.importer.archive_closes(jid)?;
+        }
         for store in stores.keys() {
             if store != "accounts" && !prosody::is_known(store) {
                 self.importer.report.unknown(format!("{}: {store}: nothing here keeps that", self.name));
@@ -206,10 +214,15 @@ impl One<'_> {
             }
         }
         let Some(rows) = lists.get("muc_log") else { return Ok(()) };
-        // Of what was said the last is kept; some of it are comings and goings.
-        let from = rows.len().saturating_sub(self.importer.history_max * 4);
-        let last = rows.get(from..).unwrap_or_default().to_vec();
-        self.list(jid, place, "muc_log", &last, ns::CLIENT, &mut terms, &mut |entry| Ok(data::room_line(entry)))
+        let mut said = Said::new(jid, format!("{place}: muc_log"));
+        self.importer.archive_opens(jid)?;
+        for number in rows {
+            match self.entry(*number, ns::CLIENT) {
+                Ok(entry) => said.put(self.importer, entry, &mut terms)?,
+                Err(why) => self.importer.report.line(format!("{place}: muc_log: {why}")),
+            }
+        }
+        said.end(self.importer, &mut terms)
     }
 
     fn store(

@@ -11,17 +11,26 @@
 //! conversation would read all others of that time. Rooms have none: few ask for what one occupant has said, and that
 //! is walked for in portions.
 //!
+//! # Ids of other servers
+//!
+//! A message that has moved in keeps the id by which clients know it: its row says it behind everything else, and a row
+//! of [`Names`] leads from it to the place, which is an id like any other, of its time. Rows of our own have neither.
+//!
 //! # What a row knows beside the message
 //!
 //! The number of the message and the sum of the sizes up to it. As only the oldest rows ever go, their differences say
 //! how many messages lie between two rows, and how large an archive is, without a look at those in between.
 
 mod id;
+#[cfg(feature = "import")]
+mod moving;
 mod page;
 mod query;
 mod sweep;
 
 pub use id::Id;
+#[cfg(feature = "import")]
+pub use moving::{Mover, Way};
 pub use page::{Page, PageError};
 pub use query::{Query, Reading, form};
 pub use sweep::{Keep, Sweep, Swept};
@@ -29,11 +38,12 @@ pub use sweep::{Keep, Sweep, Swept};
 use super::Core;
 use super::session::SessionId;
 use crate::stanza::{Stanza, StanzaError};
-use crate::storage::{Reader, Snapshot, StoreError, Table, codec};
+use crate::storage::{Reader, Record, Snapshot, StoreError, Table, codec, end_of};
 use crate::xml::ns;
 use id::{Chance, KEY_BYTES};
 use ring::digest::{SHA256, digest};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::ControlFlow;
 
 /// Tables from this number up belong to archives. They may be so large that they are deleted in portions.
@@ -42,26 +52,44 @@ pub const TABLES_FROM: u8 = 224;
 /// What a row is taken to cost beside its text, in bytes.
 const ROW_BYTES: u64 = 96;
 
+/// The same of its name.
+const NAME_BYTES: u64 = 96;
+
 /// Archives whose last id is remembered.
 const TAILS_MAX: usize = 1024;
 
-crate::record! {
-    /// A message in an archive.
-    pub struct Row {
-        /// How many came before it, since the archive was last empty.
-        pub number: u64,
-        /// What all of them take up to this one, in bytes.
-        pub sum_bytes: u64,
-        /// Bare address of the other side; empty in a room.
-        pub with: String,
-        /// In a room: who has said it, as a full address; empty elsewhere.
-        pub who: String,
-        /// In a room: affiliation and role that he had, with a space between.
-        pub standing: String,
-        /// The stanza, with the namespace of clients.
-        pub xml: String,
+/// A message in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// How many came before it, since the archive was last empty.
+    pub number: u64,
+    /// What all of them take up to this one, in bytes.
+    pub sum_bytes: u64,
+    /// Bare address of the other side; empty in a room.
+    pub with: String,
+    /// In a room: who has said it, as a full address; empty elsewhere.
+    pub who: String,
+    /// In a room: affiliation and role that he had, with a space between.
+    pub standing: String,
+    /// The stanza, with the namespace of clients.
+    pub xml: String,
+    /// Its id on the server from which it has moved in; empty for one of ours.
+    pub name: String,
+}
+
+impl Record for Row {
+    fn encode(&self, out: &mut codec::Encoder) {
+        let Self { number, sum_bytes, with, who, standing, xml, name } = self;
+        RowRef { number: *number, sum_bytes: *sum_bytes, with, who, standing, xml, name }.encode(out);
     }
-    /// A message of a conversation.
+
+    fn decode(d: &mut codec::Decoder<'_>) -> Option<Self> {
+        RowRef::decode(d).map(RowRef::to_row)
+    }
+}
+
+crate::record! {
+    /// A message of a conversation, or one with an id of another server.
     pub struct Mark {}
     /// Where an archive begins.
     pub struct Floor {
@@ -83,6 +111,14 @@ pub struct Marks;
 impl Table for Marks {
     const ID: u8 = 225;
     const NAME: &'static str = "archive-by-contact";
+    type Value = Mark;
+}
+
+/// Owner: an account or a room. Sub key: [`mark_key`] of the id that a message has had elsewhere, then its place.
+pub struct Names;
+impl Table for Names {
+    const ID: u8 = 227;
+    const NAME: &'static str = "archive-by-name";
     type Value = Mark;
 }
 
@@ -110,39 +146,81 @@ pub struct RowRef<'a> {
     pub standing: &'a str,
     /// [`Row::xml`].
     pub xml: &'a str,
+    /// [`Row::name`].
+    pub name: &'a str,
 }
 
 impl<'a> RowRef<'a> {
     /// Writes what [`Row`] would.
     fn encode(&self, out: &mut codec::Encoder) {
-        out.byte(1);
+        out.byte(if self.name.is_empty() { 1 } else { 2 });
         out.number(self.number);
         out.number(self.sum_bytes);
         for text in [self.with, self.who, self.standing, self.xml] {
             out.text(text);
         }
+        if !self.name.is_empty() {
+            out.text(self.name);
+        }
     }
 
     /// Reads what [`Row`] wrote.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
-        let mut d = codec::Decoder::new(bytes);
-        d.version(1)?;
+        Self::decode(&mut codec::Decoder::new(bytes))
+    }
+
+    fn decode(d: &mut codec::Decoder<'a>) -> Option<Self> {
+        let version = d.byte().filter(|version| matches!(version, 1 | 2))?;
         let (number, sum_bytes) = (d.number()?, d.number()?);
-        Some(Self { number, sum_bytes, with: d.text()?, who: d.text()?, standing: d.text()?, xml: d.text()? })
+        let (with, who, standing, xml) = (d.text()?, d.text()?, d.text()?, d.text()?);
+        let name = if version == 2 { d.text()? } else { "" };
+        Some(Self { number, sum_bytes, with, who, standing, xml, name })
+    }
+
+    /// What it is taken to cost, in bytes.
+    fn cost_bytes(&self) -> u64 {
+        ROW_BYTES + self.xml.len() as u64 + if self.name.is_empty() { 0 } else { NAME_BYTES }
+    }
+
+    /// The message as its archive names it.
+    pub fn named(&self, id: Id) -> Named {
+        Named { id, name: self.name.into() }
+    }
+
+    fn to_row(self) -> Row {
+        let Self { number, sum_bytes, with, who, standing, xml, name } = self;
+        let [with, who, standing, xml, name] = [with, who, standing, xml, name].map(str::to_owned);
+        Row { number, sum_bytes, with, who, standing, xml, name }
     }
 }
 
-/// First part of the sub keys of one conversation.
-pub fn with_key(bare: &str) -> [u8; 8] {
+/// A message as its archive names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its place.
+    pub id: Id,
+    /// [`Row::name`].
+    name: Box<str>,
+}
+
+/// What clients know it by.
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.is_empty() { self.id.fmt(f) } else { f.write_str(&self.name) }
+    }
+}
+
+/// First part of the sub keys of one conversation, or of one name.
+pub fn with_key(text: &str) -> [u8; 8] {
     let mut key = [0; 8];
-    key.copy_from_slice(&digest(&SHA256, bare.as_bytes()).as_ref()[..8]);
+    key.copy_from_slice(&digest(&SHA256, text.as_bytes()).as_ref()[..8]);
     key
 }
 
 /// Sub key of a [`Mark`].
-pub fn mark_key(bare: &str, id: Id) -> [u8; 8 + KEY_BYTES] {
+pub fn mark_key(text: &str, id: Id) -> [u8; 8 + KEY_BYTES] {
     let mut key = [0; 8 + KEY_BYTES];
-    key[..8].copy_from_slice(&with_key(bare));
+    key[..8].copy_from_slice(&with_key(text));
     key[8..].copy_from_slice(&id.key());
     key
 }
@@ -309,16 +387,29 @@ impl Core {
         let tail = self.archive_tail(owner)?;
         let chance = self.archives.chance.draw(&mut *self.entropy);
         let id = Id::next(tail.id, self.wall_ms(), chance);
-        let number = tail.number + 1;
-        let sum_bytes = tail.sum_bytes + ROW_BYTES + new.xml.len() as u64;
+        let tail = self.archive_put(owner, (id, tail), new, "");
+        self.archive_tail_is(owner, tail);
+        Ok(id)
+    }
+
+    /// Writes a message behind the row `before`.
+    fn archive_put(&mut self, owner: &str, (id, before): (Id, Tail), new: New<'_>, name: &str) -> Tail {
         let New { with, who, standing, xml } = new;
-        let row = RowRef { number, sum_bytes, with, who, standing, xml };
+        let mut row = RowRef { number: before.number + 1, sum_bytes: 0, with, who, standing, xml, name };
+        row.sum_bytes = before.sum_bytes + row.cost_bytes();
         self.view.put_encoded::<Rows>(owner, &id.key(), 0, |out| row.encode(out));
-        if !new.with.is_empty() {
-            self.view.put::<Marks>(owner, &mark_key(new.with, id), &Mark {});
+        if !with.is_empty() {
+            self.view.put::<Marks>(owner, &mark_key(with, id), &Mark {});
+        }
+        if !name.is_empty() {
+            self.view.put::<Names>(owner, &mark_key(name, id), &Mark {});
         }
         self.archives.appended = true;
-        let tail = Tail { id, number, sum_bytes };
+        Tail { id, number: row.number, sum_bytes: row.sum_bytes }
+    }
+
+    /// Remembers the last row of an archive.
+    fn archive_tail_is(&mut self, owner: &str, tail: Tail) {
         let tails = &mut self.archives.tails;
         match tails.get_mut(owner) {
             Some(known) => *known = tail,
@@ -330,7 +421,6 @@ impl Core {
                 tails.insert(owner.into(), tail);
             }
         }
-        Ok(id)
     }
 
     /// The last row of an archive, also of one that is empty by now.
@@ -359,19 +449,19 @@ impl Core {
         Ok(floor.and_then(|floor| Id::from_key(&floor.key)).unwrap_or_default())
     }
 
-    /// The first and the last id of an archive; none when it is empty.
+    /// The first and the last message of an archive; none when it is empty.
     ///
     /// # Errors
     /// When storage cannot be read.
-    pub fn archive_ends(&mut self, owner: &str) -> Result<Option<(Id, Id)>, StoreError> {
+    pub fn archive_ends(&mut self, owner: &str) -> Result<Option<(Named, Named)>, StoreError> {
         let from = self.archive_floor(owner)?.following().key();
         let mut end = |back: bool| {
-            let mut id = None;
-            self.view.scan::<Rows>(owner, (&from, None), back, |sub, _| {
-                id = Id::from_key(sub);
+            let mut end = None;
+            self.view.scan::<Rows>(owner, (&from, None), back, |sub, value| {
+                end = Id::from_key(sub).and_then(|id| Some(RowRef::read(value)?.named(id)));
                 ControlFlow::Break(())
             })?;
-            Ok::<_, StoreError>(id)
+            Ok::<_, StoreError>(end)
         };
         Ok(end(false)?.zip(end(true)?))
     }
@@ -403,6 +493,29 @@ impl Core {
             return Ok(None);
         }
         self.view.get::<Rows>(owner, &id.key())
+    }
+
+    /// The message that clients know by this id.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn archive_find(&mut self, owner: &str, text: &str) -> Result<Option<(Id, Row)>, StoreError> {
+        if let Some(id) = Id::parse(text)
+            && let Some(row) = self.archive_row(owner, id)?
+        {
+            return Ok(Some((id, row)));
+        }
+        let (key, mut places) = (with_key(text), Vec::new());
+        self.view.scan::<Names>(owner, (&key, Some(&end_of(&key))), false, |sub, _| {
+            places.extend(sub.get(key.len()..).and_then(Id::from_key));
+            ControlFlow::Continue(())
+        })?;
+        for id in places {
+            if let Some(row) = self.archive_row(owner, id)?.filter(|row| row.name == text) {
+                return Ok(Some((id, row)));
+            }
+        }
+        Ok(None)
     }
 
     /// Puts something in the place of a message: its place, its time and its sides stay.
@@ -454,6 +567,9 @@ impl Core {
             if !gone.with.is_empty() {
                 self.view.delete::<Marks>(&gone.owner, &mark_key(&gone.with, gone.id));
             }
+            if !gone.name.is_empty() {
+                self.view.delete::<Names>(&gone.owner, &mark_key(&gone.name, gone.id));
+            }
         }
         for (owner, floor) in &swept.floors {
             match floor {
@@ -478,14 +594,18 @@ mod tests {
 
     #[test]
     fn a_row_is_the_same_with_and_without_copies() {
-        let row = RowRef { number: 300, sum_bytes: 7, with: "w", who: "o", standing: "member visitor", xml: "<a/>" };
-        let mut out = codec::Encoder::new();
-        row.encode(&mut out);
-        let read = RowRef::read(out.as_bytes()).unwrap();
-        assert_eq!((read.number, read.sum_bytes, read.with, read.who), (300, 7, "w", "o"));
-        let owned: Row = codec::from_bytes(out.as_bytes()).unwrap();
-        assert_eq!((owned.xml.as_str(), owned.standing.as_str()), (read.xml, read.standing));
-        assert_eq!(codec::to_bytes(&owned), out.as_bytes());
-        assert!((0..out.as_bytes().len()).all(|n| RowRef::read(&out.as_bytes()[..n]).is_none()));
+        let (with, standing) = ("w", "member visitor");
+        for (name, len) in [("", 28), ("elsewhere", 38)] {
+            let row = RowRef { number: 300, sum_bytes: 7, with, who: "o", standing, xml: "<a/>", name };
+            let mut out = codec::Encoder::new();
+            row.encode(&mut out);
+            assert_eq!(out.as_bytes().len(), len);
+            let read = RowRef::read(out.as_bytes()).unwrap();
+            assert_eq!((read.number, read.sum_bytes, read.with, read.who, read.name), (300, 7, "w", "o", name));
+            let owned: Row = codec::from_bytes(out.as_bytes()).unwrap();
+            assert_eq!((owned.xml.as_str(), owned.standing.as_str()), (read.xml, read.standing));
+            assert_eq!(codec::to_bytes(&owned), out.as_bytes());
+            assert!((0..out.as_bytes().len()).all(|n| RowRef::read(&out.as_bytes()[..n]).is_none()));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Reading of archives, beside the engine: from a snapshot, in portions.
 
 use super::query::{Query, With};
-use super::{Find, Floors, Id, Marks, RowRef, Rows, with_key};
+use super::{Find, Floors, Id, Marks, Named, Names, RowRef, Rows, with_key};
 use crate::clock::datetime_fine;
 use crate::jid::Jid;
 use crate::stanza::Stanza;
@@ -20,10 +20,10 @@ const COUNT_MAX: u64 = 1000;
 pub struct Page {
     /// Its messages as they are sent, each without its head, in the order in which they are sent.
     pub tails: Vec<Vec<u8>>,
-    /// Id of the first, and how many of the set come before it, where that is known.
-    pub first: Option<(Id, Option<u64>)>,
-    /// Id of the last.
-    pub last: Option<Id>,
+    /// The first, and how many of the set come before it, where that is known.
+    pub first: Option<(Named, Option<u64>)>,
+    /// The last.
+    pub last: Option<Named>,
     /// How many the set has, where that is known.
     pub count: Option<u64>,
     /// There are no more in this direction.
@@ -114,6 +114,28 @@ impl<'a> Archive<'a> {
         self.scan(ends, back, &mut |key, _| id_of(key).map_or(ControlFlow::Continue(()), &mut each))
     }
 
+    /// The message that clients know by this id.
+    fn find(&self, text: &str) -> Result<Option<Id>, StoreError> {
+        if let Some(id) = Id::parse(text)
+            && self.row(id, |_| ())?.is_some()
+        {
+            return Ok(Some(id));
+        }
+        let name = with_key(text);
+        let (mut places, ends) = (Vec::new(), (Id::default(), Id::END));
+        let ends = (self.key(Names::ID, &name, ends.0), self.key(Names::ID, &name, ends.1));
+        self.scan(ends, false, &mut |key, _| {
+            places.extend(id_of(key));
+            ControlFlow::Continue(())
+        })?;
+        for id in places {
+            if self.row(id, |row| row.name == text)? == Some(true) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// Shows the rows of one conversation between two ids.
     fn conversation(
         &self,
@@ -153,13 +175,10 @@ fn id_of(key: &[u8]) -> Option<Id> {
 pub fn read(snapshot: &dyn Snapshot, query: &mut Query) -> Result<Option<Result<Page, PageError>>, StoreError> {
     let owner = query.owner.clone();
     let archive = Archive::new(snapshot, &owner)?;
-    if query.unknown {
-        return Ok(Some(Err(PageError::NotFound)));
-    }
-    for id in query.known.iter().chain(query.ids.iter().flatten()) {
-        if archive.row(*id, |_| ())?.is_none() {
-            return Ok(Some(Err(PageError::NotFound)));
-        }
+    // All that is named must be there.
+    for (at, text) in std::mem::take(&mut query.named) {
+        let Some(id) = archive.find(&text)? else { return Ok(Some(Err(PageError::NotFound))) };
+        query.place(at, id);
     }
     let mut gathered = Gathered::new(query);
     gathered.gather(&archive)?;
@@ -171,9 +190,9 @@ pub fn read(snapshot: &dyn Snapshot, query: &mut Query) -> Result<Option<Result<
     if query.back {
         found.reverse();
     }
-    let (first, last) = (found.first().map(|f| (f.id, f.number)), found.last().map(|f| f.id));
+    let (first, last) = (found.first().map(|f| (f.named.clone(), f.number)), found.last().map(|f| f.named.clone()));
     let (count, before) = count(&archive, query)?;
-    let first = first.map(|(id, number)| (id, before.and_then(|before| number.checked_sub(before))));
+    let first = first.map(|(named, number)| (named, before.and_then(|before| number.checked_sub(before))));
     if query.flip {
         found.reverse();
     }
@@ -204,7 +223,7 @@ fn count(archive: &Archive<'_>, query: &Query) -> Result<(Option<u64>, Option<u6
 }
 
 struct Found {
-    id: Id,
+    named: Named,
     number: u64,
     tail: Vec<u8>,
 }
@@ -267,7 +286,7 @@ impl<'a> Gathered<'a> {
                 return ControlFlow::Break(());
             }
             self.bytes += tail.len();
-            self.found.push(Found { id, number: row.number, tail });
+            self.found.push(Found { named: row.named(id), number: row.number, tail });
         } else if self.looked >= LOOK_MAX {
             self.complete = false;
             return ControlFlow::Break(());
@@ -307,7 +326,7 @@ fn tail_of(query: &Query, id: Id, row: RowRef<'_>) -> Vec<u8> {
     if let Some(queryid) = &query.queryid {
         write_attribute("queryid", queryid, &mut out);
     }
-    write_attribute("id", &id.to_string(), &mut out);
+    write_attribute("id", &row.named(id).to_string(), &mut out);
     out.extend_from_slice(b"><forwarded");
     write_attribute("xmlns", ns::FORWARD, &mut out);
     out.extend_from_slice(b"><delay");

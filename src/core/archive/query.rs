@@ -34,10 +34,9 @@ pub struct Query {
     pub(super) set: (Id, Id),
     /// The same of the page.
     pub(super) bounds: (Id, Id),
-    /// All of them must be there.
-    pub(super) known: Vec<Id>,
-    /// Something was named that cannot be there.
-    pub(super) unknown: bool,
+    /// Messages that are named, which must be there, and what for. Who reads the page finds and [places](Self::place)
+    /// them first.
+    pub(super) named: Vec<(Use, String)>,
     /// Only these, in order.
     pub(super) ids: Option<Vec<Id>>,
     pub(super) with: Option<With>,
@@ -49,6 +48,21 @@ pub struct Query {
     pub(super) bytes_max: usize,
     /// The last row that was looked at, where none was found yet.
     pub(super) cursor: Option<Id>,
+}
+
+/// What a message is named for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// The set begins behind it.
+    SetAfter,
+    /// The set ends before it.
+    SetBefore,
+    /// The page begins behind it.
+    PageAfter,
+    /// The page ends before it.
+    PageBefore,
+    /// It is wanted.
+    Wanted,
 }
 
 /// An address by which messages are chosen.
@@ -106,8 +120,7 @@ impl Query {
             queryid: query.attr("queryid").map(str::to_owned),
             set: (Id::default(), Id::END),
             bounds: (Id::default(), Id::END),
-            known: Vec::new(),
-            unknown: false,
+            named: Vec::new(),
             ids: None,
             with: None,
             back: false,
@@ -128,13 +141,9 @@ impl Query {
     fn read_form(&mut self, x: ElementRef<'_>, reading: Reading<'_>) -> Result<(), StanzaError> {
         for (name, values) in form::read(x, ns::MAM)? {
             if name == "ids" {
-                let known: Vec<Id> = values.iter().filter_map(|id| Id::parse(id)).collect();
-                self.unknown |= known.len() < values.len();
-                let ids = self.ids.get_or_insert_default();
-                ids.extend(known);
-                ids.sort_unstable();
-                ids.dedup();
-                if ids.len() > 10 * self.max {
+                self.ids.get_or_insert_default();
+                self.named.extend(values.into_iter().map(|id| (Use::Wanted, id)));
+                if self.named.len() > 10 * self.max {
                     return Err(Condition::NotAcceptable.because("Too many ids are asked for at once."));
                 }
                 continue;
@@ -159,8 +168,8 @@ impl Query {
                 }
                 "start" => self.set.0 = self.set.0.max(Id::at(time()?)),
                 "end" => self.set.1 = self.set.1.min(Id::at(time()?.saturating_add(1))),
-                "after-id" => self.set.0 = self.set.0.max(self.knows(value).following()),
-                "before-id" => self.set.1 = self.set.1.min(self.knows(value)),
+                "after-id" => self.named.push((Use::SetAfter, value.clone())),
+                "before-id" => self.named.push((Use::SetBefore, value.clone())),
                 // There is none in the archives of accounts, and nothing else in those of rooms.
                 "include-groupchat" => {
                     form::boolean(&values).ok_or(Condition::BadRequest)?;
@@ -177,30 +186,40 @@ impl Query {
         }
         self.max = self.max.min(wish.max().unwrap_or(usize::MAX));
         if let Some(after) = wish.after() {
-            self.bounds.0 = self.knows(after).following();
+            self.named.push((Use::PageAfter, after.to_owned()));
         }
         if let Some(before) = wish.before() {
             self.back = true;
             if !before.is_empty() {
-                self.bounds.1 = self.knows(before);
+                self.named.push((Use::PageBefore, before.to_owned()));
             }
         }
         Ok(())
     }
 
-    /// A message that must be there.
-    fn knows(&mut self, text: &str) -> Id {
-        let id = Id::parse(text);
-        self.unknown |= id.is_none();
-        self.known.extend(id);
-        id.unwrap_or_default()
+    /// A message that is named is there.
+    pub(super) fn place(&mut self, at: Use, id: Id) {
+        let (set, bounds) = (&mut self.set, &mut self.bounds);
+        match at {
+            Use::SetAfter => set.0 = set.0.max(id.following()),
+            Use::SetBefore => set.1 = set.1.min(id),
+            Use::PageAfter => bounds.0 = bounds.0.max(id.following()),
+            Use::PageBefore => bounds.1 = bounds.1.min(id),
+            Use::Wanted => {
+                let ids = self.ids.get_or_insert_default();
+                if let Err(place) = ids.binary_search(&id) {
+                    ids.insert(place, id);
+                }
+            }
+        }
     }
 
     /// Bytes that it holds.
     pub fn held_bytes(&self) -> usize {
         let texts = self.owner.len() + self.queryid.as_ref().map_or(0, String::len);
-        let ids = self.known.len() + self.ids.as_ref().map_or(0, Vec::len);
-        size_of::<Self>() + texts + ids * size_of::<Id>()
+        let named = self.named.iter().map(|(at, text)| size_of_val(at) + size_of::<String>() + text.len());
+        let ids = self.ids.as_ref().map_or(0, Vec::len);
+        size_of::<Self>() + texts + ids * size_of::<Id>() + named.sum::<usize>()
     }
 }
 
@@ -236,15 +255,25 @@ mod tests {
             ("include-groupchat", "false"),
             ("with", "juliet@example.org"),
         ]);
-        let query = read(&all).unwrap();
-        assert_eq!(query.set, (Id::at(2000), Id::at(8501)));
-        assert_eq!((query.known, query.unknown, query.max), (vec![a, b], false, 50));
+        let mut query = read(&all).unwrap();
+        assert_eq!((query.set, query.max), ((Id::at(2000), Id::at(8501)), 50));
+        let named = std::mem::take(&mut query.named);
+        assert_eq!(named, [(Use::SetAfter, a.to_string()), (Use::SetBefore, b.to_string())]);
+        query.place(Use::SetAfter, Id::at(3000));
+        query.place(Use::SetBefore, b);
+        assert_eq!(query.set, (Id::at(3000).following(), Id::at(8501)));
         let query = read("<set xmlns='http://jabber.org/protocol/rsm'><max>7</max><before/></set>").unwrap();
         assert_eq!((query.max, query.back, query.bounds), (7, true, (Id::default(), Id::END)));
         let after = format!("<set xmlns='{}'><max>70</max><after>{a}</after></set><flip-page/>", ns::RSM);
-        let query = read(&after).unwrap();
-        assert_eq!((query.max, query.flip, query.bounds.0), (50, true, a.following()));
-        assert!(read(&form(&[("ids", "x")])).unwrap().unknown);
+        let mut query = read(&after).unwrap();
+        assert_eq!((query.max, query.flip, query.named.as_slice()), (50, true, &[(Use::PageAfter, a.to_string())][..]));
+        query.place(Use::PageAfter, a);
+        query.place(Use::PageBefore, b);
+        assert_eq!(query.bounds, (a.following(), b));
+        let mut query = read(&form(&[("ids", "x")])).unwrap();
+        assert_eq!((query.ids.as_deref(), query.named.as_slice()), (Some(&[][..]), &[(Use::Wanted, "x".into())][..]));
+        [b, a, b].into_iter().for_each(|id| query.place(Use::Wanted, id));
+        assert_eq!(query.ids, Some(vec![a, b]));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Gone {
     pub id: Id,
     /// [`super::Row::with`].
     pub with: String,
+    /// [`super::Row::name`].
+    pub name: String,
 }
 
 /// What one portion has found.
@@ -121,7 +123,7 @@ fn look_at(snapshot: &dyn Snapshot, sweep: &Sweep, owner: &str, swept: &mut Swep
     snapshot.scan(&key, &end, &mut |key, value| {
         let (Some(id), Some(row)) = (id_of(key), RowRef::read(value)) else { return ControlFlow::Continue(()) };
         // With it and all behind it there is more than may be; one message may be larger than that.
-        let with_it = sum_bytes.saturating_sub(row.sum_bytes) + super::ROW_BYTES + row.xml.len() as u64;
+        let with_it = sum_bytes.saturating_sub(row.sum_bytes) + row.cost_bytes();
         let is_too_much = keep.bytes_max > 0 && with_it > keep.bytes_max && id != last;
         if floor.is_none_or(|floor| id > floor) && id >= keep.from && !is_too_much {
             all = false;
@@ -133,7 +135,7 @@ fn look_at(snapshot: &dyn Snapshot, sweep: &Sweep, owner: &str, swept: &mut Swep
             (full, all) = (true, false);
             return ControlFlow::Break(());
         }
-        swept.gone.push(Gone { owner: owner.to_owned(), id, with: row.with.to_owned() });
+        swept.gone.push(Gone { owner: owner.to_owned(), id, with: row.with.to_owned(), name: row.name.to_owned() });
         ControlFlow::Continue(())
     })?;
     if all && floor.is_none_or(|floor| last > floor) {

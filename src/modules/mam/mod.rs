@@ -9,9 +9,13 @@ mod prefs;
 
 use super::{Dir, IqRoute, Module, Scope, TableInfo, Xep};
 use crate::clock::datetime_fine;
-use crate::core::archive::{self, Find, Id, New, Reading, id_in, xml_of};
+use crate::core::archive::{self, Find, Id, Named, New, Reading, id_in, xml_of};
+#[cfg(feature = "import")]
+use crate::core::archive::Mover;
 use crate::core::disco::Disco;
 use crate::core::flight::InFlight;
+#[cfg(feature = "import")]
+use crate::core::moving::{ArchivedPiece, Outcome, Piece, Refusal, Taken, Terms};
 use crate::core::session::SessionId;
 use crate::core::settings::{self, Settings};
 use crate::core::{Answer, Core, Request};
@@ -227,6 +231,18 @@ impl Module for Mam {
         }
         Ok(())
     }
+
+    #[cfg(feature = "import")]
+    fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+        let Piece::Archived(piece) = piece else { return Ok(Taken::NotMine) };
+        let ArchivedPiece { id, wall_ms, with: Some(with), message, .. } = &**piece else {
+            return Err(Refusal::because("nobody knows with whom"));
+        };
+        let xml = xml_of(message);
+        let new = New { with: with.bare_str(), xml: &xml, ..New::default() };
+        let mover = Mover { name: id, wall_ms: *wall_ms, keep_s: self.config.keep.0, new };
+        core.archive_take(owner.bare_str(), mover, terms.replace)
+    }
 }
 
 impl Mam {
@@ -260,12 +276,12 @@ fn retraction(stanza: &Stanza, account: &str, other: &Jid) -> Option<Find> {
 }
 
 /// XEP-0313 section 4.4.
-fn build_metadata(b: &mut Builder, ends: Option<(Id, Id)>) {
+fn build_metadata(b: &mut Builder, ends: Option<(Named, Named)>) {
     b.open(ns::MAM, "metadata");
     if let Some((first, last)) = ends {
-        for (name, id) in [("start", first), ("end", last)] {
-            let stamp = datetime_fine(i64::try_from(id.wall_ms()).unwrap_or_default());
-            b.open(ns::MAM, name).attr("id", &id.to_string()).attr("timestamp", &stamp).close();
+        for (name, end) in [("start", first), ("end", last)] {
+            let stamp = datetime_fine(i64::try_from(end.id.wall_ms()).unwrap_or_default());
+            b.open(ns::MAM, name).attr("id", &end.to_string()).attr("timestamp", &stamp).close();
         }
     }
     b.close();

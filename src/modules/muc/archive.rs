@@ -9,7 +9,11 @@ use super::message::is_subject;
 use super::room::{Affiliation, Role, Room, Whois};
 use super::store::{Archived, Archiving};
 use crate::clock::{datetime, datetime_fine};
-use crate::core::archive::{Id, New, Reading, form, tombstone, xml_of};
+use crate::core::archive::{New, Reading, form, tombstone, xml_of};
+#[cfg(feature = "import")]
+use crate::core::archive::Mover;
+#[cfg(feature = "import")]
+use crate::core::moving::{ArchivedPiece, Outcome, Refusal, Taken};
 use crate::core::{Answer, Core};
 use crate::jid::Jid;
 use crate::stanza::{Condition, Kind, MessageType, Stanza, StanzaError, delay};
@@ -104,7 +108,7 @@ fn append(core: &mut Core, room: &Room, said: &mut Stanza, new: New<'_>) -> Resu
     Ok(())
 }
 
-fn add_id(said: &mut Stanza, room: &Jid, id: Id) {
+fn add_id(said: &mut Stanza, room: &Jid, id: impl ToString) {
     said.append(|b| {
         b.open(ns::STANZA_ID, "stanza-id").attr("by", room.as_str()).attr("id", &id.to_string()).close();
     });
@@ -129,7 +133,7 @@ pub fn last(
         let Some(mut said) = said.filter(is_told) else { return ControlFlow::Continue(()) };
         let wall_ms = i64::try_from(id.wall_ms()).unwrap_or_default();
         delay::stamp(&mut said, room.as_str(), wall_ms);
-        add_id(&mut said, room, id);
+        add_id(&mut said, room, row.named(id));
         each(Heard { said, wall_ms, bytes: row.xml.len() })
     })
 }
@@ -175,15 +179,35 @@ pub fn answer(
         ("metadata", false) => {
             let mut b = Builder::new(ns::MAM, "metadata");
             if let Some((first, last)) = core.archive_ends(room.jid.as_str())? {
-                for (name, id) in [("start", first), ("end", last)] {
-                    let stamp = datetime_fine(i64::try_from(id.wall_ms()).unwrap_or_default());
-                    b.open(ns::MAM, name).attr("id", &id.to_string()).attr("timestamp", &stamp).close();
+                for (name, end) in [("start", first), ("end", last)] {
+                    let stamp = datetime_fine(i64::try_from(end.id.wall_ms()).unwrap_or_default());
+                    b.open(ns::MAM, name).attr("id", &end.to_string()).attr("timestamp", &stamp).close();
                 }
             }
             Ok(Some(Answer::Result(b.finish())))
         }
         _ => Err(Condition::BadRequest.into()),
     }
+}
+
+/// Takes in a message of another server's archive.
+///
+/// # Errors
+/// Why not.
+#[cfg(feature = "import")]
+pub fn take(core: &mut Core, room: &Jid, piece: &ArchivedPiece, replace: bool) -> Outcome {
+    let ArchivedPiece { id, wall_ms, with, standing, message } = piece;
+    if !is_on(core, room)? {
+        return Ok(Taken::Left("the room is not archived here"));
+    }
+    if message.from.as_ref().is_none_or(|from| !from.same_bare(room)) {
+        return Err(Refusal::because("it is from somewhere else"));
+    }
+    let xml = xml_of(&message.clone().addressed(message.from.clone(), None));
+    let who = with.as_ref().map_or("", Jid::as_str);
+    let new = New { who, standing, xml: &xml, ..New::default() };
+    let keep_s = core.settings.archive.rooms_keep_s;
+    core.archive_take(room.as_str(), Mover { name: id, wall_ms: *wall_ms, keep_s, new }, replace)
 }
 
 /// What was taken back, by whom and why.
@@ -227,8 +251,7 @@ pub fn moderate(
         return Err(Condition::BadRequest.because("The message or what to do with it is missing."));
     };
     let not_found = || Condition::ItemNotFound.because("The archive has no such message.");
-    let id = Id::parse(target).ok_or_else(not_found)?;
-    let mut row = core.archive_row(room.jid.as_str(), id)?.ok_or_else(not_found)?;
+    let (id, mut row) = core.archive_find(room.jid.as_str(), target)?.ok_or_else(not_found)?;
     let reason = moderate.child(ns::MODERATE, "reason").map(|reason| reason.text());
     if reason.as_ref().is_some_and(|reason| reason.len() > core.settings.limits.muc_subject_bytes_max as usize) {
         return Err(Condition::NotAcceptable.because("The reason is too long."));
@@ -264,8 +287,8 @@ pub fn retract(core: &mut Core, room: &Room, said: &Stanza, from: &Jid) -> Resul
     if retract.children().any(|c| c.ns() == ns::MODERATE) {
         return Err(Condition::Forbidden.because("Only the room itself says what moderators do."));
     }
-    let Some(id) = retract.attr("id").and_then(Id::parse).filter(|_| is_supported(core)) else { return Ok(()) };
-    let Some(mut row) = core.archive_row(room.jid.as_str(), id)? else { return Ok(()) };
+    let Some(target) = retract.attr("id").filter(|_| is_supported(core)) else { return Ok(()) };
+    let Some((id, mut row)) = core.archive_find(room.jid.as_str(), target)? else { return Ok(()) };
     if Jid::parse(&row.who).is_ok_and(|who| who.same_bare(from)) {
         let (retraction, stamp) = (said.id.clone().unwrap_or_else(|| Rc::from("")), datetime(core.now.wall_ms));
         let stone = tombstone(&row.xml, |b| {

@@ -1,6 +1,6 @@
 //! Rooms of another server, and ours for another.
 
-use super::Muc;
+use super::{Muc, archive};
 use super::form::Form;
 use super::owner::{self, CONFIG};
 use super::room::{Affiliation, Room};
@@ -20,7 +20,7 @@ impl Muc {
     /// # Errors
     /// Why not.
     pub(super) fn take_room(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
-        if !matches!(piece, Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomLine { .. }) {
+        if !matches!(piece, Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomArchived(_) | Piece::RoomLine { .. }) {
             return Ok(Taken::NotMine);
         }
         let room = owner.bare();
@@ -37,6 +37,7 @@ impl Muc {
                 }
                 core.take_row::<Cards>(room.as_str(), b"", &Text { text }, terms.replace)
             }
+            Piece::RoomArchived(piece) => archive::take(core, &room, piece, terms.replace),
             Piece::RoomLine { message, wall_ms } => take_line(core, &room, message, *wall_ms),
             _ => Ok(Taken::NotMine),
         }

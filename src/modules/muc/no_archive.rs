@@ -77,3 +77,14 @@ pub fn moderate(
 pub fn retract(_: &mut Core, _: &Room, _: &Stanza, _: &Jid) -> Result<(), StanzaError> {
     Ok(())
 }
+
+/// All of it is for the history.
+#[cfg(feature = "import")]
+pub fn take(
+    _: &mut Core,
+    _: &Jid,
+    _: &crate::core::moving::ArchivedPiece,
+    _: bool,
+) -> crate::core::moving::Outcome {
+    Ok(crate::core::moving::Taken::Left("the room is not archived here"))
+}

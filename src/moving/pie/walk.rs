@@ -2,7 +2,7 @@
 
 use super::{ARCHIVE, Event, PIE, PIE_OLD, PRIVACY, SCRAM, XINCLUDE};
 use crate::clock::datetime_ms;
-use crate::core::moving::{NodePiece, Piece};
+use crate::core::moving::{ArchivedPiece, NodePiece, Piece};
 use crate::core::roster;
 use crate::jid::Jid;
 use crate::setting::Secret;
@@ -157,7 +157,7 @@ impl Walker {
             }
             (ns::PUBSUB_OWNER, "pubsub") => user.node(root),
             (ns::PUBSUB, "items") => user.item(&self.node, root),
-            (ARCHIVE, "archive") => Err("an archive, which nothing here keeps yet".to_string()),
+            (ARCHIVE, "archive") => user.archived(root),
             _ => Err(format!("<{}/> in {:?}, which nothing here keeps", root.name(), root.ns())),
         };
         match taken {
@@ -225,7 +225,7 @@ impl Account {
             };
             let subscription = item.attr("subscription").unwrap_or("none");
             let groups = item.children().filter(|child| child.is(ns::ROSTER, "group"));
-            let contact = self.contacts.entry(jid.bare()).or_insert_with(nobody);
+            let contact = self.contacts.entry(jid.bare()).or_insert_with(roster::Item::empty);
             contact.name = item.attr("name").unwrap_or_default().to_string();
             contact.groups = groups.map(ElementRef::text).filter(|group| !group.is_empty()).collect();
             (contact.to, contact.from) =
@@ -242,7 +242,7 @@ impl Account {
         let stanza = Stanza::read(root.to_element()).map_err(|_| "presence that cannot be read".to_string())?;
         match (stanza.kind, &stanza.from) {
             (Kind::Presence(PresenceType::Subscribe), Some(from)) => {
-                self.contacts.entry(from.bare()).or_insert_with(nobody).pending_in = true;
+                self.contacts.entry(from.bare()).or_insert_with(roster::Item::empty).pending_in = true;
                 self.requests.insert(from.bare(), Box::new(stanza));
                 Ok(())
             }
@@ -284,6 +284,25 @@ impl Account {
         let message = message.ok_or("an offline message that is none")?;
         let stamp = root.child(ns::DELAY, "delay").and_then(|delay| delay.attr("stamp")).and_then(datetime_ms);
         self.last.push(Piece::Offline { message: Box::new(message), wall_ms: stamp.unwrap_or(0) });
+        Ok(())
+    }
+
+    /// Section 4.10.
+    fn archived(&mut self, root: ElementRef<'_>) -> Result<(), String> {
+        let forwarded =
+            Some(root).filter(|root| root.is(ns::MAM, "result")).and_then(|r| r.child(ns::FORWARD, "forwarded"));
+        let forwarded = forwarded.ok_or("a message of an archive that is none")?;
+        let stamp = forwarded.child(ns::DELAY, "delay").and_then(|delay| delay.attr("stamp")).and_then(datetime_ms);
+        let wall_ms = stamp.and_then(|ms| u64::try_from(ms).ok()).ok_or("a message of an archive without a time")?;
+        let message = forwarded.child(ns::CLIENT, "message").map(ElementRef::to_element);
+        let message =
+            message.and_then(|message| Stanza::read(message).ok()).ok_or("a message of an archive that is none")?;
+        let account = self.jid.as_ref().ok_or("an archive of nobody")?;
+        let is_sent = message.from.as_ref().is_none_or(|from| from.same_bare(account));
+        let other = if is_sent { &message.to } else { &message.from };
+        let with = Some(other.as_ref().unwrap_or(account).bare());
+        let (id, standing) = (root.attr("id").unwrap_or_default().to_string(), String::new());
+        self.pieces.push(Piece::Archived(Box::new(ArchivedPiece { id, wall_ms, with, standing, message })));
         Ok(())
     }
 
@@ -362,10 +381,4 @@ impl Account {
         }
         Found::Pieces(jid, pieces, is_first)
     }
-}
-
-/// Somebody of whom nothing is known.
-fn nobody() -> roster::Item {
-    let (to, from, ask, pending_in, approved, listed) = (false, false, false, false, false, false);
-    roster::Item { name: String::new(), groups: Vec::new(), to, from, ask, pending_in, approved, listed }
 }

@@ -1,7 +1,11 @@
 //! Accounts as a document.
 
+#[cfg(feature = "mam")]
+use super::ARCHIVE;
 use super::{PIE, PRIVACY, SCRAM};
 use crate::clock::datetime;
+#[cfg(feature = "mam")]
+use crate::clock::datetime_fine;
 use crate::core::moving::{NodePiece, Piece};
 use crate::core::roster;
 use crate::jid::Jid;
@@ -50,7 +54,7 @@ fn attribute(value: &str) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// An account with all that it has, as far as the format goes; gives what it has no place for.
+/// An account with all that it has, as far as the format goes, without its end; gives what it has no place for.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -91,7 +95,11 @@ pub fn account(jid: &Jid, pieces: &[Piece], out: &mut dyn Write) -> io::Result<V
             Piece::NodeItem { .. } => items.push(piece),
             Piece::Push { .. } => left_out.push("push registrations"),
             Piece::Administrator => left_out.push("that it is an administrator's"),
-            Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomLine { .. } => left_out.push("rooms"),
+            // They are too many for that, and have a place of their own.
+            Piece::Archived(_) => {}
+            Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomArchived(_) | Piece::RoomLine { .. } => {
+                left_out.push("rooms");
+            }
         }
     }
     put(&contacts(&roster, version))?;
@@ -131,8 +139,45 @@ pub fn account(jid: &Jid, pieces: &[Piece], out: &mut dyn Write) -> io::Result<V
         }
         writeln!(out, "</pubsub>")?;
     }
-    writeln!(out, "</user>")?;
     Ok(left_out)
+}
+
+/// What stands behind an account.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn account_end(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "</user>")
+}
+
+/// What stands before the messages of an archive (section 4.10).
+///
+/// # Errors
+/// When it cannot be written.
+#[cfg(feature = "mam")]
+pub fn archive(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "<archive xmlns='{ARCHIVE}'>")
+}
+
+/// What stands behind them.
+///
+/// # Errors
+/// When it cannot be written.
+#[cfg(feature = "mam")]
+pub fn archive_end(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "</archive>")
+}
+
+/// A message of an archive, which is XML by itself.
+///
+/// # Errors
+/// When it cannot be written.
+#[cfg(feature = "mam")]
+pub fn archived(id: &str, wall_ms: u64, xml: &str, out: &mut dyn Write) -> io::Result<()> {
+    let stamp = datetime_fine(i64::try_from(wall_ms).unwrap_or_default());
+    write!(out, "<result xmlns='{}' id='{}'><forwarded xmlns='{}'>", ns::MAM, attribute(id), ns::FORWARD)?;
+    write!(out, "<delay xmlns='{}' stamp='{stamp}'/>", ns::DELAY)?;
+    writeln!(out, "{xml}</forwarded></result>")
 }
 
 /// Section 4.3.
@@ -153,29 +198,7 @@ fn contacts(roster: &[(&Jid, &roster::Item)], version: Option<u64>) -> Element {
         b.attr("ver", &version.to_string());
     }
     for (jid, item) in roster {
-        b.open(ns::ROSTER, "item").attr("jid", jid.as_str());
-        if !item.name.is_empty() {
-            b.attr("name", &item.name);
-        }
-        b.attr(
-            "subscription",
-            match (item.to, item.from) {
-                (true, true) => "both",
-                (true, false) => "to",
-                (false, true) => "from",
-                (false, false) => "none",
-            },
-        );
-        if item.ask {
-            b.attr("ask", "subscribe");
-        }
-        if item.approved {
-            b.attr("approved", "true");
-        }
-        for group in &item.groups {
-            b.leaf(ns::ROSTER, "group", group);
-        }
-        b.close();
+        roster::build_item(jid, item, &mut b);
     }
     b.finish()
 }

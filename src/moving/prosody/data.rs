@@ -2,14 +2,14 @@
 
 use super::stanza::{element, item};
 use crate::clock::datetime_ms;
-use crate::core::moving::{NodePiece, Piece, RoomPiece, StandingPiece};
+use crate::core::moving::{ArchivedPiece, NodePiece, Piece, RoomPiece, StandingPiece};
 use crate::core::roster;
 use crate::encoding::{from_hex, percent_decoded};
 use crate::jid::Jid;
 use crate::moving::lua::{Table, Value};
 use crate::setting::Secret;
 use crate::stanza::form::Values;
-use crate::stanza::{Kind, PresenceType, Stanza};
+use crate::stanza::{Kind, MessageType, PresenceType, Stanza};
 use crate::stream::sasl::ScramKeys;
 use crate::xml::{Element, ns, write_attribute};
 use std::collections::BTreeMap;
@@ -96,16 +96,6 @@ fn administrator(table: &Table) -> Vec<Piece> {
 /// Contacts by their addresses; what is said of the roster itself stands under `false`, or long ago under `pending`.
 fn roster(table: &Table) -> Result<Vec<Piece>, String> {
     let mut contacts: BTreeMap<Jid, roster::Item> = BTreeMap::new();
-    let empty = || roster::Item {
-        name: String::new(),
-        groups: Vec::new(),
-        to: false,
-        from: false,
-        ask: false,
-        pending_in: false,
-        approved: false,
-        listed: false,
-    };
     let metadata = table.0.iter().find(|(key, _)| *key == Value::Bool(false)).and_then(|(_, value)| value.table());
     let old = table.get("pending").and_then(Value::table).filter(|t| t.get("subscription").is_none());
     for (address, value) in table.named() {
@@ -124,9 +114,9 @@ fn roster(table: &Table) -> Result<Vec<Piece>, String> {
             to: matches!(subscription, "to" | "both"),
             from: matches!(subscription, "from" | "both"),
             ask: text("ask") == Some("subscribe"),
-            pending_in: false,
             approved: item.get("approved") == Some(&Value::Bool(true)),
             listed: true,
+            ..roster::Item::empty()
         };
         contacts.insert(jid.bare(), contact);
     }
@@ -134,7 +124,7 @@ fn roster(table: &Table) -> Result<Vec<Piece>, String> {
     let mut requests: BTreeMap<Jid, Box<Stanza>> = BTreeMap::new();
     for (address, request) in pending.into_iter().flat_map(Table::named) {
         let Ok(jid) = Jid::parse(address) else { return Err(format!("{address:?} is no address")) };
-        contacts.entry(jid.bare()).or_insert_with(empty).pending_in = true;
+        contacts.entry(jid.bare()).or_insert_with(roster::Item::empty).pending_in = true;
         // Older versions have not kept what it said.
         let request = element(request, ns::CLIENT).and_then(|element| Stanza::read(element).ok());
         if let Some(request) = request.filter(|r| r.kind == Kind::Presence(PresenceType::Subscribe)) {
@@ -291,15 +281,34 @@ pub fn node_item(node: &str, entry: Entry) -> Piece {
     Piece::NodeItem { node: node.to_string(), id: entry.key, publisher, payload: Some(entry.element) }
 }
 
+/// A message of an archive, from `archive`.
+///
+/// # Errors
+/// When it is none.
+pub fn archived(entry: Entry) -> Result<Piece, String> {
+    let message = Stanza::read(entry.element).ok().filter(|message| matches!(message.kind, Kind::Message(_)));
+    let message = message.ok_or("an item is no message")?;
+    let with = Jid::parse(&entry.with).ok().map(|jid| jid.bare());
+    let wall_ms = u64::try_from(entry.wall_ms).unwrap_or(0);
+    Ok(Piece::Archived(Box::new(ArchivedPiece { id: entry.key, wall_ms, with, standing: String::new(), message })))
+}
+
 /// Something that was said in a room, from `muc_log`; none for anything else, such as somebody's coming and going.
-pub fn room_line(entry: Entry) -> Option<Piece> {
+pub fn room_archived(entry: Entry) -> Option<Piece> {
     let mut message = Stanza::read(entry.element).ok()?;
-    if !matches!(message.kind, Kind::Message(_)) || !message.has_child(ns::CLIENT, "body") {
+    if message.kind != Kind::Message(MessageType::Groupchat) {
         return None;
     }
     // Who somebody really is stands there for the server alone.
+    let (mut with, mut standing) = (None, String::new());
+    if let Some(item) = message.child(ns::MUC_USER, "x").and_then(|x| x.child(ns::MUC_USER, "item")) {
+        with = item.attr("jid").and_then(|jid| Jid::parse(jid).ok());
+        let said = |name| item.attr(name).unwrap_or("none");
+        standing = format!("{} {}", said("affiliation"), said("role"));
+    }
     message.retain_children(|child| child.ns() != ns::MUC_USER);
-    Some(Piece::RoomLine { message: Box::new(message), wall_ms: entry.wall_ms })
+    let wall_ms = u64::try_from(entry.wall_ms).unwrap_or(0);
+    Some(Piece::RoomArchived(Box::new(ArchivedPiece { id: entry.key, wall_ms, with, standing, message })))
 }
 
 /// A room, from `config`; none for one that ends with its last occupant.
