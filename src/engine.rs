@@ -28,6 +28,7 @@ mod moving;
 mod pace;
 mod parking;
 mod remote;
+mod timers;
 #[cfg(feature = "http")]
 mod web;
 
@@ -127,6 +128,8 @@ enum Timer {
     /// The process is to end, as an administrator has said; true for a restart.
     #[cfg(feature = "commands")]
     Stop(bool),
+    /// A module has waited for it.
+    Modules,
 }
 
 /// Who has a queue.
@@ -217,6 +220,8 @@ pub struct Engine {
     /// Queries of archives.
     #[cfg(feature = "mam")]
     line: archive::Line,
+    /// When there is a [`Timer::Modules`].
+    modules_due_ms: Option<u64>,
     shutting_down: bool,
     exited: bool,
     panics: VecDeque<u64>,
@@ -308,6 +313,7 @@ impl Engine {
             doors: Doors::default(),
             #[cfg(feature = "mam")]
             line: archive::Line::default(),
+            modules_due_ms: None,
             shutting_down: false,
             exited: false,
             panics: VecDeque::new(),
@@ -317,6 +323,7 @@ impl Engine {
         engine.restore_remote()?;
         #[cfg(feature = "mam")]
         engine.archive_start();
+        engine.arm_modules();
         Ok(engine)
     }
 
@@ -392,6 +399,7 @@ impl Engine {
         #[cfg(feature = "mam")]
         self.archive_pump();
         self.weigh();
+        self.arm_modules();
         if let Some(batch) = self.core.view.close_batch() {
             self.outputs.push_back(Output::Commit(batch));
         }
@@ -626,50 +634,6 @@ impl Engine {
             if !conn.out.is_empty() {
                 self.dirty.insert(ConnId(key));
             }
-        }
-    }
-
-    fn wake(&mut self) {
-        // Nobody has two turns in one tick.
-        self.turns.append(&mut self.due);
-        while let Some(&(at, timer)) = self.timers.first_key() {
-            if at > self.core.now.mono_ms {
-                return;
-            }
-            self.timers.pop_first();
-            match timer {
-                Timer::Conn(conn) => self.guard("a deadline", Met::Conn(conn), &mut |engine| engine.conn_due(conn, at)),
-                Timer::Pace(conn) => self.guard("a pause", Met::Conn(conn), &mut |engine| engine.pace_due(conn)),
-                Timer::Login(conn) => self.guard("a login", Met::Conn(conn), &mut |engine| engine.login_due(conn)),
-                Timer::Spool(holder) => self.spool_due(holder),
-                Timer::Peer(peer) => self.peer_due(peer),
-                Timer::Parked(session) => self.parked_due(session),
-                Timer::Late(session) => self.late_due(session),
-                Timer::Retry => self.retry(),
-                // The tick ends with that.
-                Timer::Weigh => self.parts.weighs = false,
-                #[cfg(feature = "mam")]
-                Timer::Archive => self.archive_due(at),
-                #[cfg(feature = "commands")]
-                Timer::Stop(again) => self.outputs.push_back(Output::Stop { again }),
-            }
-        }
-    }
-
-    /// A timer whose connection has gone, or has another deadline by now, means nothing.
-    fn conn_due(&mut self, conn: ConnId, at: u64) {
-        if self.is_link(conn) {
-            return self.link_due(conn, at);
-        }
-        let Some(c) = self.conns.get_mut(conn.0).filter(|c| c.deadline_ms == Some(at)) else { return };
-        trip(Fault::PanicTimer);
-        if c.ends {
-            self.end_conn(conn);
-            self.outputs.push_back(Output::Close { conn });
-        } else if c.pace.grace() {
-            self.wait_longer(conn, self.core.settings.limits.auth_timeout_s);
-        } else {
-            self.fail(conn, StreamError::ConnectionTimeout, Some("Logging in took too long."));
         }
     }
 }

@@ -133,6 +133,8 @@ limits! {
     blocklist_max = 1000 Count "blocked addresses of one account";
     report_text_bytes_max = 4096 Bytes "what a user says in a report of spam or abuse (XEP-0377); more is cut";
     report_ids_max = 50 Count "messages that one report names; more are left out";
+    #[cfg(feature = "mam")]
+    report_messages_bytes_max = 65536 Bytes "messages of the archive that go with one report; more are left out";
     reports_per_hour_max = 20 Count "reports of one account in an hour that are passed on";
     reports_recent_max = 1000 Count "reports of an hour of which the server remembers who made them";
     #[cfg(feature = "rules")]
@@ -140,6 +142,19 @@ limits! {
         [[rates]] knows how much they have used up; and as many marks";
     #[cfg(feature = "rules")]
     rules_list_bytes_max = 1048576 Bytes "the file of one of the [[lists]]";
+    #[cfg(feature = "strangers")]
+    strangers_spoken_max = 100 Count "addresses that are in no roster, that one session has written to, and whose \
+        answers are let in";
+    #[cfg(feature = "strangers")]
+    strangers_asked_max = 1000 Count "accounts of which the server remembers how many subscription requests they get";
+    #[cfg(feature = "rtbl")]
+    rtbl_hashes_max = 20000 Count "addresses and domains on one block list";
+    #[cfg(feature = "rtbl")]
+    rtbl_answer_timeout_s = 120 Seconds "how long the service of a block list may take to answer";
+    #[cfg(feature = "rtbl")]
+    rtbl_retry_min_s = 60 Seconds "time after a failed attempt to read a block list before the next; it doubles";
+    #[cfg(feature = "rtbl")]
+    rtbl_retry_max_s = 3600 Seconds "the most that it grows to";
     muc_rooms_max = 10000 Count "rooms of one group chat service";
     muc_rooms_per_account_max = 100 Count "rooms that one account has created and that are still there";
     muc_occupants_max = 1000 Count "nicknames in one room at a time";

@@ -247,6 +247,7 @@ fn to_host(core: &mut Core, modules: &mut Modules, flight: &InFlight, to: &Jid) 
             answer(core, modules, Scope::Host, flight, to);
             Ok(())
         }
+        Kind::Message(_) if to.is_host() && modules.told(core, &flight.stanza)? => Ok(()),
         Kind::Iq(IqType::Get | IqType::Set) | Kind::Message(_) => Err(Condition::ServiceUnavailable.into()),
         // The host has asked somebody.
         Kind::Iq(IqType::Result | IqType::Error) if to.is_host() => modules.answered(core, &flight.stanza),

@@ -278,6 +278,8 @@ impl Config {
             rates: self.rates.all(&self.c2s_rate, &self.s2s_rate, &self.component_rate),
             // Its module fills it in.
             archive: settings::Archive::default(),
+            #[cfg(feature = "rtbl")]
+            rtbl: Vec::new(),
             limits: self.limits.clone(),
         };
         let mut modules = self.modules.clone();

@@ -24,6 +24,8 @@ pub mod rates;
 pub mod register;
 pub mod roster;
 pub mod route;
+#[cfg(feature = "rtbl")]
+pub mod rtbl;
 pub mod session;
 pub mod settings;
 pub mod slab;

@@ -111,6 +111,35 @@ impl Bucket {
     }
 }
 
+/// How often something may be done in an hour. All that may be done, may be done at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hourly(Bucket);
+
+impl Hourly {
+    /// In units of which a thousand flow in each second, so that they are milliseconds.
+    const HOUR_MS: u32 = 3_600_000;
+
+    /// True when it may be done now; then it counts as done.
+    pub fn may(&mut self, per_hour: u32, now_ms: u64) -> bool {
+        if per_hour == 0 {
+            return false;
+        }
+        let cost = (Self::HOUR_MS / per_hour).max(1);
+        // What is taken when nothing is owed may owe one time more.
+        let rate = Rate { per_s: 1000, burst: Self::HOUR_MS - cost };
+        let may = self.0.ready_ms(rate, now_ms).is_none();
+        if may {
+            self.0.take(cost as usize, rate, now_ms);
+        }
+        may
+    }
+
+    /// True when it was not done for so long that it is as if it never was.
+    pub fn is_unused(&self, now_ms: u64) -> bool {
+        self.0.is_full(now_ms)
+    }
+}
+
 /// The rates of all kinds of peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rates {
@@ -228,6 +257,15 @@ mod tests {
         assert!(Rate::UNLIMITED.adapted(adaptive, -100).is_unlimited());
         let minutes = |waits: bool| (0..200).fold(0, |points, _| judged(points, waits));
         assert_eq!((minutes(false), minutes(true), judged(50, true), judged(-10, false)), (100, -100, 40, -9));
+    }
+
+    #[test]
+    fn an_hour_has_as_many_as_are_said() {
+        let mut hourly = Hourly::default();
+        assert_eq!((0..50).filter(|_| hourly.may(20, 5)).count(), 20);
+        assert!(hourly.may(20, 5 + 180_000) && !hourly.may(20, 5 + 180_000));
+        assert!(!Hourly::default().may(0, 5));
+        assert!(!hourly.is_unused(3_600_000) && hourly.is_unused(3_780_005));
     }
 
     #[test]

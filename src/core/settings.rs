@@ -43,6 +43,9 @@ pub struct Settings {
     pub url: String,
     /// Message archives.
     pub archive: Archive,
+    /// Block lists that are wanted; modules name them.
+    #[cfg(feature = "rtbl")]
+    pub rtbl: Vec<super::rtbl::Source>,
     /// Every bound.
     pub limits: Limits,
 }
@@ -74,6 +77,14 @@ impl Settings {
         self.exempt.iter().any(|network| network.contains(ip))
     }
 
+    /// A module wants a block list to be kept.
+    #[cfg(feature = "rtbl")]
+    pub fn want_rtbl(&mut self, list: &super::rtbl::Source) {
+        if !self.rtbl.contains(list) {
+            self.rtbl.push(list.clone());
+        }
+    }
+
     /// How clients reach the HTTP server of a host, if that is with TLS.
     #[cfg(feature = "http")]
     pub fn url(&self, host: &str) -> Option<String> {
@@ -101,6 +112,8 @@ impl Default for Settings {
             #[cfg(feature = "http")]
             url: "https://{host}:5281/".to_string(),
             archive: Archive::default(),
+            #[cfg(feature = "rtbl")]
+            rtbl: Vec::new(),
             limits: Limits::default(),
         }
     }

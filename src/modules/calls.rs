@@ -182,6 +182,36 @@ macro_rules! modules {
                 Ok(())
             }
 
+            /// True when one of the modules has expected it.
+            pub fn told(&mut self, core: &mut Core, stanza: &Stanza) -> Result<bool, StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.to.as_ref()))
+                    && m.told(core, stanza)?
+                {
+                    return Ok(true);
+                } )*
+                Ok(false)
+            }
+
+            /// The first moment that a module waits for.
+            pub fn due_ms(&self, core: &Core) -> Option<u64> {
+                let mut first = None::<u64>;
+                $( #[cfg(feature = $feature)]
+                if let Some(due) = self.$file.module.as_ref().and_then(|m| m.due_ms(core)) {
+                    first = Some(first.map_or(due, |first| first.min(due)));
+                } )*
+                first
+            }
+
+            /// Every module looks whether its time has come.
+            pub fn due(&mut self, core: &mut Core) -> Result<(), StanzaError> {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any()
+                    && m.due_ms(core).is_some_and(|due| due <= core.now.mono_ms)
+                {
+                    m.due(core)?;
+                } )*
+                Ok(())
+            }
+
             /// Every module may change it.
             pub fn presence(&mut self, core: &mut Core, stanza: &mut Stanza) -> Result<(), StanzaError> {
                 $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.from.as_ref())) {

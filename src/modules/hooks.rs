@@ -128,6 +128,25 @@ pub trait Module: Sized {
         Ok(())
     }
 
+    /// Somebody has sent a message to the host itself; true when it was expected.
+    fn told(&mut self, core: &mut Core, stanza: &Stanza) -> Result<bool, StanzaError> {
+        let _ = (core, stanza);
+        Ok(false)
+    }
+
+    /// When [`Module::due`] is to be called, on the clock of [`Now::mono_ms`](crate::clock::Now::mono_ms). Asked after
+    /// whatever has happened.
+    fn due_ms(&self, core: &Core) -> Option<u64> {
+        let _ = core;
+        None
+    }
+
+    /// The time has come that [`Module::due_ms`] has named.
+    fn due(&mut self, core: &mut Core) -> Result<(), StanzaError> {
+        let _ = core;
+        Ok(())
+    }
+
     /// A session sends available presence, to everybody or to somebody; nothing is done with it yet.
     fn presence(&mut self, core: &mut Core, stanza: &mut Stanza) -> Result<(), StanzaError> {
         let _ = (core, stanza);

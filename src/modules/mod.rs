@@ -37,6 +37,8 @@ pub use terms::{Dir, Fit, Info, IqRoute, Misfit, Scope, SessionEvent, TableInfo,
 modules! {
     "blocking" => blocking::Blocking,
     "rules" => rules::Rules,
+    "rtbl" => rtbl::Rtbl,
+    "strangers" => strangers::Strangers,
     "mam" => mam::Mam,
     "carbons" => carbons::Carbons,
     "offline" => offline::Offline,

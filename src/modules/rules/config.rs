@@ -1,6 +1,7 @@
 //! What an operator writes.
 
 use super::addresses;
+use crate::core::rtbl::Source;
 use crate::setting::{Bytes, Seconds, at_least, section, words};
 use crate::stanza::Condition;
 
@@ -165,6 +166,8 @@ section! {
         pub entries: Vec<String> = Vec::new(),
         /// More of it, one in a line; "#" begins a comment. Relative to the folder of this file.
         pub file: String = String::new(),
+        /// A block list that it has as well, such as "xmpp:xmppbl.org?;node=muc_bans_sha256"; see [modules.rtbl].
+        pub rtbl: String = String::new() => |list: &String| check_rtbl(list),
     }
 }
 
@@ -195,6 +198,13 @@ pub const TYPES: [(KindWord, &[&str]); 3] = [
 
 /// What stands before the name of a list.
 pub const LIST: &str = "list:";
+
+fn check_rtbl(list: &str) -> Result<(), String> {
+    if list.is_empty() || Source::parse(list).is_some() {
+        return Ok(());
+    }
+    Err(format!("\"{list}\" is no block list; write for example \"xmpp:xmppbl.org?;node=muc_bans_sha256\""))
+}
 
 fn check_type(word: &str) -> Result<(), String> {
     let mut all: Vec<&str> = TYPES.iter().flat_map(|(_, types)| types.iter().copied()).collect();

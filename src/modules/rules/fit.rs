@@ -17,6 +17,9 @@ pub fn fit(config: &Config, fit: &mut Fit) {
         } else if lists.insert(&list.name, list.holds).is_some() {
             wrong(section(), "name", format!("there is a list \"{}\" already; write another name", list.name));
         }
+        if list.holds == Holds::Texts && !list.rtbl.is_empty() {
+            wrong(section(), "rtbl", "a block list has no texts; write holds = \"addresses\"".to_string());
+        }
         if list.holds == Holds::Addresses
             && let Some(Err(text)) = list.entries.iter().map(|entry| addresses::check(entry)).find(Result::is_err)
         {

@@ -1,8 +1,9 @@
 //! Rules as they are asked: compiled once, when the configuration is read.
 
 use super::addresses::Addresses;
-use super::config::{Action, Config, Direction, Holds, KindWord, LIST, Rule, Sender};
+use super::config::{Action, Config, Direction, Holds, KindWord, LIST, List, Rule, Sender};
 use super::glob::Glob;
+use crate::core::rtbl::Source;
 use crate::jid::Jid;
 use crate::stanza::{Kind, Stanza, StanzaError};
 use crate::xml::{ElementRef, ns};
@@ -36,13 +37,30 @@ pub struct Compiled {
     pub rate: Option<usize>,
     kinds: Vec<KindWord>,
     types: Vec<Box<str>>,
-    from: Option<Vec<Rc<Addresses>>>,
-    to: Option<Vec<Rc<Addresses>>>,
+    /// Senders.
+    pub from: Option<Who>,
+    /// Addressees.
+    pub to: Option<Who>,
     payload: Vec<(Option<Box<str>>, Box<str>)>,
     body: Option<Vec<Rc<Vec<Glob>>>>,
     subject: Option<Vec<Rc<Vec<Glob>>>>,
     larger_than: Option<usize>,
     recipients_over: Option<usize>,
+}
+
+/// Those whom a rule names.
+#[derive(Debug)]
+pub struct Who {
+    lists: Vec<Rc<Addresses>>,
+    /// Lists of others, of which the store knows who is on them.
+    pub rtbl: Vec<Source>,
+}
+
+impl Who {
+    /// True for somebody on one of our own lists.
+    pub fn names(&self, jid: &Jid) -> bool {
+        self.lists.iter().any(|list| list.contains(jid))
+    }
 }
 
 /// What a rule does.
@@ -114,7 +132,12 @@ pub fn compile(config: &Config) -> Vec<Compiled> {
             text: (!rule.text.is_empty()).then(|| Cow::Owned(rule.text.clone())),
             ..rule.condition.into()
         };
-        let named = |entries: &[String]| parts(entries, &addresses, |own| Rc::new(addresses_of(own)));
+        let named = |entries: &[String]| {
+            let lists = parts(entries, &addresses, |own| Rc::new(addresses_of(own)))?;
+            let is_named = |list: &&List| entries.iter().any(|e| e.strip_prefix(LIST) == Some(&list.name));
+            let rtbl = config.lists.iter().filter(is_named).filter_map(|list| Source::parse(&list.rtbl)).collect();
+            Some(Who { lists, rtbl })
+        };
         let written = |entries: &[String]| parts(entries, &texts, |own| Rc::new(globs_of(own)));
         let payloads = rule.payload.iter().filter_map(|text| payload(text));
         Some(Compiled {
@@ -178,15 +201,15 @@ fn parts<T>(
 }
 
 impl Compiled {
-    /// True when all holds that the stanza alone can tell; what is cheap is looked at first.
+    /// True when all holds that the stanza alone can tell; what is cheap is looked at first. Who is on lists of others
+    /// is still to be asked.
     pub fn meets(&self, subject: &Subject<'_>) -> bool {
         let (kind, word) = match subject.stanza.kind {
             Kind::Message(typ) => (KindWord::Message, typ.as_str()),
             Kind::Presence(typ) => (KindWord::Presence, typ.as_str()),
             Kind::Iq(typ) => (KindWord::Iq, typ.as_str()),
         };
-        let among =
-            |all: &Option<Vec<Rc<Addresses>>>, jid| all.as_ref().is_none_or(|all| all.iter().any(|l| l.contains(jid)));
+        let among = |who: &Option<Who>, jid| who.as_ref().is_none_or(|who| who.names(jid) || !who.rtbl.is_empty());
         (self.kinds.is_empty() || self.kinds.contains(&kind))
             && (self.types.is_empty() || self.types.iter().any(|typ| **typ == *word))
             && among(&self.from, subject.from)

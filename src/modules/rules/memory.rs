@@ -1,4 +1,4 @@
-//! What rules remember: how much of each rate is used up, who has which mark, how many reports there were.
+//! What rules remember: how much of each rate is used up, and who has which mark.
 
 use super::config::{By, Limit};
 use crate::core::rates::{Bucket, Rate};
@@ -114,27 +114,6 @@ impl Marks {
     }
 }
 
-/// How often something may be done in an hour.
-#[derive(Debug, Default)]
-pub struct Hourly(Bucket);
-
-impl Hourly {
-    /// True when it may be done now.
-    pub fn may(&mut self, per_hour: u32, now_ms: u64) -> bool {
-        const HOUR_MS: u32 = 3_600_000;
-        if per_hour == 0 {
-            return false;
-        }
-        let cost = (HOUR_MS / per_hour).max(1);
-        let rate = Rate { per_s: 1000, burst: HOUR_MS - cost };
-        let may = self.0.ready_ms(rate, now_ms).is_none();
-        if may {
-            self.0.take(cost as usize, rate, now_ms);
-        }
-        may
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,13 +165,5 @@ mod tests {
             assert!(!rate.is_over(&a, &c, 0, 9));
             assert!(rate.is_over(from, to, 0, 9), "{by:?}");
         }
-    }
-
-    #[test]
-    fn an_hour_has_as_many_as_are_said() {
-        let mut hourly = Hourly::default();
-        assert_eq!((0..50).filter(|_| hourly.may(20, 5)).count(), 20);
-        assert!(hourly.may(20, 5 + 180_000) && !hourly.may(20, 5 + 180_000));
-        assert!(!Hourly::default().may(0, 5));
     }
 }

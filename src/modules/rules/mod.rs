@@ -15,12 +15,15 @@ mod memory;
 use super::{Fit, Module, Xep};
 use crate::core::Core;
 use crate::core::flight::{Dest, Flow, InFlight};
+use crate::core::rates::Hourly;
+use crate::core::rtbl::Source;
+use crate::core::settings::Settings;
 use crate::jid::Jid;
 use crate::stanza::{Condition, IqType, Kind, MessageType, Stanza, StanzaError, name};
 use crate::storage::StoreError;
 use crate::xml::ns;
 use matcher::{Act, Compiled, Subject};
-use memory::{Counted, Hourly, Marks};
+use memory::{Counted, Marks};
 
 pub use addresses::check as check_address;
 pub use config::{Config, Holds, List};
@@ -31,6 +34,8 @@ const LOG: &str = "couplet::rules";
 /// The module.
 pub struct Rules {
     rules: Vec<Compiled>,
+    /// Block lists that lists name.
+    rtbl: Vec<Source>,
     rates: Vec<Counted>,
     marks: Marks,
     reports: Hourly,
@@ -55,6 +60,7 @@ impl Module for Rules {
     fn new(config: Config) -> Self {
         Self {
             rules: matcher::compile(&config),
+            rtbl: config.lists.iter().filter_map(|list| Source::parse(&list.rtbl)).collect(),
             rates: config.rates.iter().map(Counted::new).collect(),
             marks: Marks::default(),
             reports: Hourly::default(),
@@ -64,6 +70,10 @@ impl Module for Rules {
 
     fn fit(config: &Config, fit: &mut Fit) {
         fit::fit(config, fit);
+    }
+
+    fn settle(&self, settings: &mut Settings) {
+        self.rtbl.iter().for_each(|list| settings.want_rtbl(list));
     }
 
     /// What was counted and marked stays.
@@ -172,6 +182,14 @@ impl Rules {
                 };
             }
             if !is_one {
+                return Ok(false);
+            }
+        }
+        for (who, jid) in [(&rule.from, subject.from), (&rule.to, subject.to)] {
+            if let Some(who) = who
+                && !who.names(jid)
+                && !core.rtbl_has(&who.rtbl, jid)?
+            {
                 return Ok(false);
             }
         }

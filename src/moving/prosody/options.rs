@@ -27,6 +27,7 @@ const NO_GC: &str = "nothing is needed: there is no garbage collector";
 const ALWAYS: &str = "nothing is needed: it is always so";
 const BY_SYSTEM: &str = "the service manager does that";
 const NOT_YET: &str = "this build has nothing of that";
+const FIREWALL: &str = "scripts of its rules are not read; write [[rules]]";
 const TLS: &str = "TLS 1.2 and 1.3 with ciphers that are safe, and certificates from tls.certificates";
 
 /// The rule of an option; none when its name says nothing.
@@ -53,7 +54,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("proxy65", "there is no proxy for files"),
     ("statistics", "`couplet status` shows what the server does"),
     ("openmetrics", NOT_YET),
-    ("firewall", NOT_YET),
+    ("firewall", FIREWALL),
     ("component_", "see [components]"),
     ("invites_", "invitations are made by `couplet invite`"),
     ("dns", "see [dns]"),
@@ -136,6 +137,7 @@ const OPTIONS: &[(&[&str], Rule)] = &[
     (&["min_seconds_between_registrations"], By(registrations)),
     (&["registration_whitelist", "registration_blacklist"], Nothing("modules.register.per_address is for all")),
     (&["motd_text"], Same("modules.motd", "text")),
+    (&["muc_rtbls"], Same("modules.rtbl", "lists")),
     (&["contact_info"], By(contact_info)),
     (&["disco_items"], By(disco_items)),
     (&["turn_external_host", "turn_external_port", "turn_external_tls_port"], By(turn)),
@@ -264,6 +266,7 @@ const OURS: &[(&str, &str)] = &[
     ("caps", "caps"),
     ("reports", "blocking"),
     ("spam_reporting", "blocking"),
+    ("muc_rtbl", "rtbl"),
     ("mam", "mam"),
     ("mam_muc", "mam"),
     ("muc_mam", "mam"),
@@ -283,7 +286,9 @@ const OTHER: &[(&[&str], &str)] = &[
     (&["http_files"], NOT_YET),
     (&["statistics", "measure_cpu", "measure_memory", "measure_message_e2e"], "http.metrics_from may read /metrics"),
     (&["proxy65"], "there is no proxy for files"),
-    (&["pubsub", "pubsub_hub", "firewall", "groups", "mimicking", "tombstones", "anti_spam"], NOT_YET),
+    (&["pubsub", "pubsub_hub", "groups", "mimicking", "tombstones"], NOT_YET),
+    (&["firewall"], FIREWALL),
+    (&["anti_spam", "block_strangers"], "see [modules.strangers], [modules.rtbl] and [[rules]]"),
     (&["legacyauth", "auth_legacy", "compression"], "not offered: it is not safe"),
     (&["storage_sql", "storage_internal", "storage_memory", "storage_xmlarchive"], ONE_FILE),
 ];
