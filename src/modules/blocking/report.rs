@@ -1,14 +1,18 @@
 //! Reports that come with a block (XEP-0377): logged, and passed on to those who answer for the server.
 //!
-//! A report goes to people of this server and nowhere else: what its opt-in elements would allow is not done. One that
-//! is ill-formed changes nothing of the block (section 6).
+//! With it go the messages that it names, where the archive has them. A report goes to people of this server and
+//! nowhere else: what its opt-in elements would allow is not done. One that is ill-formed changes nothing of the block
+//! (section 6).
 
+use crate::clock::datetime;
 use crate::core::Core;
+#[cfg(feature = "mam")]
+use crate::core::archive::Id;
 use crate::core::flight::InFlight;
 use crate::jid::Jid;
 use crate::stanza::{Kind, MessageType, Stanza};
 use crate::storage::StoreError;
-use crate::xml::{Builder, ElementRef, ns};
+use crate::xml::{Builder, Element, ElementRef, ns};
 use std::collections::VecDeque;
 
 const WINDOW_MS: u64 = 3_600_000;
@@ -58,6 +62,33 @@ impl<'a> Report<'a> {
             }
         }
         b.close();
+    }
+
+    /// The messages that it names, with their times, as the archive of the reporter has them: those of the one who is
+    /// reported, no other's, and not more than `limits.report_messages_bytes_max` of them.
+    #[cfg(feature = "mam")]
+    fn messages(&self, core: &mut Core, reporter: &Jid, ids_max: usize) -> Result<Vec<(i64, Element)>, StoreError> {
+        let owner = reporter.bare_str();
+        let mut room = core.settings.limits.report_messages_bytes_max as usize;
+        let mut said = Vec::new();
+        let ids = self.element.children().filter(|child| child.is(ns::STANZA_ID, "stanza-id"));
+        for named in ids.take(ids_max).filter(|named| named.attr("by") == Some(owner)) {
+            let Some(id) = named.attr("id").and_then(Id::parse) else { continue };
+            let Some(row) = core.archive_row(owner, id)? else { continue };
+            let Ok(message) = crate::xml::parse(&row.xml) else { continue };
+            let from = message.root().attr("from").and_then(|from| Jid::parse(from).ok());
+            if from.is_some_and(|from| super::covers(self.jid.as_str(), &from)) && row.xml.len() <= room {
+                room -= row.xml.len();
+                said.push((i64::try_from(id.wall_ms()).unwrap_or_default(), message));
+            }
+        }
+        Ok(said)
+    }
+
+    /// Nothing is archived.
+    #[cfg(not(feature = "mam"))]
+    fn messages(&self, _: &mut Core, _: &Jid, _: usize) -> Result<Vec<(i64, Element)>, StoreError> {
+        Ok(Vec::new())
     }
 
     /// For people.
@@ -110,9 +141,16 @@ impl Recent {
         // Who is reported does not need to read it.
         people.retain(|person| !person.same_bare(&report.jid));
         let host = Jid::parse(reporter.domain()).ok();
+        let said = report.messages(core, reporter, ids_max)?;
         let stanza = Stanza::build(Kind::Message(MessageType::Normal), |b| {
             b.leaf(ns::CLIENT, "body", &body);
             report.write(b, texts_max, ids_max);
+            for (wall_ms, message) in &said {
+                b.open(ns::FORWARD, "forwarded");
+                b.open(ns::DELAY, "delay").attr("stamp", &datetime(*wall_ms)).close();
+                b.copy(message.root());
+                b.close();
+            }
         });
         for person in people {
             let id = core.token();
