@@ -23,7 +23,7 @@ const fn row(name: &'static str, text: &'static str, digits: usize, more: bool, 
     Row { name, text, digits, more, plotted }
 }
 
-const ROWS: [Row; 52] = [
+const ROWS: &[Row] = &[
     row("rss-0", "memory (RSS) of the server alone, MB", 1, false, true),
     row("rss-100", "with 100 idle clients, MB", 1, false, false),
     row("rss-1000", "with 1000 idle clients, MB", 1, false, true),
@@ -73,6 +73,9 @@ const ROWS: [Row; 52] = [
     row("scale-contacts-10-cpu", "**between people with 10 contacts, ms**", 2, false, false),
     row("scale-contacts-100-cpu", "with 100", 2, false, false),
     row("scale-contacts-1000-cpu", "with 1000", 2, false, false),
+    row("scale-contacts-10-login", "**CPU of a login with the roster, 10 contacts, ms**", 2, false, false),
+    row("scale-contacts-100-login", "100 contacts", 2, false, false),
+    row("scale-contacts-1000-login", "1000 contacts", 2, false, false),
     row("scale-accounts-10000-cpu", "**with 10 000 accounts, ms**", 2, false, false),
     row("scale-accounts-100000-cpu", "with 100 000", 2, false, false),
     row("lost", "messages lost", 0, false, false),

@@ -63,13 +63,14 @@ pub fn run(server: &mut Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
 }
 
 impl Pairs {
-    /// Logs them in.
+    /// Logs them in: of each two users the first writes to the second.
     pub fn new(server: &Server, users: Range<usize>, managed: bool) -> Result<Self, String> {
+        let count = users.len() / 2;
         let mut pairs = Self {
             peers: Peers::Echo(Net::new(server.address)?),
             senders: Vec::new(),
             pair_of: Vec::new(),
-            to: vec!["echo".into(); PAIRS],
+            to: vec!["echo".into(); count],
             after: "",
             tally: Tally::default(),
             sent: 0,
@@ -78,11 +79,11 @@ impl Pairs {
             && server.kind == Kind::Echo
         {
             let mut open = 0;
-            for pair in 0..PAIRS {
+            for pair in 0..count {
                 pairs.senders.push(net.connect()?);
                 pairs.pair_of.push(pair);
             }
-            while open < PAIRS {
+            while open < count {
                 net.step(Duration::from_secs(1), &mut |_, _, heard| open += usize::from(matches!(heard, Heard::Open)))?;
             }
             return Ok(pairs);
@@ -94,7 +95,7 @@ impl Pairs {
             pairs.after = "<r xmlns='urn:xmpp:sm:3'/>";
         }
         pairs.pair_of = vec![usize::MAX; ids.len()];
-        for pair in 0..PAIRS {
+        for pair in 0..count {
             pairs.senders.push(ids[2 * pair]);
             pairs.pair_of[ids[2 * pair + 1]] = pair;
             pairs.to[pair] = format!("u{}@{HOST}", users.start + 2 * pair + 1);
@@ -152,7 +153,8 @@ impl Pairs {
         let mut times = Vec::with_capacity(total);
         while times.len() < total && begin.elapsed() < RATE_TIME + PATIENCE {
             while self.sent < first + total && due(self.sent) <= Instant::now() {
-                let (pair, text) = (self.sent % PAIRS, self.message(self.sent % PAIRS, self.sent));
+                let pair = self.sent % self.senders.len();
+                let text = self.message(pair, self.sent);
                 let id = self.senders[pair];
                 self.net().say(id, &text);
                 self.sent += 1;
@@ -173,7 +175,7 @@ impl Pairs {
 
     /// As many as go through a window.
     pub fn flat_out(&mut self, server: &Server, sheet: &mut Sheet<'_>, names: [&'static str; 2]) -> Result<(), String> {
-        for pair in 0..PAIRS {
+        for pair in 0..self.senders.len() {
             let text: String = (self.sent..self.sent + WINDOW).map(|n| self.message(pair, n)).collect();
             let id = self.senders[pair];
             self.net().say(id, &text);

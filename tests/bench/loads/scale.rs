@@ -2,7 +2,8 @@
 
 use super::chat::Pairs;
 use super::deaf;
-use crate::crowd::{HOST, PATIENCE, Profile};
+use crate::crowd::{HOST, News, PATIENCE, Profile};
+use crate::process::Span;
 use crate::report::Sheet;
 use crate::seed::{strangers, users};
 use crate::server::Server;
@@ -15,11 +16,13 @@ const CLIENTS: [(usize, [&str; 2]); 4] = [
     (1000, ["scale-clients-1000", "scale-clients-1000-cpu"]),
     (5000, ["scale-clients-5000", "scale-clients-5000-cpu"]),
 ];
-const CONTACTS: [(usize, [&str; 2]); 3] = [
-    (10, ["scale-contacts-10", "scale-contacts-10-cpu"]),
-    (100, ["scale-contacts-100", "scale-contacts-100-cpu"]),
-    (1000, ["scale-contacts-1000", "scale-contacts-1000-cpu"]),
+const CONTACTS: [(usize, [&str; 2], &str); 3] = [
+    (10, ["scale-contacts-10", "scale-contacts-10-cpu"], "scale-contacts-10-login"),
+    (100, ["scale-contacts-100", "scale-contacts-100-cpu"], "scale-contacts-100-login"),
+    (1000, ["scale-contacts-1000", "scale-contacts-1000-cpu"], "scale-contacts-1000-login"),
 ];
+/// How often each of them logs in to be measured.
+const LOGINS: usize = 10;
 const ACCOUNTS: [(usize, [&str; 2]); 2] = [
     (10_000, ["scale-accounts-10000", "scale-accounts-10000-cpu"]),
     (100_000, ["scale-accounts-100000", "scale-accounts-100000-cpu"]),
@@ -55,19 +58,28 @@ fn beside_clients(server: &Server, sheet: &mut Sheet<'_>) -> Result<(), String> 
 
 fn with_contacts(server: &Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
     let mut there = 0;
-    for (count, names) in CONTACTS {
+    for (count, names, login) in CONTACTS {
         let mut crowd = server.crowd()?;
         let ids = crowd.log_in(strangers(0, CHATTERS), Profile::default(), 16, &mut deaf)?;
         for contact in there..count {
             let item = format!("<query xmlns='jabber:iq:roster'><item jid='contact{contact}@{HOST}'/></query>");
             ids.iter().for_each(|id| crowd.net.say(*id, &format!("<iq type='set' id='add'>{item}</iq>")));
             let answers = Cell::new(0);
-            let mut hear = |_: &mut crate::net::Net, _, _: crate::crowd::News<'_>| answers.set(answers.get() + 1);
+            let mut hear = |_: &mut crate::net::Net, _, _: News<'_>| answers.set(answers.get() + 1);
             crowd.until(PATIENCE, &mut hear, || answers.get() >= CHATTERS)?;
         }
         there = count;
         crowd.leave()?;
         chat(server, sheet, names)?;
+        let mut crowd = server.crowd()?;
+        let span = Span::new(server.pid());
+        let each = strangers(0, CHATTERS).cycle().take(LOGINS * CHATTERS);
+        crowd.log_in(each, Profile::ONLINE, 16, &mut |net, id, news| {
+            if matches!(news, News::Ready) {
+                net.hang_up(id);
+            }
+        })?;
+        sheet.cpu(login, (LOGINS * CHATTERS) as f64, &span.end());
     }
     Ok(())
 }
