@@ -15,7 +15,7 @@ use crate::jid::Jid;
 use crate::modules::{Dir, Modules, Scope, SessionEvent, Undelivered};
 use crate::stanza::{Condition, IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
 use crate::storage::Ticket;
-use crate::xml::{ElementRef, ns};
+use crate::xml::ns;
 use log::debug;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -371,10 +371,7 @@ fn addressee(core: &Core, to: &Jid, exists: bool) -> Addressee {
 
 fn undelivered(core: &mut Core, modules: &mut Modules, flight: &InFlight) -> Result<(), StanzaError> {
     core.may_write()?;
-    let is_archived = |to: &Jid| {
-        let is_ours = |c: ElementRef<'_>| c.is(ns::STANZA_ID, "stanza-id") && c.attr("by") == Some(to.bare_str());
-        flight.stanza.payload.root().children().any(is_ours)
-    };
+    let is_archived = |to: &Jid| flight.stanza.archive_id(to.bare_str()).is_some();
     let outcome = modules.undelivered(core, flight)?;
     match outcome {
         Undelivered::NotMine | Undelivered::Refused(_) if flight.stanza.to.as_ref().is_some_and(is_archived) => {
@@ -451,7 +448,7 @@ fn deliver(
 ) {
     let InFlight { mut stanza, mut tail, mut promise, mut receipt, mut row, .. } = flight;
     let is_copy = flight.is_copy && row.is_none() && flight.dest != Dest::Address;
-    if matches!(stanza.kind, Kind::Message(_)) && row.is_none() && modules.watches(session) {
+    if matches!(stanza.kind, Kind::Message(_)) && row.is_none() {
         modules.deliver(core, session, &stanza);
     }
     let parked = core.sessions.get(session).filter(|s| s.conn.is_none());

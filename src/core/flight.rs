@@ -212,13 +212,9 @@ impl Parcel {
         head.len() + self.tail.len()
     }
 
-    /// The stanza as XML on its own.
-    pub fn to_xml(&self) -> String {
-        let mut out = Vec::new();
-        crate::stanza::write_head(self.kind, self.to.as_ref(), &mut out);
-        crate::xml::write_attribute("xmlns", crate::xml::ns::CLIENT, &mut out);
-        out.extend_from_slice(&self.tail);
-        String::from_utf8(out).unwrap_or_default()
+    /// The stanza, read again.
+    pub fn stanza(&self) -> Option<Stanza> {
+        Stanza::of_tail(self.kind, self.to.as_ref(), &self.tail)
     }
 }
 

@@ -384,7 +384,7 @@ impl Core {
         let mut message = message.clone();
         message.to.get_or_insert_with(|| account.bare());
         spool::stamp(&mut message, account.domain(), wall_ms);
-        let stored = spool::Stored { xml: message.to_element().root().to_xml(), ..spool::Stored::default() };
+        let stored = spool::Stored { xml: message.to_xml(), ..spool::Stored::default() };
         let rows = self.view.list::<Rows>(account.bare_str(), usize::MAX)?;
         if rows.iter().any(|(_, row)| row.xml == stored.xml) {
             return Ok(Taken::Same);

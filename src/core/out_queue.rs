@@ -362,7 +362,7 @@ impl OutQueue {
     pub fn answered(&mut self, asker: Option<&Jid>, id: &str) {
         let is_request = |p: &Parcel| matches!(p.kind, Kind::Iq(IqType::Get | IqType::Set)) && p.from.as_ref() == asker;
         for parcel in self.rest.iter_mut().flat_map(|rest| &mut rest.sent).filter(|p| is_request(p)) {
-            let same_id = crate::xml::parse(&parcel.to_xml()).is_ok_and(|e| e.root().attr("id") == Some(id));
+            let same_id = parcel.stanza().is_some_and(|stanza| stanza.id.as_deref() == Some(id));
             parcel.is_copy |= same_id;
         }
     }

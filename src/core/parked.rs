@@ -138,7 +138,7 @@ impl Core {
             acked: counts.2,
             presence: session.available.as_ref().map(|a| {
                 // It is from the session, and is written without saying so.
-                Stanza { from: None, ..a.stanza.clone() }.to_element().root().to_xml()
+                Stanza { from: None, ..a.stanza.clone() }.to_xml()
             }),
             directed: session.directed.iter().cloned().collect(),
             interested: session.interested,

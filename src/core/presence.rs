@@ -109,7 +109,7 @@ impl Core {
         }
         let max = self.settings.limits.subscription_requests_max as usize;
         for (_, waiting) in self.view.list::<Requests>(jid.bare_str(), max)? {
-            let stanza = crate::xml::parse(&waiting.xml).ok().and_then(|e| Stanza::read(e).ok());
+            let stanza = Stanza::parse(&waiting.xml);
             if let Some(stanza) = stanza {
                 let flight = InFlight { filters: Filters::In, ..InFlight::promising(stanza) };
                 self.send(flight.to_session(id));
@@ -292,7 +292,7 @@ impl Core {
             return Ok(false);
         }
         let kept = Stanza { from: Some(contact.clone()), to: Some(account.clone()), ..stanza.clone() };
-        let xml = kept.to_element().root().to_xml();
+        let xml = kept.to_xml();
         self.view.put::<Requests>(account.bare_str(), sub, &Waiting { xml });
         Ok(true)
     }
@@ -301,7 +301,7 @@ impl Core {
     #[cfg(feature = "import")]
     pub(super) fn request_kept(&mut self, account: &Jid, contact: &Jid) -> Result<Option<Stanza>, StoreError> {
         let waiting = self.view.get::<Requests>(account.bare_str(), contact.bare_str().as_bytes())?;
-        Ok(waiting.and_then(|w| crate::xml::parse(&w.xml).ok()).and_then(|e| Stanza::read(e).ok()))
+        Ok(waiting.and_then(|w| Stanza::parse(&w.xml)))
     }
 
     fn probe_in(&mut self, account: &Jid, from: &Jid, exists: bool) -> Result<(), StoreError> {

@@ -57,7 +57,7 @@ impl Record for Stored {
 impl Stored {
     /// The stanza.
     pub fn stanza(&self) -> Option<Stanza> {
-        crate::xml::parse(&self.xml).ok().and_then(|e| Stanza::read(e).ok())
+        Stanza::parse(&self.xml)
     }
 }
 
@@ -180,7 +180,7 @@ impl Core {
     /// When storage cannot be read.
     pub fn spool_message(&mut self, account: &Jid, mut stanza: Stanza, bytes_max: usize) -> Result<bool, StoreError> {
         stamp(&mut stanza, account.domain(), self.now.wall_ms);
-        let stored = Stored { xml: stanza.to_element().root().to_xml(), ..Stored::default() };
+        let stored = Stored { xml: stanza.to_xml(), ..Stored::default() };
         let fits = stored.xml.len() <= bytes_max;
         if fits {
             self.spool_put(account, &stored)?;
@@ -203,7 +203,7 @@ impl Core {
             return Ok(None);
         }
         stamp(stanza, session.domain(), self.now.wall_ms);
-        let xml = stanza.to_element().root().to_xml();
+        let xml = stanza.to_xml();
         let row =
             self.spool_put(session, &Stored { xml, holder: resume_id.to_owned(), place: LAST, is_copy, until_ms: 0 })?;
         self.spool_hold(session, row);
@@ -217,7 +217,7 @@ impl Core {
     /// When storage cannot be read.
     pub fn spool_parcel(&mut self, parcel: &mut Parcel, holder: Option<(&str, u64)>) -> Result<(), StoreError> {
         let Some(to) = parcel.to.clone() else { return Ok(()) };
-        let stanza = crate::xml::parse(&parcel.to_xml()).ok().and_then(|e| Stanza::read(e).ok());
+        let stanza = parcel.stanza();
         let Some(mut stanza) = stanza.filter(survives) else { return Ok(()) };
         let (now, is_local) = (self.now, self.is_local(&to));
         let keep = parcel.keep.get_or_insert_with(|| {
@@ -242,7 +242,7 @@ impl Core {
             stamp(&mut stanza, &from, since_ms);
         }
         let (id, place) = holder.unwrap_or_default();
-        let xml = stanza.to_element().root().to_xml();
+        let xml = stanza.to_xml();
         let stored = Stored { xml, holder: id.to_owned(), place, is_copy: parcel.is_copy, until_ms };
         let row = match keep.row {
             Some(row) => {

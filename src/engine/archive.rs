@@ -365,12 +365,7 @@ impl Engine {
             None => {
                 self.step("a page", |core, _| {
                     for tail in tails {
-                        let mut xml = Vec::new();
-                        crate::stanza::write_head(kind, Some(&to), &mut xml);
-                        crate::xml::write_attribute("xmlns", ns::CLIENT, &mut xml);
-                        xml.extend(tail);
-                        let text = String::from_utf8(xml).unwrap_or_default();
-                        let stanza = crate::xml::parse(&text).ok().and_then(|e| Stanza::read(e).ok());
+                        let stanza = Stanza::of_tail(kind, Some(&to), &tail);
                         let flight = stanza.map(|stanza| InFlight { is_copy: true, ..InFlight::answer(stanza) });
                         core.queue.extend(flight.map(|flight| match question.session {
                             Some(session) => flight.to_session(session),

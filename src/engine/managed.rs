@@ -175,8 +175,7 @@ impl Engine {
         }
         let Some(out) = self.session_queue(session) else { return };
         let messages = out.parcels().filter(|p| matches!(p.kind, Kind::Message(_)));
-        let read = |parcel: &Parcel| Stanza::read(crate::xml::parse(&parcel.to_xml()).ok()?).ok();
-        let messages: Vec<Stanza> = messages.filter_map(read).collect();
+        let messages: Vec<Stanza> = messages.filter_map(Parcel::stanza).collect();
         self.step("what a client has not seen", |core, modules| modules.unseen(core, session, &messages));
     }
 
@@ -405,8 +404,7 @@ impl Engine {
                 self.step("what a session left", |core, _| core.spool_pass_on(to, row, heir));
                 continue;
             }
-            let stanza = if goes || asks { crate::xml::parse(&parcel.to_xml()).ok() } else { None };
-            let stanza = stanza.and_then(|e| Stanza::read(e).ok());
+            let stanza = if goes || asks { parcel.stanza() } else { None };
             let original = stanza.clone();
             let ticket = self.step("what a session left", |core, _| {
                 if let (Some(row), Some(to)) = (row, &to) {

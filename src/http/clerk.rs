@@ -148,7 +148,7 @@ impl Clerk {
             build(b);
             b.close();
         });
-        out.extend_from_slice(stanza.with_id("page").to_element().root().to_xml().as_bytes());
+        out.extend_from_slice(stanza.with_id("page").to_xml().as_bytes());
     }
 
     /// The engine's reason, in its words.

@@ -223,7 +223,7 @@ mod tests {
 
     fn after(x: &str, hash: &str) -> (bool, String) {
         let xml = format!("<presence xmlns='jabber:client'><show>away</show>{x}</presence>");
-        let mut stanza = Stanza::read(crate::xml::parse(&xml).unwrap()).unwrap();
+        let mut stanza = Stanza::parse(&xml).unwrap();
         assert_eq!(stanza.kind, Kind::Presence(PresenceType::Available));
         let changed = put_hash(&mut stanza, hash);
         let x = stanza.child(ns::VCARD_UPDATE, "x").map(ElementRef::to_xml).unwrap_or_default();

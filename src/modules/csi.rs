@@ -180,7 +180,7 @@ mod tests {
 
     fn weight(xml: &str) -> Weight {
         let xml = xml.replacen(' ', " xmlns='jabber:client' ", 1);
-        weigh(&Stanza::read(crate::xml::parse(&xml).unwrap()).unwrap())
+        weigh(&Stanza::parse(&xml).unwrap())
     }
 
     #[test]

@@ -6,9 +6,8 @@ use crate::core::flight::{Filters, InFlight};
 use crate::core::session::SessionId;
 use crate::core::spool::{self, Worth};
 use crate::setting::section;
-use crate::jid::Jid;
-use crate::stanza::{Condition, Kind, MessageType, Stanza, StanzaError};
-use crate::xml::{ElementRef, ns};
+use crate::stanza::{Condition, Kind, MessageType, StanzaError};
+use crate::xml::ns;
 
 section! {
     /// Offline messages (XEP-0160).
@@ -67,8 +66,8 @@ impl Module for Offline {
         let (account, reads_archive) = (session.jid.bare(), session.reads_archive);
         for (row, stored) in core.spool_free(&account)? {
             match stored.stanza() {
-                // Its client has it from there; the next one may not know archives.
-                Some(stanza) if reads_archive && is_archived(&stanza, &account) => {}
+                // Its client has it from there (XEP-0313 section 3); the next one may not know archives.
+                Some(stanza) if reads_archive && stanza.archive_id(account.as_str()).is_some() => {}
                 Some(stanza) if !stored.is_copy && spool::is_for_others(stanza.kind) => {
                     core.spool_hold(&account, row);
                     let row = Some(row);
@@ -81,10 +80,4 @@ impl Module for Offline {
         }
         Ok(())
     }
-}
-
-/// The account's archive has it (XEP-0313 section 3).
-fn is_archived(stanza: &Stanza, account: &Jid) -> bool {
-    let is_ours = |c: ElementRef<'_>| c.is(ns::STANZA_ID, "stanza-id") && c.attr("by") == Some(account.as_str());
-    stanza.payload.root().children().any(is_ours)
 }

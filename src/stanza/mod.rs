@@ -103,6 +103,36 @@ pub enum ReadError {
 }
 
 impl Stanza {
+    /// Reads what [`Stanza::to_xml`] has written; none where that is damaged.
+    pub fn parse(xml: &str) -> Option<Self> {
+        Self::read(crate::xml::parse(xml).ok()?).ok()
+    }
+
+    /// As XML in the namespace of clients.
+    pub fn to_xml(&self) -> String {
+        // Most often enough: the arena holds the same text, and names of its own.
+        let mut out = Vec::with_capacity(128 + self.payload.heap_bytes());
+        write_head(self.kind, self.to.as_ref(), &mut out);
+        write_attribute("xmlns", ns::CLIENT, &mut out);
+        self.write_tail(&mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// Reads one again of which a queue has [`Stanza::tail`]; none where that is damaged.
+    pub fn of_tail(kind: Kind, to: Option<&Jid>, tail: &[u8]) -> Option<Self> {
+        let mut xml = Vec::with_capacity(128 + tail.len());
+        write_head(kind, to, &mut xml);
+        write_attribute("xmlns", ns::CLIENT, &mut xml);
+        xml.extend_from_slice(tail);
+        Self::parse(std::str::from_utf8(&xml).ok()?)
+    }
+
+    /// The id under which the archive of `owner`, a bare address, has it, as it says (XEP-0359 section 3).
+    pub fn archive_id(&self, owner: &str) -> Option<&str> {
+        let is_theirs = |c: &ElementRef<'_>| c.is(ns::STANZA_ID, "stanza-id") && c.attr("by") == Some(owner);
+        self.payload.root().children().find(is_theirs)?.attr("id")
+    }
+
     /// Gives back memory that was reserved for more, for one that is kept for long.
     #[must_use]
     pub fn shrunk(self) -> Self {

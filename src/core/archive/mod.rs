@@ -362,22 +362,6 @@ pub struct Find {
     pub left: u32,
 }
 
-/// The id under which an archive has a message, as the message says.
-pub fn id_in<'a>(stanza: &'a Stanza, owner: &str) -> Option<&'a str> {
-    let is_ours = |c: &crate::xml::ElementRef<'_>| c.is(ns::STANZA_ID, "stanza-id") && c.attr("by") == Some(owner);
-    stanza.payload.root().children().find(is_ours)?.attr("id")
-}
-
-/// A stanza as XML in the namespace of clients.
-pub fn xml_of(stanza: &Stanza) -> String {
-    // Most often enough: the arena holds the same text, and names of its own.
-    let mut out = Vec::with_capacity(128 + stanza.payload.heap_bytes());
-    crate::stanza::write_head(stanza.kind, stanza.to.as_ref(), &mut out);
-    crate::xml::write_attribute("xmlns", ns::CLIENT, &mut out);
-    stanza.write_tail(&mut out);
-    String::from_utf8(out).unwrap_or_default()
-}
-
 impl Core {
     /// Puts a message behind all others of an archive, and gives its id.
     ///
@@ -585,7 +569,7 @@ pub fn tombstone(xml: &str, build: impl FnOnce(&mut crate::xml::Builder)) -> Opt
     let mut stanza = Stanza::read(crate::xml::parse(xml).ok()?).ok()?;
     stanza.retain_children(|c| c.is(ns::OCCUPANT_ID, "occupant-id"));
     stanza.append(build);
-    Some(stanza.to_element().root().to_xml())
+    Some(stanza.to_xml())
 }
 
 #[cfg(test)]

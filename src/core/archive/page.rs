@@ -313,7 +313,7 @@ fn is_wanted(query: &Query, row: RowRef<'_>) -> bool {
 }
 
 fn is_party(xml: &str, with: &With) -> bool {
-    let stanza = crate::xml::parse(xml).ok().and_then(|e| Stanza::read(e).ok());
+    let stanza = Stanza::parse(xml);
     stanza.is_some_and(|s| [s.from, s.to].iter().flatten().any(|jid| jid.as_str() == with.full))
 }
 
@@ -373,7 +373,7 @@ pub fn find(snapshot: &dyn Snapshot, find: &mut Find) -> Result<Option<Option<Id
             if is_plain && !row.xml.contains(&find.target) {
                 return false;
             }
-            let stanza = crate::xml::parse(row.xml).ok().and_then(|e| Stanza::read(e).ok());
+            let stanza = Stanza::parse(row.xml);
             stanza.is_some_and(|s| {
                 let is_authors = s.from.as_ref().is_some_and(|from| from.bare_str() == find.author);
                 is_authors && s.id.as_deref() == Some(&*find.target)

@@ -230,7 +230,7 @@ mod tests {
     fn read(inner: &str) -> Result<Query, Condition> {
         let xml =
             format!("<iq xmlns='jabber:client' type='set' id='a'><query xmlns='{}'>{inner}</query></iq>", ns::MAM);
-        let request = Stanza::read(crate::xml::parse(&xml).unwrap()).unwrap();
+        let request = Stanza::parse(&xml).unwrap();
         let owner = Jid::parse("romeo@example.org").unwrap();
         let reading =
             Reading { owner: &owner, is_room: false, sees_addresses: false, page_max: 50, page_bytes_max: 1000 };

@@ -336,7 +336,7 @@ impl Engine {
         let durable = self.core.view.durable();
         while !self.remotes.returned.is_empty() {
             for (parcel, refusal) in std::mem::take(&mut self.remotes.returned) {
-                let stanza = crate::xml::parse(&parcel.to_xml()).ok().and_then(|e| Stanza::read(e).ok());
+                let stanza = parcel.stanza();
                 let mut is_told = false;
                 let ticket = self.step("a stanza that is returned", |core, _| {
                     if let (Some(row), Some(to)) = (parcel.row(), &parcel.to) {

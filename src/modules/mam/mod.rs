@@ -9,7 +9,7 @@ mod prefs;
 
 use super::{Dir, IqRoute, Module, Scope, TableInfo, Xep};
 use crate::clock::datetime_fine;
-use crate::core::archive::{self, Find, Id, Named, New, Reading, id_in, xml_of};
+use crate::core::archive::{self, Find, Id, Named, New, Reading};
 #[cfg(feature = "import")]
 use crate::core::archive::Mover;
 use crate::core::disco::Disco;
@@ -113,7 +113,7 @@ impl Module for Mam {
         match core.spool_free(&account) {
             Ok(rows) => {
                 for (row, stored) in rows {
-                    if stored.stanza().is_some_and(|stanza| id_in(&stanza, account.as_str()).is_some()) {
+                    if stored.stanza().is_some_and(|stanza| stanza.archive_id(account.as_str()).is_some()) {
                         core.spool_give(&account, row);
                     }
                 }
@@ -161,7 +161,7 @@ impl Module for Mam {
     /// Queries that have no answer yet: what their sender was told of them outlives a restart.
     fn session_state(&mut self, core: &mut Core, id: SessionId, _: &[u8], _: &[Jid]) -> Vec<u8> {
         let open = core.archives.open.iter().filter(|(session, _)| *session == id);
-        let xml: Vec<String> = open.map(|(_, request)| request.to_element().root().to_xml()).collect();
+        let xml: Vec<String> = open.map(|(_, request)| request.to_xml()).collect();
         match xml.iter().map(String::len).sum::<usize>() {
             0 => Vec::new(),
             bytes if bytes > OPEN_BYTES_MAX => Vec::new(),
@@ -171,7 +171,7 @@ impl Module for Mam {
 
     fn revived(&mut self, core: &mut Core, id: SessionId, state: &[u8]) -> Result<(), StanzaError> {
         for xml in codec::from_bytes::<Vec<String>>(state).unwrap_or_default() {
-            if let Some(request) = crate::xml::parse(&xml).ok().and_then(|e| Stanza::read(e).ok()) {
+            if let Some(request) = Stanza::parse(&xml) {
                 core.send(InFlight { origin: Some(id), ..InFlight::passing(request) });
             }
         }
@@ -186,7 +186,7 @@ impl Module for Mam {
         let (whose, other) = if dir == Dir::Sent { (&from, &to) } else { (&to, &from) };
         let account = whose.bare_str();
         // To oneself, or once more on its way.
-        if (dir == Dir::Sent && from.same_bare(&to)) || id_in(&flight.stanza, account).is_some() {
+        if (dir == Dir::Sent && from.same_bare(&to)) || flight.stanza.archive_id(account).is_some() {
             return Ok(());
         }
         let reason = match judge::worth(&flight.stanza) {
@@ -204,7 +204,7 @@ impl Module for Mam {
         let xml = match known {
             Some(known) => known.1,
             None => match judge::stripped(&flight.stanza) {
-                Some(stored) => xml_of(&stored).into(),
+                Some(stored) => stored.to_xml().into(),
                 None => {
                     debug!(target: LOG, "not archived for {account}: nothing but a chat state");
                     return Ok(());
@@ -238,7 +238,7 @@ impl Module for Mam {
         let ArchivedPiece { id, wall_ms, with: Some(with), message, .. } = &**piece else {
             return Err(Refusal::because("nobody knows with whom"));
         };
-        let xml = xml_of(message);
+        let xml = message.to_xml();
         let new = New { with: with.bare_str(), xml: &xml, ..New::default() };
         let mover = Mover { name: id, wall_ms: *wall_ms, keep_s: self.config.keep.0, new };
         core.archive_take(owner.bare_str(), mover, terms.replace)

@@ -9,7 +9,7 @@ use super::message::is_subject;
 use super::room::{Affiliation, Role, Room, Whois};
 use super::store::{Archived, Archiving};
 use crate::clock::{datetime, datetime_fine};
-use crate::core::archive::{New, Reading, form, tombstone, xml_of};
+use crate::core::archive::{New, Reading, form, tombstone};
 #[cfg(feature = "import")]
 use crate::core::archive::Mover;
 #[cfg(feature = "import")]
@@ -102,7 +102,7 @@ pub fn keep(core: &mut Core, room: &Room, said: &mut Stanza, from: &Jid) -> Resu
 }
 
 fn append(core: &mut Core, room: &Room, said: &mut Stanza, new: New<'_>) -> Result<(), StoreError> {
-    let xml = xml_of(said);
+    let xml = said.to_xml();
     let id = core.archive_append(room.jid.as_str(), New { xml: &xml, ..new })?;
     add_id(said, &room.jid, id);
     Ok(())
@@ -129,7 +129,7 @@ pub fn last(
     }
     let is_told = |said: &Stanza| !is_subject(said) && !said.has_child(ns::RETRACT, "retracted");
     core.archive_last(room.as_str(), |id, row| {
-        let said = crate::xml::parse(row.xml).ok().and_then(|e| Stanza::read(e).ok());
+        let said = Stanza::parse(row.xml);
         let Some(mut said) = said.filter(is_told) else { return ControlFlow::Continue(()) };
         let wall_ms = i64::try_from(id.wall_ms()).unwrap_or_default();
         delay::stamp(&mut said, room.as_str(), wall_ms);
@@ -203,7 +203,7 @@ pub fn take(core: &mut Core, room: &Jid, piece: &ArchivedPiece, replace: bool) -
     if message.from.as_ref().is_none_or(|from| !from.same_bare(room)) {
         return Err(Refusal::because("it is from somewhere else"));
     }
-    let xml = xml_of(&message.clone().addressed(message.from.clone(), None));
+    let xml = message.clone().addressed(message.from.clone(), None).to_xml();
     let who = with.as_ref().map_or("", Jid::as_str);
     let new = New { who, standing, xml: &xml, ..New::default() };
     let keep_s = core.settings.archive.rooms_keep_s;

@@ -30,7 +30,7 @@ pub fn keep(core: &mut Core, room: &mut Room, stanza: &Stanza) -> Result<(), Sta
     core.may_write()?;
     let mut kept = stanza.clone();
     delay::stamp(&mut kept, room.jid.as_str(), core.now.wall_ms);
-    let xml = kept.to_element().root().to_xml();
+    let xml = kept.to_xml();
     let max_bytes = core.settings.limits.muc_history_bytes_max as usize;
     if xml.len() > max_bytes {
         return Ok(());
@@ -132,7 +132,7 @@ pub fn send(core: &mut Core, room: &Room, to: &Seat, wanted: Wanted) -> Result<(
     heard.reverse();
     // What was said while it was not archived.
     for (_, line) in core.view.list::<History>(room.jid.as_str(), usize::MAX)? {
-        let said = crate::xml::parse(&line.xml).ok().and_then(|e| Stanza::read(e).ok());
+        let said = Stanza::parse(&line.xml);
         let wall_ms = i64::try_from(line.wall_ms).unwrap_or(i64::MAX);
         heard.extend(said.map(|said| Heard { said, wall_ms, bytes: line.xml.len() }));
     }
@@ -141,7 +141,7 @@ pub fn send(core: &mut Core, room: &Room, to: &Seat, wanted: Wanted) -> Result<(
     let mut is_wanted = |line: &Heard| {
         // Section 7.2.14: the characters of the whole stanzas, with their addressee.
         if wanted.chars < usize::MAX {
-            let xml = line.said.to_element().root().to_xml();
+            let xml = line.said.to_xml();
             chars += xml.chars().count() + to.jid.as_str().len() + " to=''".len();
         }
         chars <= wanted.chars && line.wall_ms >= wanted.since_ms

@@ -109,7 +109,7 @@ fn take_line(core: &mut Core, jid: &Jid, message: &Stanza, wall_ms: i64) -> Outc
         return Err(Refusal::because("it is from somewhere else"));
     }
     delay::stamp(&mut kept, jid.as_str(), wall_ms);
-    let line = Line { xml: kept.to_element().root().to_xml(), wall_ms: u64::try_from(wall_ms).unwrap_or(0) };
+    let line = Line { xml: kept.to_xml(), wall_ms: u64::try_from(wall_ms).unwrap_or(0) };
     let lines = core.view.list::<History>(jid.as_str(), usize::MAX)?;
     if lines.iter().any(|(_, there)| there.xml == line.xml) {
         return Ok(Taken::Same);
@@ -160,7 +160,7 @@ pub(super) fn give(core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece)) -> R
         crate::xml::parse(&card.text).ok().map(Piece::RoomCard).into_iter().for_each(&mut *to);
     }
     for (_, line) in core.view.list::<History>(room.jid.as_str(), usize::MAX)? {
-        let message = crate::xml::parse(&line.xml).ok().and_then(|e| Stanza::read(e).ok());
+        let message = Stanza::parse(&line.xml);
         if let Some(message) = message {
             to(Piece::RoomLine { message: Box::new(message), wall_ms: i64::try_from(line.wall_ms).unwrap_or(0) });
         }

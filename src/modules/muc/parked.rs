@@ -70,7 +70,7 @@ impl Muc {
                 let gone = unseen.iter().filter(|gone| gone.same_bare(at) && *gone != at).filter_map(Jid::resource);
                 present.chain(gone.map(str::to_string)).collect::<BTreeSet<_>>().into_iter().collect()
             });
-            let presence = seat.presence.to_element().root().to_xml();
+            let presence = seat.presence.to_xml();
             all.push(Place { at: at.clone(), role: occupant.role.bit(), presence, seen });
         }
         all.extend(before.into_iter().map(|place| Place::gone(place.at)));
@@ -102,7 +102,7 @@ impl Muc {
             {
                 self.rooms.insert(at.clone(), room);
             }
-            let presence = crate::xml::parse(&place.presence).ok().and_then(|e| Stanza::read(e.shrunk()).ok());
+            let presence = Stanza::parse(&place.presence).map(Stanza::shrunk);
             let (Some(room), Some(presence)) = (self.rooms.get_mut(&at), presence) else { continue };
             let account = jid.bare();
             let affiliation = store::affiliation(core, &at, account.as_str())?;
