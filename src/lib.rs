@@ -21,8 +21,9 @@
 //!
 //! * **No I/O below [`net`].** The engine takes [`Input`](core::io::Input)s and gives [`Output`](core::io::Output)s,
 //!   and is handed the time and the randomness. So the whole server runs in a test, in virtual time, from a seed.
-//! * **No locks in the engine, and one worker thread.** Beside it: the storage writer, the password hasher, and a
-//!   helper that async-io parks. The storage back end has the one lock there is, around reopening its file.
+//! * **No locks in the engine, and one worker thread.** Beside it: the storage writer, the password hasher, a helper
+//!   that async-io parks, and, once they are asked for, one that reads archives and one for uploaded files. Locks are
+//!   where threads meet: in the queues and the bell of [`net`], the log, and the storage back end.
 //! * **No answer before its write is durable.** A step writes to the [`View`](storage::View); what shows it to anybody
 //!   carries a [`Ticket`](storage::Ticket) and leaves when the batch is on disk.
 //!   [`OutQueue`](core::out_queue::OutQueue) lets other senders pass it meanwhile.
@@ -40,9 +41,10 @@
 //! 2. [`C2s`](stream::C2s) frames and reads them, and negotiates until the client is bound. From then on each element
 //!    is an [`Event::Element`](stream::Event::Element).
 //! 3. The engine reads the typed header, checks and stamps `from`, and opens a *step*: a scratch batch and a queue.
-//! 4. [`pipeline`] takes it through the phases: *filter out, copy (sent), route, filter in, undelivered, copy
-//!    (received), deliver*. [`core::route::decide`] is the table of RFC 6121 section 8.5. What is for the domain of a
-//!    service goes to the module that runs it, by [`Module::service`](modules::Module::service).
+//! 4. [`pipeline`] takes it through the phases: *filter out, archive and copy (sent), route, filter in, archive
+//!    (received), undelivered, copy (received), deliver*. [`core::route::decide`] is the table of RFC 6121 section
+//!    8.5. What is for the domain of a service goes to the module that runs it, by
+//!    [`Module::service`](modules::Module::service).
 //! 5. The step ends: its writes join the tick's batch, its deliveries the queues of their connections.
 //! 6. The tick ends: one [`Output::Commit`](core::io::Output::Commit), one
 //!    [`Output::Write`](core::io::Output::Write) for each connection that has something to say.

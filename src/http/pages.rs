@@ -1,7 +1,8 @@
 //! Pages that other parts of the program put up and take down while the server runs.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::rc::Rc;
 
 use super::answer::{Answer, Status};
 
@@ -27,30 +28,25 @@ impl Page {
 }
 
 /// Pages by their path, such as `/.well-known/acme-challenge/TOKEN`, on every host and every HTTP port. Cheap to clone:
-/// all clones are of the same pages, from whichever thread. Who puts pages up bounds how many there are.
+/// all clones are of the same pages. Who puts pages up bounds how many there are.
 #[derive(Clone, Debug, Default)]
 pub struct Pages {
-    all: Arc<Mutex<BTreeMap<String, Page>>>,
+    all: Rc<RefCell<BTreeMap<String, Page>>>,
 }
 
 impl Pages {
     /// Puts a page up, in place of one that is there.
     pub fn put(&self, path: impl Into<String>, page: Page) {
-        self.lock().insert(path.into(), page);
+        self.all.borrow_mut().insert(path.into(), page);
     }
 
     /// Takes a page down.
     pub fn remove(&self, path: &str) {
-        self.lock().remove(path);
+        self.all.borrow_mut().remove(path);
     }
 
     /// The page at a path.
     pub fn get(&self, path: &str) -> Option<Page> {
-        self.lock().get(path).cloned()
-    }
-
-    /// Nothing that runs under the lock can be half done after a panic.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Page>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.borrow().get(path).cloned()
     }
 }

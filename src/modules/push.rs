@@ -148,15 +148,15 @@ impl Module for Push {
         if is_other || flight.is_copy {
             return;
         }
-        self.tell_sleepers(core, to, &flight.stanza);
+        if let Some(services) = services(core, to) {
+            self.tell_sleepers(core, to, services, &flight.stanza);
+        }
     }
 
     /// It is told if its clients would be there.
     fn missed(&mut self, core: &mut Core, account: &Jid, message: &Stanza) {
         let Some(room) = message.from.as_ref().map(Jid::bare) else { return };
-        if services(core, account).is_none() {
-            return;
-        }
+        let Some(services) = services(core, account) else { return };
         let bookmark = core.pubsub(account).item(ns::BOOKMARKS, room.as_str());
         let bookmark = bookmark.unwrap_or_else(|error| {
             log::error!(target: LOG, "{error}");
@@ -164,7 +164,7 @@ impl Module for Push {
         });
         let joins = |item: &Element| matches!(item.root().attr("autojoin"), Some("true" | "1"));
         if bookmark.and_then(|item| item.read()).as_ref().is_some_and(joins) {
-            self.tell_sleepers(core, account, message);
+            self.tell_sleepers(core, account, services, message);
         }
     }
 
@@ -371,8 +371,7 @@ impl Push {
     }
 
     /// Registrations of an account whose sessions are no more.
-    fn tell_sleepers(&mut self, core: &mut Core, account: &Jid, stanza: &Stanza) {
-        let Some(services) = services(core, account) else { return };
+    fn tell_sleepers(&mut self, core: &mut Core, account: &Jid, services: Services, stanza: &Stanza) {
         for service in services.list {
             let sessions = core.sessions.of(account);
             if !sessions.iter().any(|id| self.bound.get(id).is_some_and(|bound| bound.is(&service))) {
