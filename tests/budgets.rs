@@ -413,9 +413,9 @@ fn what_is_stored_costs_one_commit() {
     world.send(conns[1], "<presence type='unavailable'/>");
     let cost = world.cost_of(|w| w.send(conns[0], &message(1).replace("/r'", "'")));
     bill.exactly("commits of a message for somebody offline", cost.commits, 1);
-    bill.at_most("allocations of a message for somebody offline", cost.allocations, 49);
+    bill.at_most("allocations of a message for somebody offline", cost.allocations, 33);
     let cost = world.cost_of(|w| w.send(conns[0], &message(1).replace("/r'", "'")));
-    bill.at_most("allocations of one more", cost.allocations, 41);
+    bill.at_most("allocations of one more", cost.allocations, 25);
     let cost = world.cost_of(|w| w.send(conns[1], "<presence/>"));
     bill.exactly("commits when it is delivered", cost.commits, 1);
     let cost = world.cost_of(|w| w.send(conns[0], "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>"));
