@@ -15,7 +15,16 @@ use std::rc::Rc;
 const ABSENT_MAX: usize = 1024;
 
 /// Longer keys are not remembered as absent, in bytes; most have less than fifty.
-const KEY_BYTES_MAX: usize = 128;
+const KEY_BYTES_MAX: usize = 95;
+
+/// A key that is not there, behind its length; no key is empty. All places are one block: a thousand keys that are
+/// allocated each for itself while much else comes and goes keep whole pages of that in use.
+type Place = [u8; 1 + KEY_BYTES_MAX];
+
+/// The key in a place.
+fn key_in(place: &Place) -> &[u8] {
+    place.get(1..=usize::from(place[0])).unwrap_or_default()
+}
 
 /// How many rows of a table an owner has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,11 +141,8 @@ impl Shown {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Known {
-    /// Each key has one place, and the newest takes it, memory and all; no key is empty. Without places until there is
-    /// one.
-    absent: Vec<Vec<u8>>,
-    /// What those keys take.
-    absent_bytes: usize,
+    /// Each key has one place, and the newest takes it. Without places until there is one.
+    absent: Vec<Place>,
     /// By what all keys of a range start with.
     ranges: BTreeMap<Box<[u8]>, Shown>,
     /// What those take, and what they may.
@@ -163,7 +169,6 @@ impl Known {
     pub fn new(ranges_bytes_max: usize) -> Self {
         Self {
             absent: Vec::new(),
-            absent_bytes: 0,
             ranges: BTreeMap::new(),
             ranges_bytes: 0,
             ranges_bytes_max,
@@ -172,21 +177,21 @@ impl Known {
     }
 
     pub fn is_absent(&self, key: &[u8]) -> bool {
-        self.absent.get(place(key)).is_some_and(|absent| absent == key)
+        self.absent.get(place(key)).is_some_and(|absent| key_in(absent) == key)
     }
 
     pub fn note_absent(&mut self, key: &[u8]) {
+        let Ok(len) = u8::try_from(key.len()) else { return };
         if key.len() > KEY_BYTES_MAX {
             return;
         }
         if self.absent.is_empty() {
-            self.absent.resize(ABSENT_MAX, Vec::new());
+            // As the system gives it: pages without a key take nothing.
+            self.absent = vec![[0; 1 + KEY_BYTES_MAX]; ABSENT_MAX];
         }
         if let Some(place) = self.absent.get_mut(place(key)) {
-            let before = allocated(place.capacity());
-            place.clear();
-            place.extend_from_slice(key);
-            self.absent_bytes = self.absent_bytes - before + allocated(place.capacity());
+            place[0] = len;
+            place.iter_mut().skip(1).zip(key).for_each(|(to, from)| *to = *from);
         }
     }
 
@@ -223,7 +228,7 @@ impl Known {
         if self.is_absent(key)
             && let Some(place) = self.absent.get_mut(place(key))
         {
-            place.clear();
+            place[0] = 0;
         }
         let (range, sub) = key.split_at(range_len);
         let Some(shown) = self.ranges.get_mut(range) else { return };
@@ -281,7 +286,7 @@ impl Known {
 
     /// Bytes that it holds.
     pub fn held_bytes(&self) -> usize {
-        self.absent.len() * size_of::<Vec<u8>>() + self.absent_bytes + self.ranges_bytes
+        allocated(self.absent.len() * size_of::<Place>()) + self.ranges_bytes
     }
 
     /// Writes are taken back, which may bring rows back, too.

@@ -447,6 +447,10 @@ impl Engine {
             self.unshelve(id);
         }
         self.give_up(id, LATE, &|keep| keep.since_ms + wait_ms <= now_ms);
+        if let Some(peer) = self.remotes.peers.get_mut(id.0).filter(|peer| peer.is_idle() && peer.condemned.is_none()) {
+            // Nobody waits for the next attempt; of thousands that were tried in vain nothing is left.
+            peer.retry_ms = 0;
+        }
         self.connect(id);
         self.arm_peer(id);
     }
