@@ -167,13 +167,7 @@ pub(super) struct Change<'a> {
 
 impl Known {
     pub fn new(ranges_bytes_max: usize) -> Self {
-        Self {
-            absent: Vec::new(),
-            ranges: BTreeMap::new(),
-            ranges_bytes: 0,
-            ranges_bytes_max,
-            none: Rc::default(),
-        }
+        Self { absent: Vec::new(), ranges: BTreeMap::new(), ranges_bytes: 0, ranges_bytes_max, none: Rc::default() }
     }
 
     pub fn is_absent(&self, key: &[u8]) -> bool {

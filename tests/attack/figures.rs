@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::floods::{self, HEAVY, Kind, LEFT_MAX_BYTES, MEMORY_MAX, REST, RSS_MAX_BYTES, heavy_cpu_max};
-use crate::process::{Peak, cpu, rss_bytes};
+use crate::process::{Peak, cpu, rss_bytes, waited};
 use crate::script;
 use crate::seen::{Outcome, look};
 use crate::stages::Stage;
@@ -61,14 +61,18 @@ pub fn measure(
     wrong.extend(pour(&target, lasts, REST, &peak, wanted)?);
     println!("\n| a megabyte of | stanzas | CPU (ms) | each (µs) | told |\n|---|---|---|---|---|");
     for (name, stanzas, script) in HEAVY.iter().filter(|(name, ..)| wanted(name)) {
-        let (mut cost, told) = heavy(&target, pid, script)?;
+        let Heavy { mut cost, mut is_quiet, told } = heavy(&target, pid, script)?;
         for _ in 1..LOOKS {
             if cost > heavy_cpu_max(*stanzas) {
-                cost = cost.min(heavy(&target, pid, script)?.0);
+                let again = heavy(&target, pid, script)?;
+                cost = cost.min(again.cost);
+                is_quiet |= again.is_quiet;
             }
         }
         println!("| {name} | {stanzas} | {} | {} | {told} |", ms(cost), (cost / *stanzas).as_micros());
-        if cost > heavy_cpu_max(*stanzas) {
+        if cost > heavy_cpu_max(*stanzas) && !is_quiet {
+            println!("{name}: what it costs is not judged: the machine was busy");
+        } else if cost > heavy_cpu_max(*stanzas) {
             wrong.push(format!("a megabyte of {name}: {} ms", ms(cost)));
         }
     }
@@ -139,14 +143,22 @@ fn pour(
     Ok(wrong)
 }
 
-/// What it costs to look at it, and what is said of it.
-fn heavy(target: &Target, pid: u32, script: &str) -> io::Result<(Duration, String)> {
+/// What it costs to look at something, whether the server had a processor all the while, as two that share one are
+/// both slower, and what is said of it.
+struct Heavy {
+    cost: Duration,
+    is_quiet: bool,
+    told: String,
+}
+
+fn heavy(target: &Target, pid: u32, script: &str) -> io::Result<Heavy> {
     let mut stream = floods::patiently(|| Stage::Bound("tybalt").open(target))?;
-    let before = cpu(pid)?;
+    let (before, waited_before) = (cpu(pid)?, waited(pid)?);
     script::send(script, &mut stream)?;
     let seen = look(&mut stream, &Outcome::Answers(String::new()))?;
     let told = seen.text.split("<stream:error><").nth(1).and_then(|rest| rest.split(' ').next());
-    Ok((cpu(pid)? - before, told.unwrap_or("nothing").to_owned()))
+    let (cost, waited) = (cpu(pid)? - before, waited(pid)? - waited_before);
+    Ok(Heavy { cost, is_quiet: waited < cost / SHARE_MAX, told: told.unwrap_or("nothing").to_owned() })
 }
 
 /// Connections that say nothing at all, or nothing more when TLS stands.

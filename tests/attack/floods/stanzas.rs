@@ -16,6 +16,7 @@ const TOO_MUCH: &[&str] = &[
     "not-allowed",
     "service-unavailable",
     "item-not-found",
+    "remote-server-timeout",
 ];
 
 pub const FLOODS: &[Flood] = &[
