@@ -76,6 +76,8 @@
 //!   the README.
 //! * **A new namespace**: [`xml::ns`]. **A new bound**: [`limits`]. **A new table of the store**: a
 //!   [`Table`](storage::Table) with a free number, beside what uses it.
+//! * **A new command of clients** (XEP-0050): an [`Offer`](core::commands::Offer) in
+//!   [`Module::disco`](modules::Module::disco) of the module whose business it is, done by its `Module::command`.
 //! * **A new command for operators**: [`core::admin`] if the server answers it, [`cli`] in any case.
 //! * **A bug**: a scenario or a seed that shows it, then the mend.
 //!

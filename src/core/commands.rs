@@ -5,14 +5,16 @@
 //! asks for it.
 
 use super::Core;
+use super::flight::InFlight;
 use super::register::Ask;
 use super::session::SessionId;
 use super::{Answer, admin};
 use crate::jid::Jid;
 use crate::stanza::form::{self, Values};
-use crate::stanza::{Condition, StanzaError, command};
+use crate::stanza::{self, Condition, MessageType, Stanza, StanzaError, command};
 use crate::storage::StoreError;
 use crate::xml::{Builder, Element, ElementRef, ns};
+use std::fmt;
 use zeroize::Zeroize;
 
 /// Who sees a command and may use it. Both have logged in here: an administrator whose account is elsewhere would have
@@ -84,7 +86,6 @@ pub struct Run {
 }
 
 /// Somebody who may has a command done.
-#[derive(Debug)]
 pub struct Call {
     /// Which.
     pub offer: Offer,
@@ -331,6 +332,13 @@ impl Call {
     }
 }
 
+impl fmt::Debug for Call {
+    /// Shows nothing of what was filled in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("node", &self.offer.node).field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
 /// A form may have had a password in it.
 impl Drop for Call {
     fn drop(&mut self) {
@@ -351,5 +359,26 @@ impl Core {
             false => self.settings.admins.iter().any(|admin| admin.same_bare(from)),
         };
         Ok(if is_admin { Some(Whom::Admins) } else { is_own.then_some(Whom::Users) })
+    }
+
+    /// Tells a text to the clients that are available at these hosts; says how many they are.
+    pub fn announce(&mut self, hosts: &[String], text: &str) -> usize {
+        let mut number = 0;
+        for host in hosts {
+            let Ok(from) = Jid::parse(host) else { continue };
+            let kind = stanza::Kind::Message(MessageType::Headline);
+            let message = Stanza::build(kind, |b| _ = b.leaf(ns::CLIENT, "body", text)).addressed(Some(from), None);
+            let tail = message.tail();
+            for id in self.sessions.ids() {
+                let Some(session) = self.sessions.get(id) else { continue };
+                if session.jid.domain() == host && session.available.is_some() {
+                    let stanza = Stanza { to: Some(session.jid.clone()), ..message.clone() };
+                    let flight = InFlight { tail: Some(tail.clone()), ..InFlight::promising(stanza) };
+                    self.send(flight.to_session(id));
+                    number += 1;
+                }
+            }
+        }
+        number
     }
 }

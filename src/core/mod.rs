@@ -16,6 +16,8 @@ pub mod invites;
 pub mod io;
 #[cfg(feature = "import")]
 pub mod moving;
+#[cfg(feature = "commands")]
+pub mod notices;
 pub mod out_queue;
 pub mod parked;
 pub mod presence;

@@ -4,6 +4,13 @@
 use super::{IqRoute, Module, Scope, Xep};
 use crate::core::flight::InFlight;
 use crate::core::register::{Ask, NewPassword, Newcomer, Purpose, Stranger, Visit};
+#[cfg(feature = "commands")]
+use crate::core::{
+    commands::{Call, Field, Offer},
+    disco::Disco,
+    notices::{field, offer},
+    settings::Settings,
+};
 use crate::core::{Answer, Core, Request};
 use crate::jid::{self, Jid};
 use crate::setting::{Seconds, section};
@@ -28,7 +35,8 @@ section! {
         pub reserved: Vec<String> = reserved(),
         /// What clients show above the form.
         pub instructions: String = "Choose a username and password for use with this service.".to_string(),
-        /// A message to each new account, in which $username and $host stand for its address; empty sends none.
+        /// A message to each new account, in which $username and $host stand for its address; empty sends none. An
+        /// administrator's command can say something else, until another deletes that.
         pub welcome: String = String::new(),
         /// Addresses that get a message about each new account.
         pub notify: Vec<String> = Vec::new() => |addresses: &Vec<String>| are_addresses(addresses),
@@ -54,6 +62,17 @@ fn are_addresses(addresses: &[String]) -> Result<(), String> {
         None => Ok(()),
     }
 }
+
+#[cfg(feature = "commands")]
+const VAR: &str = "welcome";
+#[cfg(feature = "commands")]
+const TEXT: [Field; 1] = field(VAR, "Welcome message");
+/// XEP-0133 sections 4.27 and 4.28.
+#[cfg(feature = "commands")]
+const OFFERS: [Offer; 2] = [
+    offer("http://jabber.org/protocol/admin#set-welcome", "Set the welcome message", &TEXT, true),
+    offer("http://jabber.org/protocol/admin#delete-welcome", "Delete the welcome message", &[], false),
+];
 
 const FORM: &str = "jabber:iq:register";
 const FORM_CHANGE: &str = "jabber:iq:register:changepassword";
@@ -170,17 +189,30 @@ impl Module for Register {
         Ok(Answer::Later)
     }
 
+    #[cfg(feature = "commands")]
+    fn disco(&self, _: &Settings, _: &str, disco: &mut Disco) {
+        disco.commands.extend(OFFERS);
+    }
+
+    #[cfg(feature = "commands")]
+    fn command(&mut self, core: &mut Core, call: &Call) -> Result<Answer, StanzaError> {
+        match OFFERS.contains(&call.offer) {
+            true => core.notice_command(call, VAR, &self.config.welcome, false),
+            false => Ok(Answer::NotMine),
+        }
+    }
+
     fn registered(&mut self, core: &mut Core, newcomer: &Newcomer) -> Result<(), StanzaError> {
         let account = &newcomer.account;
         let (user, host) = (account.node().unwrap_or_default(), account.domain());
+        let welcome = self.welcome(core, host)?;
         let Ok(from) = Jid::parse(host) else { return Ok(()) };
         let mut tell = |to: Jid, text: &str| {
             let message = Stanza::build(Kind::Message(MessageType::Normal), |b| _ = b.leaf(ns::CLIENT, "body", text));
             core.send(InFlight::promising(message.addressed(Some(from.clone()), Some(to))));
         };
-        if !self.config.welcome.is_empty() {
-            let text = self.config.welcome.replace("$username", user).replace("$host", host);
-            tell(account.clone(), &text);
+        if !welcome.is_empty() {
+            tell(account.clone(), &welcome.replace("$username", user).replace("$host", host));
         }
         for to in self.config.notify.iter().filter_map(|to| Jid::parse(to).ok()) {
             tell(to, &format!("{account} has just been registered from {}.", newcomer.peer));
@@ -190,6 +222,18 @@ impl Module for Register {
 }
 
 impl Register {
+    /// What new accounts of a host are told.
+    #[cfg(feature = "commands")]
+    fn welcome(&self, core: &mut Core, host: &str) -> Result<String, StanzaError> {
+        Ok(core.notice(host, VAR)?.unwrap_or_else(|| self.config.welcome.clone()))
+    }
+
+    /// What new accounts of a host are told.
+    #[cfg(not(feature = "commands"))]
+    fn welcome(&self, _: &mut Core, _: &str) -> Result<String, StanzaError> {
+        Ok(self.config.welcome.clone())
+    }
+
     /// Section 3.1: the fields for old clients and the form for all others.
     fn form(&self, user: Option<&str>) -> Element {
         let mut b = Builder::new(ns::REGISTER, "query");

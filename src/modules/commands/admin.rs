@@ -3,11 +3,10 @@
 
 use crate::core::accounts::AccountIndex;
 use crate::core::commands::{Act, Call, Field, Kind, Offer, Whom, bad_payload, note};
-use crate::core::flight::InFlight;
 use crate::core::session::Session;
 use crate::core::{Answer, Core};
 use crate::jid::Jid;
-use crate::stanza::{self, Condition, MessageType, Stanza, StanzaError, form};
+use crate::stanza::{Condition, Stanza, StanzaError, form};
 use crate::storage::StoreError;
 use crate::xml::{ElementRef, ns};
 use std::collections::BTreeSet;
@@ -112,7 +111,7 @@ pub fn run(core: &mut Core, call: &Call) -> Result<Answer, StanzaError> {
             Ok(list(core, call, "activeuserjids", users.into_iter()))
         }
         ANNOUNCE => {
-            let number = announce(core, &[host], &call.lines("announcement"));
+            let number = core.announce(&[host], &call.lines("announcement"));
             Ok(call.done(&format!("{number} clients are told")))
         }
         ADMINS => admins(core, call),
@@ -176,26 +175,6 @@ fn list(core: &Core, call: &Call, var: &str, users: impl Iterator<Item = String>
     }))
 }
 
-/// Section 4.23: a text for the clients that are available at these hosts; says how many they are.
-fn announce(core: &mut Core, hosts: &[String], text: &str) -> usize {
-    let mut number = 0;
-    for host in hosts {
-        let Ok(from) = Jid::parse(host) else { continue };
-        let kind = stanza::Kind::Message(MessageType::Headline);
-        let message = Stanza::build(kind, |b| _ = b.leaf(ns::CLIENT, "body", text)).addressed(Some(from), None);
-        let tail = message.tail();
-        for id in core.sessions.ids() {
-            let Some(session) = core.sessions.get(id) else { continue };
-            if session.jid.domain() == host && session.available.is_some() {
-                let stanza = Stanza { to: Some(session.jid.clone()), ..message.clone() };
-                core.send(InFlight { tail: Some(tail.clone()), ..InFlight::passing(stanza) }.to_session(id));
-                number += 1;
-            }
-        }
-    }
-    number
-}
-
 /// Section 4.29. Those whom the configuration names stay what they are; nobody takes away his own right.
 fn admins(core: &mut Core, call: &Call) -> Result<Answer, StanzaError> {
     let (host, now) = (call.host.domain(), core.admins(call.host.domain())?);
@@ -250,7 +229,7 @@ fn stop(core: &mut Core, call: &Call, again: bool) -> Result<Answer, StanzaError
     }
     let text = call.lines("announcement");
     if !text.trim().is_empty() {
-        announce(core, &hosts, &text);
+        core.announce(&hosts, &text);
     }
     let delay_s = call.text("delay").parse().unwrap_or(0);
     Ok(call.act(core, Act::Stop { again, delay_s }))

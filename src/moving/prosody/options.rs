@@ -138,6 +138,7 @@ const OPTIONS: &[(&[&str], Rule)] = &[
     (&["registration_whitelist", "registration_blacklist"], Nothing("modules.register.per_address is for all")),
     (&["motd_text"], Same("modules.motd", "text")),
     (&["muc_rtbls"], Same("modules.rtbl", "lists")),
+    (&["allow_user_invites"], Same("modules.invites", "users")),
     (&["contact_info"], By(contact_info)),
     (&["disco_items"], By(disco_items)),
     (&["turn_external_host", "turn_external_port", "turn_external_tls_port"], By(turn)),
@@ -253,6 +254,9 @@ const OURS: &[(&str, &str)] = &[
     ("invites", "invites"),
     ("invites_register", "invites"),
     ("invites_adhoc", "invites"),
+    ("adhoc", "commands"),
+    ("admin_adhoc", "commands"),
+    ("announce", "commands"),
     ("csi", "csi"),
     ("csi_simple", "csi"),
     ("csi_battery_saver", "csi"),
@@ -278,7 +282,6 @@ const OURS: &[(&str, &str)] = &[
 ];
 
 const OTHER: &[(&[&str], &str)] = &[
-    (&["admin_adhoc", "adhoc", "announce"], "`couplet user` and the other commands administer the server"),
     (
         &["admin_shell", "admin_telnet", "admin_socket", "admin_web"],
         "`couplet status` and other commands ask the server",
