@@ -193,7 +193,13 @@ impl Engine {
         let done = stored.is_ok() && ticket.is_some();
         if done && purpose == Purpose::Change {
             log::info!(target: LOG, "{account} has another password");
-            let own = if let Asker::Session(id, ..) = &asker { Some(*id) } else { None };
+            let own = match &asker {
+                Asker::Session(id, ..) => Some(*id),
+                // Whoever changes his own this way, too.
+                #[cfg(feature = "commands")]
+                Asker::Operator(Door::Client(errand)) => Some(errand.session),
+                Asker::Operator(Door::Socket(_)) | Asker::Stranger(..) => None,
+            };
             self.close_sessions(&account, own, StreamError::Reset, "The password has been changed.");
         }
         match asker {
