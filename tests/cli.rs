@@ -644,7 +644,10 @@ fn a_store_of_another_durability_is_not_passed_over() {
     folder.write("couplet.toml", &format!("{CONFIG}[storage]\ndurability = \"volatile\"\n"));
     for args in [&["user", "list"][..], &["run"]] {
         let refused = folder.run(args);
-        assert!(refused.code == 1 && refused.err.contains("written with another storage.durability"), "{refused:?}");
+        assert!(
+            refused.code == 1 && refused.err.contains("written with another storage.backend or storage.durability"),
+            "{refused:?}"
+        );
     }
     let path = backup.to_str().unwrap();
     assert_eq!(folder.run(&["backup", "restore", path]).code, 1);

@@ -21,10 +21,13 @@ pub struct About {
 /// Tiers from the largest to the smallest, whether this build is of it, and what it adds to the one below.
 const TIERS: &[(&str, bool, &str)] = &[
     ("cluster", cfg!(feature = "cluster"), "adds nothing to enterprise yet"),
-    ("enterprise", cfg!(feature = "enterprise"), "adds nothing to balanced yet"),
+    ("enterprise", cfg!(feature = "enterprise"), "adds SQLite as a store to balanced"),
     ("balanced", cfg!(feature = "balanced"), "adds archives, files, web clients, push and moving house to minimal"),
     ("minimal", cfg!(feature = "minimal"), "the smallest"),
 ];
+
+/// What storage.backend can be.
+const BACKENDS: &[(&str, bool)] = &[("redb", true), ("sqlite", cfg!(feature = "sqlite")), ("memory", true)];
 
 /// Threads of a running server, as the README names them.
 const THREADS: &[(&str, &str)] = &[
@@ -90,6 +93,9 @@ fn about(config: &Config) -> String {
     for (name, what) in THREADS {
         line(format_args!("  {name:<14} {what}"));
     }
+    let backends: Vec<&str> = BACKENDS.iter().filter(|(_, built)| *built).map(|(name, _)| *name).collect();
+    let backends = backends.join(", ");
+    line(format_args!("\nback ends of the store: {backends}; used here: {}", config.storage.backend.as_str()));
     let sandbox = if sandbox::is_available() { "Landlock" } else { "none: this kernel has no Landlock" };
     line(format_args!("\nsandbox of the server: {sandbox}"));
     line(format_args!("\nlimits (defaults; [limits] of the configuration changes them):"));

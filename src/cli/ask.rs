@@ -1,7 +1,7 @@
 //! Verbs that the running server answers.
 
 use super::{Exit, complain, offline, say, with_config};
-use crate::config::{Backend, Config};
+use crate::config::Config;
 use crate::core::admin::{self, Command, Reply};
 use crate::net::admin::{CallError, call};
 use argh::FromArgs;
@@ -84,7 +84,7 @@ pub fn ask(config: &Config, command: Command) -> Exit {
 pub fn ask_for(config: &Config, command: Command) -> Result<Reply, Exit> {
     match call(&config.admin_socket(), &command) {
         Ok(reply) => Ok(reply),
-        Err(CallError::NotRunning) if config.storage.backend == Backend::Redb => {
+        Err(CallError::NotRunning) if config.storage.backend.is_kept() => {
             // One that starts meanwhile has taken the store, and answers.
             let begun = |error: String| call(&config.admin_socket(), &command).map_err(|_| error);
             offline::offline(config, command.clone()).or_else(begun).map_err(|error| complain(Exit::Failed, &error))

@@ -6,7 +6,7 @@
 use super::offline::give_to_owner;
 use super::{Exit, ask, complain, say, with_config};
 use crate::clock::datetime;
-use crate::config::{Backend, Config};
+use crate::config::Config;
 use crate::core::admin::{Command, OK};
 use crate::net::admin::{CallError, call, call_for_backup};
 use crate::net::clock::Clock;
@@ -173,7 +173,7 @@ impl Source {
         match call_for_backup(&config.admin_socket()) {
             Ok((reply, stream)) if reply.code == OK => Ok(Source::Server(Some(stream))),
             Ok((reply, _)) => Err(complain(Exit::Answered(reply.code), &reply.text)),
-            Err(CallError::NotRunning) if config.storage.backend == Backend::Redb => {
+            Err(CallError::NotRunning) if config.storage.backend.is_kept() => {
                 open_store(config).map(Source::Store).map_err(|error| complain(Exit::Failed, &error))
             }
             Err(error) => Err(ask::refused(config, &error)),
@@ -258,7 +258,7 @@ impl Restore {
 impl Compact {
     pub fn run(&self) -> Exit {
         with_config(self.config.as_ref(), |config| match call(&config.admin_socket(), &Command::Compact) {
-            Err(CallError::NotRunning) if config.storage.backend == Backend::Redb => told(compact(config)),
+            Err(CallError::NotRunning) if config.storage.backend.is_kept() => told(compact(config)),
             Ok(reply) => ask::print(&reply),
             Err(error) => ask::refused(config, &error),
         })

@@ -144,7 +144,7 @@ fn process(config: &mut Config) -> Result<Process, String> {
 pub fn lacks(config: &Config) -> Vec<(&'static str, String)> {
     let listens = config.s2s.enabled && !(config.s2s.listen.is_empty() && config.s2s.direct_tls_listen.is_empty());
     let no_authorities = || Authorities::new(config.authorities_file()).path().err();
-    let on_disk = config.storage.backend == Backend::Redb;
+    let on_disk = config.storage.backend.is_kept();
     [
         ("clock", machine::clock(Clock::start().now().wall_ms)),
         ("memory", machine::memory(config.memory.max.0.into())),
@@ -425,6 +425,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("tls.certificates", old.tls.certificates == new.tls.certificates);
     compare("storage.path", old.storage.path == new.storage.path);
     compare("storage.backend", old.storage.backend == new.storage.backend);
+    #[cfg(feature = "sqlite")]
+    compare("sqlite.preset or sqlite.pragmas", old.sqlite == new.sqlite);
     let (old_store, new_store) = (old.store(), new.store());
     compare("storage.cache", old_store.options.cache_bytes == new_store.options.cache_bytes);
     compare("storage.size_max", old_store.options.size_max == new_store.options.size_max);
@@ -452,7 +454,7 @@ fn greeting(config: &Config, addresses: &[Wish]) -> String {
     let ports = [ports(Transport::StartTls, "STARTTLS"), ports(Transport::DirectTls, "direct TLS")];
     let ports = ports.into_iter().flatten().collect::<Vec<_>>().join(" and ");
     let kept = match config.storage.backend {
-        Backend::Redb => format!("Everything is kept in {}.", absolute(&config.data_folder())),
+        Backend::Redb | Backend::Sqlite => format!("Everything is kept in {}.", absolute(&config.data_folder())),
         Backend::Memory => "Nothing is kept: the server forgets everything when it stops.".to_string(),
     };
     format!(

@@ -1,6 +1,6 @@
 //! What no single value can tell: names that must be addresses, and values that must fit together.
 
-use super::{Config, ConfigError, Origin, full_name};
+use super::{Backend, Config, ConfigError, Durability, Origin, full_name};
 use crate::jid::Jid;
 use crate::modules::{Fit, Misfit};
 use crate::setting::quote;
@@ -15,6 +15,7 @@ pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
     servers(config, errors);
     exempt(config, errors);
     fit(config, errors);
+    storage(config, errors);
     #[cfg(feature = "acme")]
     super::acme::check(config, errors);
 }
@@ -94,6 +95,22 @@ fn components(config: &Config, errors: &mut Vec<ConfigError>) {
             false => continue,
         };
         errors.push(at(config, "components", "secrets", format!("{} {why}", quote(domain))));
+    }
+}
+
+/// The back end must be there, and keep data in its own form.
+fn storage(config: &Config, errors: &mut Vec<ConfigError>) {
+    if config.storage.backend != Backend::Sqlite {
+        return;
+    }
+    if !cfg!(feature = "sqlite") {
+        let text = "\"sqlite\" is not built in here; take the tier enterprise, or build with --features sqlite, or \
+                    write \"redb\"";
+        errors.push(at(config, "storage", "backend", text.to_string()));
+    } else if config.storage.durability == Durability::Volatile {
+        let text = "\"volatile\" keeps all in memory, and couplet.snapshot on the disk, without SQLite; write \
+                    \"batched\", or leave storage.backend at \"redb\"";
+        errors.push(at(config, "storage", "durability", text.to_string()));
     }
 }
 

@@ -20,6 +20,8 @@ mod rates;
 mod read;
 mod sections;
 mod show;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 #[cfg(feature = "acme")]
 pub use acme::{Acme, Challenge};
@@ -34,6 +36,9 @@ pub use sections::{
     Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, MemoryMode, Output, Process, Promised, Sasl,
     Server, Storage, Tcp, Tls,
 };
+
+#[cfg(feature = "sqlite")]
+pub use sqlite::{Preset as SqlitePreset, Sqlite};
 
 use crate::core::settings;
 use crate::engine::Settings;
@@ -53,6 +58,9 @@ pub const SYSTEM_FILE: &str = "/etc/couplet/couplet.toml";
 
 /// The environment variable that names the file.
 pub const FILE_VARIABLE: &str = "COUPLET_CONFIG";
+
+/// The store's file of each form.
+const FILES: [&str; 3] = ["couplet.redb", "couplet.snapshot", "couplet.sqlite"];
 
 /// Everything that the operator can say, checked.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +87,9 @@ pub struct Config {
     pub acme: Acme,
     /// `[storage]`
     pub storage: Storage,
+    /// `[sqlite]`
+    #[cfg(feature = "sqlite")]
+    pub sqlite: Sqlite,
     /// `[backup]`
     pub backup: Backup,
     /// `[sasl]`
@@ -204,11 +215,16 @@ impl Config {
         let Storage { cache, size_max, backend, durability, promises, .. } = self.storage;
         let milliseconds = |time: Seconds| u64::from(time.0) * 1000;
         let folder = self.data_folder();
-        let (file, snapshot) = (folder.join("couplet.redb"), folder.join("couplet.snapshot"));
+        let [redb, snapshot, sqlite] = FILES.map(|name| folder.join(name));
         let kept = match (backend, durability) {
             (Backend::Memory, _) => Kept::Nowhere,
-            (Backend::Redb, Durability::Volatile) => Kept::Snapshot { path: snapshot, other: file },
-            (Backend::Redb, Durability::Durable | Durability::Batched) => Kept::File { path: file, other: snapshot },
+            (_, Durability::Volatile) => Kept::Snapshot { path: snapshot, others: [redb, sqlite] },
+            #[cfg(feature = "sqlite")]
+            (Backend::Sqlite, _) => {
+                Kept::Sqlite { path: sqlite, others: [redb, snapshot], tuning: self.sqlite.tuning() }
+            }
+            // The check has refused what is not built in.
+            _ => Kept::File { path: redb, others: [snapshot, sqlite] },
         };
         let mode = match durability {
             Durability::Durable => Mode::Durable,
@@ -359,6 +375,8 @@ impl Config {
             &mut self.acme,
             &mut self.sasl,
             &mut self.storage,
+            #[cfg(feature = "sqlite")]
+            &mut self.sqlite,
             &mut self.backup,
             &mut self.log,
             &mut self.admin,

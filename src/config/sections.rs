@@ -75,7 +75,9 @@ section! {
     pub struct Storage in "storage" {
         /// The data folder, relative to the folder of this file; without a file, to where the server is started.
         pub path: String = "couplet-data".to_string() => |path| not_empty(path),
-        /// "redb" keeps everything in one file; "memory" forgets everything when the server stops.
+        /// "redb" keeps everything in one file, couplet.redb; "sqlite" in one of SQLite, couplet.sqlite, where that is
+        /// built in (enterprise has it); "memory" forgets everything when the server stops. `couplet backup create`
+        /// with one and `couplet backup restore FILE --replace` with the other takes all from one to the other.
         pub backend: Backend = Backend::Redb,
         /// Memory for pages of the data file.
         pub cache: Bytes = Bytes(256_000) => |size| at_least_bytes(*size, 64_000),
@@ -144,8 +146,17 @@ words! {
     pub enum Backend {
         /// In one file of the data folder.
         Redb = "redb",
+        /// In one file of SQLite.
+        Sqlite = "sqlite",
         /// In memory, for trials.
         Memory = "memory",
+    }
+}
+
+impl Backend {
+    /// True when what is stored outlives the server.
+    pub fn is_kept(self) -> bool {
+        self != Backend::Memory
     }
 }
 

@@ -52,7 +52,7 @@ pub fn look(data: &Path, backups: &Path, secrets: &[PathBuf]) -> Vec<Exposed> {
         _ if mode & 0o005 != 0 => Some(Exposure::FolderReadable),
         _ => None,
     });
-    for store in named(data, &["couplet.redb", "couplet.snapshot"]) {
+    for store in named(data, &["couplet.redb", "couplet.snapshot", "couplet.sqlite"]) {
         judge(&store, |mode| (mode & 0o077 != 0).then_some(Exposure::Store));
     }
     for file in named(backups, &["couplet"]).iter().chain(secrets) {

@@ -31,7 +31,7 @@ pub enum StoreError {
     BadBackup(String),
     /// Something is there that would be overwritten; the text is its path.
     Exists(String),
-    /// The folder has a store of the other form, see [`Kept`](super::Kept); the text is its path.
+    /// The folder has a store of another form, see [`Kept`](super::Kept); the text is its path.
     OtherForm(String),
 }
 
@@ -82,8 +82,8 @@ impl fmt::Display for StoreError {
             }
             StoreError::OtherForm(path) => write!(
                 f,
-                "{path} was written with another storage.durability: set that again, or `couplet backup create` with \
-                 it and `couplet backup restore FILE --replace` with the new one"
+                "{path} was written with another storage.backend or storage.durability: set that again, or `couplet \
+                 backup create` with it and `couplet backup restore FILE --replace` with the new one"
             ),
         }
     }

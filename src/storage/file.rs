@@ -94,12 +94,24 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
         let aside = beside(path, &format!(".damaged-{n}"));
         // Linking fails where there is a file, which renaming would replace; file systems without links have to do with
         // a look.
+        let (log, log_aside) = (beside(path, "-wal"), beside(&aside, "-wal"));
         match fs::hard_link(path, &aside) {
-            Ok(()) => fs::remove_file(path).map_err(failed)?,
+            Ok(()) => {
+                // What SQLite has not taken into the file yet goes with it: first it has a second name, as the file is
+                // nothing without it, and the first name goes when nothing is there that it could be taken for part of.
+                let linked = fs::hard_link(&log, &log_aside);
+                linked.or_else(|error| if fs::exists(&log)? { Err(error) } else { Ok(()) }).map_err(failed)?;
+                fs::remove_file(path).and_then(|()| remove(&log)).map_err(failed)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(failed(error)),
             Err(_) if fs::symlink_metadata(&aside).is_ok() => continue,
-            Err(_) => fs::rename(path, &aside).map_err(failed)?,
+            Err(_) => {
+                fs::rename(path, &aside).map_err(failed)?;
+                if fs::exists(&log).map_err(failed)? {
+                    fs::rename(&log, &log_aside).map_err(failed)?;
+                }
+            }
         }
         sync_folder_of(path).map_err(failed)?;
         return Ok(aside);
@@ -129,35 +141,53 @@ impl OnDisk {
         let backend = FileBackend::new(file.try_clone()?).map_err(io::Error::other)?;
         Ok(Self { backend, file, room })
     }
+}
 
-    /// Allocates what is behind the end of the file, up to `to`. False when the file system cannot do that.
-    fn allocate(&self, flags: FallocateFlags, to: u64) -> io::Result<bool> {
-        let file = self.file.metadata()?;
-        let from = file.len();
-        // What whoever had the file open before has allocated there is the file's still.
-        let held = file.blocks().saturating_mul(512).saturating_sub(from);
-        // Looked at first, because a disk may be filled to its end before the call fails.
-        if let Ok(disk) = fstatvfs(&self.file)
-            && disk.f_blocks > 0
-            && disk.f_bavail.saturating_mul(disk.f_frsize) < (to - from).saturating_sub(held)
-        {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        loop {
-            return match fallocate(&self.file, flags, from, to - from) {
-                Ok(()) => Ok(true),
-                Err(Errno::INTR) => continue,
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
-                Err(error) => Err(error.into()),
-            };
-        }
+/// Allocates what is behind the end of a file, up to `to`. False when the file system cannot do that.
+fn allocate(of: &File, flags: FallocateFlags, to: u64) -> io::Result<bool> {
+    let file = of.metadata()?;
+    let from = file.len();
+    // What whoever had the file open before has allocated there is the file's still.
+    let held = file.blocks().saturating_mul(512).saturating_sub(from);
+    // Looked at first, because a disk may be filled to its end before the call fails.
+    if let Ok(disk) = fstatvfs(of)
+        && disk.f_blocks > 0
+        && disk.f_bavail.saturating_mul(disk.f_frsize) < (to - from).saturating_sub(held)
+    {
+        return Err(io::ErrorKind::StorageFull.into());
     }
+    loop {
+        return match fallocate(of, flags, from, to - from) {
+            Ok(()) => Ok(true),
+            Err(Errno::INTR) => continue,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// Keeps room of so many bytes in a file of its own. Where it cannot be had there is none.
+#[cfg(feature = "sqlite")]
+pub(super) fn hold_file(path: &Path, bytes: u64) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|file| file.len() == bytes) {
+        return Ok(());
+    }
+    let held = (|| {
+        let room = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let old = room.metadata()?.len();
+        match old < bytes {
+            true if allocate(&room, FallocateFlags::empty(), bytes)? => Ok(()),
+            true => write_zeros(&room, old, bytes),
+            false => room.set_len(bytes),
+        }
+    })();
+    held.inspect_err(|_| drop(remove(path)))
 }
 
 impl Medium for OnDisk {
     fn grow(&self, len: u64) -> io::Result<()> {
         let old = self.file.metadata()?.len();
-        let grown = match self.allocate(FallocateFlags::empty(), len) {
+        let grown = match allocate(&self.file, FallocateFlags::empty(), len) {
             Ok(false) => write_zeros(&self.file, old, len),
             allocated => allocated.map(drop),
         };
@@ -175,7 +205,7 @@ impl Medium for OnDisk {
             return Ok(());
         }
         let len = self.file.metadata()?.len();
-        match self.allocate(FallocateFlags::KEEP_SIZE, len.saturating_add(bytes)) {
+        match allocate(&self.file, FallocateFlags::KEEP_SIZE, len.saturating_add(bytes)) {
             Ok(true) => remove(&self.room),
             Ok(false) => {
                 let room = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.room)?;
@@ -208,7 +238,7 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

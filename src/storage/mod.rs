@@ -18,6 +18,8 @@ pub mod memory;
 mod options;
 mod probe;
 pub mod redb;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod thread;
 mod view;
 pub mod volatile;

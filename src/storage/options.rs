@@ -1,6 +1,8 @@
 //! Which store a server has, and how it is used.
 
 use super::redb::{self, RedbOptions};
+#[cfg(feature = "sqlite")]
+use super::sqlite::{self, SqliteOptions, Tuning};
 use super::{Mode, Plan, Promises, Store, StoreError, backup, memory, set_aside, volatile};
 use std::fmt;
 use std::fs;
@@ -28,33 +30,53 @@ pub enum Kept {
     File {
         /// That file.
         path: PathBuf,
-        /// The file of the other form.
-        other: PathBuf,
+        /// The files of the other forms.
+        others: [PathBuf; 2],
     },
     /// In memory, with a snapshot on the disk.
     Snapshot {
         /// The file of the snapshot.
         path: PathBuf,
-        /// The file of the other form.
-        other: PathBuf,
+        /// The files of the other forms.
+        others: [PathBuf; 2],
+    },
+    /// In a file of SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite {
+        /// That file.
+        path: PathBuf,
+        /// The files of the other forms.
+        others: [PathBuf; 2],
+        /// What SQLite is told.
+        tuning: Tuning,
     },
 }
 
 impl StoreOptions {
     /// Its file; none when it is not kept.
     pub fn file(&self) -> Option<&Path> {
+        self.files().map(|(path, _)| path)
+    }
+
+    /// Its file, and those of the other forms.
+    fn files(&self) -> Option<(&Path, &[PathBuf; 2])> {
         match &self.kept {
             Kept::Nowhere => None,
-            Kept::File { path, .. } | Kept::Snapshot { path, .. } => Some(path),
+            Kept::File { path, others } | Kept::Snapshot { path, others } => Some((path, others)),
+            #[cfg(feature = "sqlite")]
+            Kept::Sqlite { path, others, .. } => Some((path, others)),
         }
     }
 
-    /// True when the folder has a store of the other form, so that [`StoreOptions::open`] refuses.
+    /// True when the folder has a store of another form, so that [`StoreOptions::open`] refuses.
     pub fn has_other_form(&self) -> bool {
-        match &self.kept {
-            Kept::Nowhere => false,
-            Kept::File { other, .. } | Kept::Snapshot { other, .. } => exists(other),
-        }
+        self.files().is_some_and(|(_, others)| others.iter().any(|other| exists(other)))
+    }
+
+    /// What SQLite is told.
+    #[cfg(feature = "sqlite")]
+    fn sqlite(&self, tuning: &Tuning) -> SqliteOptions {
+        SqliteOptions { file: self.options, tuning: tuning.clone() }
     }
 
     /// One line for the operator: how it is kept, and what it takes on the disk.
@@ -71,42 +93,42 @@ impl StoreOptions {
     /// Opens it; makes it when there is none.
     ///
     /// # Errors
-    /// As [`redb::open()`] and [`volatile::open`]; [`StoreError::OtherForm`] when the folder has a store of the other
-    /// form.
+    /// As [`redb::open()`], `sqlite::open` and [`volatile::open`]; [`StoreError::OtherForm`] when the folder has a
+    /// store of another form.
     pub fn open(&self) -> Result<Store, StoreError> {
+        let (_, others) = self.files().unzip();
+        if let Some(other) = others.into_iter().flatten().find(|other| exists(other)) {
+            return Err(StoreError::OtherForm(other.display().to_string()));
+        }
+        self.open_file()
+    }
+
+    fn open_file(&self) -> Result<Store, StoreError> {
         match &self.kept {
             Kept::Nowhere => Ok(memory::open()),
-            Kept::File { path, other } => {
-                refuse_other(other)?;
-                redb::open(path, self.options)
-            }
-            Kept::Snapshot { path, other } => {
-                refuse_other(other)?;
-                volatile::open(path, self.options)
-            }
+            Kept::File { path, .. } => redb::open(path, self.options),
+            Kept::Snapshot { path, .. } => volatile::open(path, self.options),
+            #[cfg(feature = "sqlite")]
+            Kept::Sqlite { path, tuning, .. } => sqlite::open(path, &self.sqlite(tuning)),
         }
     }
 
-    /// Makes it from a backup. What is in its place, or a store of the other form, is replaced only if `replace` says
-    /// so; what is damaged is set aside instead, and so is the other form. Gives what was set aside.
+    /// Makes it from a backup. What is in its place, or a store of another form, is replaced only if `replace` says
+    /// so; what is damaged is set aside instead, and so are other forms. Gives what was set aside.
     ///
     /// # Errors
     /// As [`backup::restore`]; what is not set aside is as it was then.
     pub fn restore(&self, input: &mut dyn Read, replace: bool) -> Result<(backup::Summary, Vec<PathBuf>), StoreError> {
-        let (path, other) = match &self.kept {
-            Kept::Nowhere => return Err(StoreError::Io("a store in memory cannot be restored".into())),
-            Kept::File { path, other } | Kept::Snapshot { path, other } => (path, other),
+        let Some((path, others)) = self.files() else {
+            return Err(StoreError::Io("a store in memory cannot be restored".into()));
         };
-        if !replace && let Some(there) = [path, other].into_iter().find(|path| exists(path)) {
+        let files = || std::iter::once(path).chain(others.iter().map(PathBuf::as_path));
+        if !replace && let Some(there) = files().find(|path| exists(path)) {
             return Err(StoreError::Exists(there.display().to_string()));
         }
         let mut aside = Vec::new();
         if exists(path) {
-            let damaged = match &self.kept {
-                Kept::Snapshot { .. } => volatile::open(path, self.options).map(drop),
-                _ => redb::open(path, self.options).map(drop),
-            };
-            match damaged {
+            match self.open_file().map(drop) {
                 Ok(()) => {}
                 Err(StoreError::Corrupt(_) | StoreError::BadBackup(_) | StoreError::Newer { .. }) => {
                     aside.push(set_aside(path)?);
@@ -116,9 +138,11 @@ impl StoreOptions {
         }
         let summary = match &self.kept {
             Kept::Snapshot { .. } => backup::restore_snapshot(input, path, replace)?,
+            #[cfg(feature = "sqlite")]
+            Kept::Sqlite { tuning, .. } => sqlite::restore(input, path, &self.sqlite(tuning), replace)?,
             _ => backup::restore(input, path, self.options, replace)?,
         };
-        if exists(other) {
+        for other in others.iter().filter(|other| exists(other)) {
             aside.push(set_aside(other)?);
         }
         Ok((summary, aside))
@@ -131,6 +155,10 @@ impl fmt::Display for StoreOptions {
         let seconds = |ms: u64| ms / 1000;
         if self.kept == Kept::Nowhere {
             return f.write_str("memory, nothing is kept");
+        }
+        #[cfg(feature = "sqlite")]
+        if let Kept::Sqlite { .. } = self.kept {
+            f.write_str("SQLite, ")?;
         }
         match self.plan.mode {
             Mode::Durable => f.write_str("durable"),
@@ -145,10 +173,6 @@ impl fmt::Display for StoreOptions {
             }
         }
     }
-}
-
-fn refuse_other(other: &Path) -> Result<(), StoreError> {
-    if exists(other) { Err(StoreError::OtherForm(other.display().to_string())) } else { Ok(()) }
 }
 
 /// Something is there, or may be.

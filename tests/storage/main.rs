@@ -8,6 +8,8 @@ mod file;
 mod full;
 mod model;
 mod modes;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod tickets;
 mod versions;
 

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 const OWNERS: [&str; 4] = ["romeo@example.org", "romeo@example.or", "example.org", "a\u{1}b"];
 
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     Note(usize, Vec<u8>, Option<String>),
     Number(usize, Vec<u8>, Option<u64>),
     DeleteOwner(usize),
@@ -18,7 +18,7 @@ enum Step {
     Restart,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     let owner = 0..OWNERS.len();
     let sub = prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(0xff)], 0..3);
     prop_oneof![
@@ -97,7 +97,7 @@ fn compare<T: Table<Value: PartialEq + std::fmt::Debug>>(view: &mut View, model:
 }
 
 /// Runs the steps on a back end. `fail` makes the next commit fail, perhaps; `restart` is called between two processes.
-fn play(steps: Vec<Step>, open: impl Fn() -> Store, fail: impl Fn(u32), heal: impl Fn(), restart: impl Fn()) {
+pub fn play(steps: Vec<Step>, open: impl Fn() -> Store, fail: impl Fn(u32), heal: impl Fn(), restart: impl Fn()) {
     let mut running = Some(Running::start(open()));
     let mut model = Model::default();
     let mut queue: Vec<Batch> = Vec::new();
