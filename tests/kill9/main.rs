@@ -1,7 +1,8 @@
 //! The real binary is killed (SIGKILL) at random moments under load and started again; every change that it has
 //! acknowledged must be there, in its order.
 //!
-//! `COUPLET_KILLS=200` kills more often, `COUPLET_SEED` begins elsewhere, `COUPLET_BINARY` kills another build.
+//! `COUPLET_KILLS=200` kills more often, `COUPLET_SEED` begins elsewhere, `COUPLET_BINARY` kills another build,
+//! `COUPLET_BACKEND=sqlite` one with another store.
 
 #[path = "../load/mod.rs"]
 #[allow(dead_code, reason = "another test needs more of it")]
@@ -32,7 +33,7 @@ fn nothing_acknowledged_is_lost_to_kills() {
 /// The accounts are kept well: a server that acknowledges what is only in memory is found out.
 #[test]
 fn a_server_that_forgets_is_found_out() {
-    let found = run(1, 1, &[("COUPLET_STORAGE__DURABILITY", "volatile")]);
+    let found = run(1, 1, &[("COUPLET_STORAGE__BACKEND", "redb"), ("COUPLET_STORAGE__DURABILITY", "volatile")]);
     for what in ["contact", "element", "of anne to", "of emil to", "the user"] {
         assert!(found.wrong.lost.iter().any(|lost| lost.contains(what)), "{what}: {:#?}", found.wrong);
     }

@@ -13,6 +13,16 @@ pub fn binary() -> PathBuf {
     std::env::var_os("COUPLET_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_couplet").into(), PathBuf::from)
 }
 
+/// The back end of the store: `COUPLET_BACKEND`, else redb.
+pub fn backend() -> String {
+    std::env::var("COUPLET_BACKEND").unwrap_or_else(|_| "redb".to_owned())
+}
+
+/// Name of the data file.
+pub fn store_file() -> String {
+    format!("couplet.{}", backend())
+}
+
 /// Killed, and removed with its folder, when it is dropped.
 pub struct Server {
     /// Where it takes direct TLS now; the first of its ports, when it has more.
@@ -48,6 +58,8 @@ impl Server {
         if cfg!(feature = "http") {
             all.extend([("COUPLET_HTTP__LISTEN", ""), ("COUPLET_HTTP__TLS_LISTEN", "")]);
         }
+        let backend = backend();
+        all.push(("COUPLET_STORAGE__BACKEND", &backend));
         all.extend(environment);
         let environment = all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let said = Arc::new(Mutex::new(String::new()));
@@ -153,7 +165,7 @@ impl Server {
 
     /// Length of the data file.
     pub fn file_bytes(&self) -> u64 {
-        std::fs::metadata(self.data().join("couplet.redb")).map_or(0, |file| file.len())
+        std::fs::metadata(self.data().join(store_file())).map_or(0, |file| file.len())
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -3,8 +3,9 @@
 //! tears what it likes. Then the server starts again and must have every change that it has acknowledged, whole and in
 //! order.
 //!
-//! `COUPLET_CUTS=200` cuts that often, `COUPLET_SEED` begins elsewhere, `COUPLET_BINARY` cuts another build. With the
-//! feature `planted-faults` the binary leaves its syncs out, and this must be found out.
+//! `COUPLET_CUTS=200` cuts that often, `COUPLET_SEED` begins elsewhere, `COUPLET_BINARY` cuts another build,
+//! `COUPLET_BACKEND=sqlite` another store. With the feature `planted-faults` the binary leaves its syncs out, and this
+//! must be found out.
 //!
 //! As this mounts a file system it is done when it is asked for, by `COUPLET_CUTS` or `make nightly`. Otherwise, and
 //! where that cannot be done, all of this says that it was skipped.
