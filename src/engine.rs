@@ -270,9 +270,7 @@ impl Engine {
             ask: None,
             sheds: false,
             #[cfg(feature = "http")]
-            slot_key: web::slot_key(&secret),
-            #[cfg(feature = "http")]
-            files_bytes: 0,
+            web: crate::core::web::Web::new(&secret),
         };
         let mut engine = Self {
             core,
@@ -398,6 +396,8 @@ impl Engine {
         self.drive_again();
         #[cfg(feature = "mam")]
         self.archive_pump();
+        #[cfg(feature = "http")]
+        self.tell_web();
         self.weigh();
         self.arm_modules();
         if let Some(batch) = self.core.view.close_batch() {

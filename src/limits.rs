@@ -241,6 +241,9 @@ limits! {
     #[cfg(feature = "http")]
     http_files_max = 64 Count "files that are brought or fetched by HTTP at a time";
     #[cfg(feature = "http")]
+    http_delivery_wait_s = 20 Seconds "how long what an application server brings (UnifiedPush) waits for the client's \
+        word that it has it";
+    #[cfg(feature = "http")]
     bosh_wait_s = 120 Seconds "how long a request of BOSH (XEP-0124) waits for an answer, as Prosody's bosh_max_wait";
     #[cfg(feature = "http")]
     bosh_inactivity_s = 60 Seconds "how long a client of BOSH may have no request here, as Prosody's \
@@ -249,6 +252,11 @@ limits! {
     bosh_pause_s = 120 Seconds "how long it may say beforehand that it will have none";
     #[cfg(feature = "upload")]
     upload_slots_max = 500 Count "files that one account may upload in 24 hours (XEP-0363)";
+    #[cfg(feature = "unified_push")]
+    unified_push_per_minute_max = 60 Count "what an application server may bring to one endpoint in a minute";
+    #[cfg(feature = "unified_push")]
+    unified_push_asked_max = 256 Count "what application servers have brought and clients have not acknowledged; more \
+        is refused for now";
     panics_per_minute_max = 10 Count "caught bugs in a minute before the process exits for its supervisor";
 }
 

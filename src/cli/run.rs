@@ -310,6 +310,7 @@ fn acme(config: &Config) -> acme::Settings {
 #[cfg(feature = "http")]
 fn site(config: &Config) -> crate::http::SiteOptions {
     crate::http::SiteOptions {
+        endpoints: cfg!(feature = "unified_push") && !config.modules.general.is_off("unified_push"),
         hosts: config.server.hosts.clone(),
         external_url: config.http.url(),
         trusted: config.http.trusted_proxies.iter().map(|network| network.0).collect(),

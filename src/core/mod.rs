@@ -8,6 +8,8 @@ pub mod caps;
 #[cfg(feature = "commands")]
 pub mod commands;
 pub mod disco;
+#[cfg(feature = "http")]
+pub mod endpoints;
 pub mod fast;
 pub mod flat;
 pub mod flight;
@@ -36,6 +38,8 @@ pub mod slots;
 pub mod spool;
 pub mod subscription;
 pub mod vcard;
+#[cfg(feature = "http")]
+pub mod web;
 
 use crate::clock::{Entropy, Now};
 use crate::jid::Jid;
@@ -89,12 +93,9 @@ pub struct Core {
     pub ask: Option<register::Ask>,
     /// Memory is short: nothing that grows may grow.
     pub sheds: bool,
-    /// What slots for files are signed with.
+    /// What is shared with HTTP.
     #[cfg(feature = "http")]
-    pub slot_key: [u8; 32],
-    /// What all files together take on the disk.
-    #[cfg(feature = "http")]
-    pub files_bytes: u64,
+    pub web: web::Web,
 }
 
 impl Core {

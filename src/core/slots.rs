@@ -30,9 +30,25 @@ pub struct Slot {
     pub size: u64,
     /// Its media type, tidy; empty where nothing was said.
     pub media_type: String,
+    /// The account that it was granted to, by its bare address.
+    pub owner: String,
     /// Until when it can be used, in seconds since 1970.
     pub expires_s: u64,
 }
+
+/// A file on the disk, as far as it matters to whom it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// Its id.
+    pub id: String,
+    /// The account that its slot was granted to.
+    pub owner: String,
+    /// When that was, in seconds since 1970.
+    pub granted_s: u64,
+}
+
+/// How long a slot can be used (XEP-0363 section 6), in seconds.
+pub const SLOT_S: u64 = 300;
 
 impl Slot {
     /// Where the file will be, percent-encoded, with a slash at the start.
@@ -44,8 +60,9 @@ impl Slot {
     pub fn token(&self, key: &[u8; 32]) -> String {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), self.signed().as_bytes());
         let tag = BASE64_URL_SAFE_NO_PAD.encode(tag);
-        let media_type = BASE64_URL_SAFE_NO_PAD.encode(&self.media_type);
-        format!("{}.{}.{media_type}.{tag}", self.expires_s, self.size)
+        let text = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        let (media_type, owner) = (text(&self.media_type), text(&self.owner));
+        format!("{}.{}.{media_type}.{owner}.{tag}", self.expires_s, self.size)
     }
 
     /// The slot of an id and a name, if that token was made for it.
@@ -55,17 +72,24 @@ impl Slot {
         let (expires_s, size) = (number(parts.next())?, number(parts.next())?);
         let text = |part: Option<&str>| BASE64_URL_SAFE_NO_PAD.decode(part?).ok();
         let media_type = String::from_utf8(text(parts.next())?).ok()?;
+        let owner = String::from_utf8(text(parts.next())?).ok()?;
         let tag = text(parts.next())?;
-        let slot = Self { id: id.to_owned(), name: name.to_owned(), size, media_type, expires_s };
+        let slot = Self { id: id.to_owned(), name: name.to_owned(), size, media_type, owner, expires_s };
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
         let is_ours = parts.next().is_none() && is_id(id);
         (is_ours && hmac::verify(&key, slot.signed().as_bytes(), &tag).is_ok()).then_some(slot)
     }
 
+    /// To whom the file will belong.
+    pub fn owned(&self) -> Owned {
+        let granted_s = self.expires_s.saturating_sub(SLOT_S);
+        Owned { id: self.id.clone(), owner: self.owner.clone(), granted_s }
+    }
+
     /// No part of it can be taken for another: none holds a line's end.
     fn signed(&self) -> String {
-        let Self { id, name, size, media_type, expires_s } = self;
-        format!("{id}\n{name}\n{size}\n{media_type}\n{expires_s}")
+        let Self { id, name, size, media_type, owner, expires_s } = self;
+        format!("{id}\n{name}\n{size}\n{media_type}\n{owner}\n{expires_s}")
     }
 }
 
@@ -122,6 +146,7 @@ mod tests {
             name: "tr\u{e8}s cool.jpg".to_owned(),
             size: 23456,
             media_type: "image/jpeg".to_owned(),
+            owner: "romeo@montague.example".to_owned(),
             expires_s: 1_000_000,
         }
     }
@@ -139,7 +164,9 @@ mod tests {
         assert_eq!(Slot::proved(id, &name, &token, &[8; 32]), None);
         assert_eq!(Slot::proved(id, &name, &token.replace("23456", "23457"), &key), None);
         assert_eq!(Slot::proved(id, &name, &token.replace("1000000", "2000000"), &key), None);
-        for wrong in ["", "1.2", &format!("{token}."), &token[..token.len() - 1]] {
+        let of_other = Slot { owner: "juliet@capulet.example".to_owned(), ..slot }.token(&[8; 32]);
+        let forged = format!("{}.{}", of_other.rsplit_once('.').unwrap().0, token.rsplit_once('.').unwrap().1);
+        for wrong in ["", "1.2", &format!("{token}."), &token[..token.len() - 1], &forged] {
             assert_eq!(Slot::proved(id, &name, wrong, &key), None, "{wrong}");
         }
     }

@@ -32,6 +32,8 @@ impl Engine {
         }
         let durable = self.core.view.durable();
         self.core.spool_failed(durable);
+        #[cfg(feature = "http")]
+        self.core.web.unowned.clear();
         self.spooling.retain(|(after, _)| *after <= durable);
         let mut withdrawn = Vec::new();
         for key in self.conns.keys() {

@@ -55,7 +55,7 @@ impl Engine {
                 ..gauge("memory_held_bytes", "What is held for peers, by what it is.", 0)
             },
         ]);
-        all.push(gauge("files_bytes", "What users' files take on the disk.", self.core.files_bytes as usize));
+        all.push(gauge("files_bytes", "What users' files take on the disk.", self.core.web.files_bytes as usize));
         let modules = self.modules.held_bytes_each();
         all.push(Figure {
             samples: modules.into_iter().map(|(name, bytes)| (format!("module=\"{name}\""), bytes as u64)).collect(),

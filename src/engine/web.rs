@@ -6,9 +6,13 @@ use super::guard::Met;
 use super::{ConnId, Engine, Role};
 use crate::budget::{Budget, Charge, Kind as Held};
 use crate::clock::Now;
+use crate::core::Core;
+use crate::core::endpoints::{Delivery, Endpoint};
+use crate::core::io::Output;
 use crate::core::slab::Slab;
+use crate::core::slots::Owned;
+use crate::storage::Ticket;
 use crate::stream::StreamError;
-use ring::hmac;
 use std::net::IpAddr;
 
 /// Keys of connections with servers are below it.
@@ -66,18 +70,68 @@ impl Guests {
     }
 }
 
-/// What slots for files are signed with: a key that is for nothing else.
-pub(super) fn slot_key(secret: &[u8; 32]) -> [u8; 32] {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"couplet: slots for files");
-    let mut key = [0; 32];
-    key.iter_mut().zip(tag.as_ref()).for_each(|(byte, of_tag)| *byte = *of_tag);
-    key
+fn owned(core: &mut Core, file: &Owned) -> bool {
+    core.is_owned(file).unwrap_or_else(|error| {
+        log::error!(target: "couplet::storage", "{error}");
+        true
+    })
 }
 
 impl Engine {
     /// What slots for files are signed with.
     pub fn slot_key(&self) -> [u8; 32] {
-        self.core.slot_key
+        self.core.web.slot_key
+    }
+
+    /// The endpoint of a path, if it can be used (UnifiedPush).
+    pub fn endpoint(&self, path: &str, wall_ms: i64) -> Option<Endpoint> {
+        Endpoint::read(path, &self.core.web.endpoint_key, wall_ms)
+    }
+
+    /// Something was brought to an endpoint, through that connection of HTTP. Answer: [`Output::Delivered`].
+    pub fn bring(&mut self, now: Now, conn: ConnId, endpoint: &Endpoint, content: &[u8]) {
+        self.core.now = now;
+        self.step("what an application is sent", |core, modules| {
+            if !modules.brought(core, conn, endpoint, content) {
+                core.web.delivered.push((conn, Delivery::Gone));
+            }
+        });
+    }
+
+    /// Whether the account that a file was granted to is there. What cannot be read is taken for true.
+    pub fn is_owned(&mut self, now: Now, file: &Owned) -> bool {
+        self.core.now = now;
+        let mut is_owned = true;
+        self.step("a look for an account", |core, _| is_owned = owned(core, file));
+        is_owned
+    }
+
+    /// These files are on the disk. Those whose owners are no more are to be deleted, by [`Output::RemoveFiles`], when
+    /// it is durable that they are not.
+    pub fn files_seen(&mut self, now: Now, mut files: Vec<Owned>) {
+        self.core.now = now;
+        let mut after = Ticket(0);
+        self.step("a look for accounts", |core, _| {
+            files.retain(|file| !owned(core, file));
+            after = core.view.ticket();
+        });
+        if !files.is_empty() {
+            self.core.web.unowned.push((after, files.into_iter().map(|file| file.id).collect()));
+        }
+    }
+
+    /// What HTTP is to hear at the end of a tick.
+    pub(super) fn tell_web(&mut self) {
+        let durable = self.core.view.durable();
+        let web = &mut self.core.web;
+        self.outputs.extend(web.delivered.drain(..).map(|(conn, delivery)| Output::Delivered { conn, delivery }));
+        let (ready, waiting) = std::mem::take(&mut web.unowned).into_iter().partition(|(after, _)| *after <= durable);
+        web.unowned = waiting;
+        let ready: Vec<_> = ready;
+        self.outputs.extend(ready.into_iter().map(|(_, ids)| Output::RemoveFiles { ids }));
+        if std::mem::take(&mut web.sweeps) {
+            self.outputs.push_back(Output::Sweep);
+        }
     }
 
     /// An unguessable name.
@@ -87,7 +141,7 @@ impl Engine {
 
     /// All files together take so many bytes on the disk.
     pub fn files_kept(&mut self, bytes: u64) {
-        self.core.files_bytes = bytes;
+        self.core.web.files_bytes = bytes;
     }
 
     /// True when the connection is one of HTTP.

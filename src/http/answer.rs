@@ -67,6 +67,8 @@ statuses! {
     MisdirectedRequest 421 "Misdirected Request",
     /// Another protocol, or version of one, is needed.
     UpgradeRequired 426 "Upgrade Required",
+    /// Too many requests in too short a time.
+    TooManyRequests 429 "Too Many Requests",
     /// Too many, or too long, fields.
     FieldsTooLarge 431 "Request Header Fields Too Large",
     /// Our own fault.

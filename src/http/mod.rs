@@ -9,6 +9,7 @@ pub mod answer;
 pub mod body;
 pub mod bosh;
 pub mod clerk;
+pub mod endpoint;
 pub mod forwarded;
 pub mod framing;
 pub mod head;

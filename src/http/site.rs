@@ -1,6 +1,7 @@
 //! What is where: the resources of this server by their paths, and who may use them from other sites (CORS).
 
 use super::answer::{Answer, Status};
+use super::endpoint::{self, Place};
 use super::head::{Head, Method};
 use super::host_meta;
 use super::invitation;
@@ -33,6 +34,8 @@ pub struct SiteOptions {
     pub bosh: bool,
     /// Who may read the figures.
     pub metrics_from: Vec<Network>,
+    /// Application servers can bring something for clients (UnifiedPush).
+    pub endpoints: bool,
     /// Users' files; none when there are none.
     pub files: Option<FilesOptions>,
 }
@@ -56,6 +59,8 @@ pub enum Resource {
     File,
     /// The page of an invitation.
     Invitation,
+    /// An endpoint of an application, or the place of what was brought to one.
+    Endpoint(Place),
 }
 
 /// The site.
@@ -85,6 +90,9 @@ impl Site {
         }
         if head.path == invitation::PATH {
             return Resource::Invitation;
+        }
+        if let Some(place) = endpoint::place(&head.path).filter(|_| self.options.endpoints) {
+            return Resource::Endpoint(place);
         }
         if head.path.trim_end_matches('/') == BOSH_PATH && self.options.bosh {
             return Resource::Bosh;
@@ -157,7 +165,10 @@ impl Site {
         self.share(head, Answer::empty(Status::NoContent))
             .with("Allow", format!("{methods}, OPTIONS"))
             .with("Access-Control-Allow-Methods", format!("{methods}, OPTIONS"))
-            .with("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Requested-With")
+            .with(
+                "Access-Control-Allow-Headers",
+                "Authorization, Content-Encoding, Content-Type, TTL, Topic, Urgency, X-Requested-With",
+            )
             .with("Access-Control-Max-Age", "7200")
     }
 }
@@ -190,7 +201,7 @@ mod tests {
     fn status(site: &Site, line: &str) -> u16 {
         match site.resource(&head(&format!("{line} HTTP/1.1\r\nHost: b.example"))) {
             Resource::Ready(answer) => answer.status.code(),
-            Resource::Bosh | Resource::File | Resource::Health | Resource::Invitation => 200,
+            Resource::Bosh | Resource::File | Resource::Health | Resource::Invitation | Resource::Endpoint(_) => 200,
             Resource::Metrics | Resource::Readiness => 200,
             Resource::WebSocket => 101,
         }

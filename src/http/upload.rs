@@ -20,10 +20,10 @@ pub struct FilesOptions {
 }
 
 /// Marks a file of ours.
-const MAGIC: &[u8; 4] = b"CUP1";
+const MAGIC: &[u8; 4] = b"CUP2";
 
-/// Bytes that can stand before a file.
-pub const LABEL_BYTES_MAX: usize = 512;
+/// Bytes that can stand before a file: with the longest address that an account can have.
+pub const LABEL_BYTES_MAX: usize = 2304;
 
 /// Checks a request to store a file against the slot that it names.
 ///
@@ -51,10 +51,11 @@ pub fn accept(head: &Head, key: &[u8; 32], wall_ms: i64) -> Result<Slot, Status>
     Ok(slot)
 }
 
-/// What stands before a file on the disk: its type and its name.
+/// What stands before a file on the disk: when its slot was granted, its type, its name and its owner.
 pub fn label(slot: &Slot) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    for text in [&slot.media_type, &slot.name] {
+    out.extend_from_slice(&slot.owned().granted_s.to_be_bytes());
+    for text in [&slot.media_type, &slot.name, &slot.owner] {
         out.extend_from_slice(&(text.len() as u16).to_be_bytes());
         out.extend_from_slice(text.as_bytes());
     }
@@ -68,6 +69,10 @@ pub struct Stored {
     pub media_type: String,
     /// Its name.
     pub name: String,
+    /// The account that has brought it.
+    pub owner: String,
+    /// When that was allowed to, in seconds since 1970.
+    pub granted_s: u64,
     /// Where it begins behind its label.
     pub start: u64,
     /// Bytes of it.
@@ -78,16 +83,17 @@ pub struct Stored {
 
 /// Reads the label at the start of a file of so many bytes; none when it is none of ours.
 pub fn read_label(bytes: &[u8], file_size: u64, stored_s: u64) -> Option<Stored> {
-    let mut rest = bytes.strip_prefix(MAGIC)?;
+    let (granted_s, mut rest) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
+    let granted_s = u64::from_be_bytes(*granted_s);
     let mut text = || {
         let (len, behind) = rest.split_first_chunk()?;
         let (text, behind) = behind.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
         rest = behind;
         String::from_utf8(text.to_vec()).ok()
     };
-    let (media_type, name) = (text()?, text()?);
+    let (media_type, name, owner) = (text()?, text()?, text()?);
     let start = (bytes.len() - rest.len()) as u64;
-    Some(Stored { media_type, name, start, size: file_size.checked_sub(start)?, stored_s })
+    Some(Stored { media_type, name, owner, granted_s, start, size: file_size.checked_sub(start)?, stored_s })
 }
 
 /// Which part of a file leaves.
@@ -206,12 +212,13 @@ mod tests {
             name: "a.jpg".to_owned(),
             size: 5,
             media_type: "image/jpeg".to_owned(),
-            expires_s: 100,
+            owner: "romeo@montague.example".to_owned(),
+            expires_s: 400,
         };
         let (key, token) = ([7; 32], slot.token(&[7; 32]));
         let status = |path: &str, fields: &str, wall_ms| {
             let fields = fields.replace("TOKEN", &token);
-            accept(&head(&format!("PUT {path}"), &fields), &key, wall_ms).map(|_| ())
+            accept(&head(&format!("PUT {path}"), &fields), &key, wall_ms + 300_000).map(|_| ())
         };
         let (path, sound) = (slot.path(), "Authorization: Bearer TOKEN\r\nContent-Length: 5\r\n");
         assert_eq!(status(&path, sound, 100_999), Ok(()));
@@ -234,8 +241,10 @@ mod tests {
         let label = label(&slot);
         let stored = read_label(&[&label[..], b"12345"].concat(), label.len() as u64 + 5, 9).unwrap();
         assert_eq!((stored.media_type.as_str(), stored.name.as_str(), stored.size), ("image/jpeg", "a.jpg", 5));
-        assert!(label.len() <= LABEL_BYTES_MAX && read_label(b"CUP2", 4, 0).is_none());
-        assert_eq!(read_label(&label[..8], 8, 0), None);
+        assert_eq!((stored.owner.as_str(), stored.granted_s), ("romeo@montague.example", 100));
+        assert!((0..label.len()).all(|len| read_label(&label[..len], len as u64, 0).is_none()));
+        let (name, owner, media_type) = ("a".repeat(128), format!("{0}@{0}", "a".repeat(1023)), "a".repeat(80));
+        assert!(self::label(&Slot { name, owner, media_type, ..slot }).len() <= LABEL_BYTES_MAX);
     }
 
     #[test]
@@ -243,6 +252,8 @@ mod tests {
         let file = |media_type: &str| Stored {
             media_type: media_type.to_owned(),
             name: "\u{e4} b.svg".to_owned(),
+            owner: "romeo@montague.example".to_owned(),
+            granted_s: 900,
             start: 10,
             size: 100,
             stored_s: 1000,

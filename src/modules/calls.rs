@@ -314,6 +314,17 @@ macro_rules! modules {
                 None
             }
 
+            /// True when a module knows the endpoint.
+            #[cfg(feature = "http")]
+            pub fn brought(&mut self, core: &mut Core, conn: ConnId, endpoint: &Endpoint, content: &[u8]) -> bool {
+                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| endpoint.to.domain())
+                    && m.brought(core, conn, endpoint, content)
+                {
+                    return true;
+                } )*
+                false
+            }
+
             /// Every module hears of it.
             pub fn withdrawn(&mut self, core: &mut Core) {
                 $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.withdrawn(core); } )*

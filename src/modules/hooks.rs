@@ -4,7 +4,11 @@ use super::terms::{Dir, Fit, IqRoute, SessionEvent, TableInfo, Undelivered, Xep}
 #[cfg(feature = "commands")]
 use crate::core::commands::Call;
 use crate::core::disco::Disco;
+#[cfg(feature = "http")]
+use crate::core::endpoints::Endpoint;
 use crate::core::flight::{Flow, InFlight, Urgency};
+#[cfg(feature = "http")]
+use crate::core::io::ConnId;
 #[cfg(feature = "import")]
 use crate::core::moving::{Outcome, Piece, Taken, Terms};
 use crate::core::register::{Newcomer, Stranger, Visit};
@@ -242,6 +246,14 @@ pub trait Module: Sized {
     fn make_room(&mut self, core: &mut Core) -> Result<(), StoreError> {
         let _ = core;
         Ok(())
+    }
+
+    /// Something was brought to an endpoint (UnifiedPush) of an account, through that connection of HTTP, which is told
+    /// what comes of it by [`Web::delivered`](crate::core::web::Web::delivered). False when the module knows none.
+    #[cfg(feature = "http")]
+    fn brought(&mut self, core: &mut Core, conn: ConnId, endpoint: &Endpoint, content: &[u8]) -> bool {
+        let _ = (core, conn, endpoint, content);
+        false
     }
 
     /// A session changes.

@@ -7,7 +7,11 @@
 #[cfg(feature = "commands")]
 use crate::core::commands::Call;
 use crate::core::disco::Disco;
+#[cfg(feature = "http")]
+use crate::core::endpoints::Endpoint;
 use crate::core::flight::{Flow, InFlight, Urgency};
+#[cfg(feature = "http")]
+use crate::core::io::ConnId;
 #[cfg(feature = "import")]
 use crate::core::moving::{Outcome, Piece, Taken, Terms};
 use crate::core::parked::{State, state_of};
@@ -63,4 +67,5 @@ modules! {
     "motd" => motd::Motd,
     "upload" => upload::Upload,
     "push" => push::Push,
+    "unified_push" => unified_push::UnifiedPush,
 }

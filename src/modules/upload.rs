@@ -8,8 +8,9 @@ use super::{IqRoute, Module, Scope, TableInfo, Xep};
 use crate::clock::datetime;
 use crate::core::disco::{Disco, Form, Identity};
 use crate::core::settings::Settings;
-use crate::core::slots::{Slot, tidy_name, tidy_type};
+use crate::core::slots::{SLOT_S, Slot, tidy_name, tidy_type};
 use crate::core::{Answer, Core, Request};
+use crate::jid::Jid;
 use crate::setting::{Bytes, Seconds, section};
 use crate::stanza::{Condition, StanzaError};
 use crate::storage::Table;
@@ -38,8 +39,6 @@ fn minute(time: Seconds) -> Result<(), String> {
     if time.0 >= 60 { Ok(()) } else { Err("this is too short; write \"1 min\" or more".to_string()) }
 }
 
-/// How long a slot can be used (section 6).
-const SLOT_S: u64 = 300;
 const DAY_MS: u64 = 86_400_000;
 
 crate::record! {
@@ -106,14 +105,14 @@ impl Module for Upload {
             return Err(too_large(self.config.size_max.0));
         }
         let total_max = u64::from(self.config.total_quota.0);
-        if total_max > 0 && core.files_bytes.saturating_add(size) > total_max {
+        if total_max > 0 && core.web.files_bytes.saturating_add(size) > total_max {
             return Err(Condition::ResourceConstraint.because("All files together have no more room."));
         }
         self.keep_quota(core, account.bare_str(), size)?;
         let id = core.token();
         let (now_ms, media_type) = (core.wall_ms(), request.child.attr("content-type").map(tidy_type));
-        let slot =
-            Slot { id, name, size, media_type: media_type.unwrap_or_default(), expires_s: now_ms / 1000 + SLOT_S };
+        let (media_type, owner) = (media_type.unwrap_or_default(), account.bare_str().to_owned());
+        let slot = Slot { id, name, size, media_type, owner, expires_s: now_ms / 1000 + SLOT_S };
         let mut sub = now_ms.to_be_bytes().to_vec();
         sub.extend(slot.id.bytes().take(8));
         core.view.put::<Grants>(account.bare_str(), &sub, &Grant { size });
@@ -121,11 +120,17 @@ impl Module for Upload {
         let mut b = Builder::new(ns::UPLOAD, "slot");
         b.open(ns::UPLOAD, "put").attr("url", &target);
         b.open(ns::UPLOAD, "header").attr("name", "Authorization");
-        b.text(&format!("Bearer {}", slot.token(&core.slot_key)));
+        b.text(&format!("Bearer {}", slot.token(&core.web.slot_key)));
         b.close();
         b.close();
         b.open(ns::UPLOAD, "get").attr("url", &target).close();
         Ok(Answer::Result(b.finish()))
+    }
+
+    /// Its files go with it.
+    fn account_deleted(&mut self, core: &mut Core, _: &Jid) -> Result<(), StanzaError> {
+        core.web.sweeps = true;
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::io::Errno;
 
 use crate::core::io::ConnId;
-use crate::core::slots::is_id;
+use crate::core::slots::{Owned, is_id};
 use crate::http::upload::{LABEL_BYTES_MAX, Stored, read_label};
 use crate::net::bell::Bell;
 use crate::net::shell::Report;
@@ -44,8 +44,10 @@ pub enum Job {
     Read(ConnId, u64, u64),
     /// Nobody asks for more, or brings more.
     Leave(ConnId),
-    /// Delete what is that old.
+    /// Delete what is that old, and tell of all else.
     Purge(Duration),
+    /// Delete these files.
+    Remove(Vec<String>),
 }
 
 /// What came of it.
@@ -74,6 +76,8 @@ pub enum FileReport {
     Of(ConnId, Outcome),
     /// All files together have so many bytes.
     Total(u64),
+    /// These are there.
+    Seen(Vec<Owned>),
 }
 
 /// Starts the thread; dropping the sender ends it.
@@ -141,7 +145,12 @@ impl Keeper {
                         tell(FileReport::Of(conn, outcome));
                     }
                 }
-                None => self.purge_step(),
+                None => {
+                    let seen = self.purge_step();
+                    if !seen.is_empty() {
+                        tell(FileReport::Seen(seen));
+                    }
+                }
             }
             if self.total_bytes != before {
                 tell(FileReport::Total(self.total_bytes));
@@ -160,6 +169,13 @@ impl Keeper {
             Job::Read(conn, at, len) => (conn, self.read(conn, at, len)),
             Job::Leave(conn) => {
                 self.leave(conn);
+                return None;
+            }
+            Job::Remove(ids) => {
+                for id in ids.iter().filter(|id| is_id(id)) {
+                    let path = self.folder.join(id);
+                    self.remove(&path, fs::symlink_metadata(&path).map_or(0, |meta| meta.len()));
+                }
                 return None;
             }
             Job::Purge(age) => {
@@ -223,11 +239,9 @@ impl Keeper {
     fn open(&mut self, conn: ConnId, id: &str) -> io::Result<Outcome> {
         let file = File::open(self.folder.join(id))?;
         let meta = file.metadata()?;
-        let mut label = [0; LABEL_BYTES_MAX];
-        let len = file.read_at(&mut label, 0)?;
         let stored = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let stored_s = stored.map_or(0, |since| since.as_secs());
-        match read_label(label.get(..len).unwrap_or_default(), meta.len(), stored_s) {
+        match label_of(&file, meta.len(), stored_s)? {
             Some(found) => {
                 self.open.insert(conn, Open::Reading(file));
                 Ok(Outcome::Found(found))
@@ -249,26 +263,55 @@ impl Keeper {
         }
     }
 
-    fn purge_step(&mut self) {
-        let Some((entries, until)) = &mut self.purge else { return };
+    /// Looks at some files: those that are too old go, of the others it is said whose they are.
+    fn purge_step(&mut self) -> Vec<Owned> {
+        let mut seen = Vec::new();
         for _ in 0..STEP_FILES {
+            let Some((entries, until)) = &mut self.purge else { break };
+            let until = *until;
             let Some(entry) = entries.next() else {
                 self.purge = None;
-                return;
+                break;
             };
-            let Some((path, bytes)) = entry.ok().and_then(|entry| old(&entry.path(), *until)) else { continue };
-            if fs::remove_file(&path).is_ok() {
-                self.total_bytes = self.total_bytes.saturating_sub(bytes);
+            let Ok(path) = entry.map(|entry| entry.path()) else { continue };
+            match look(&path, until) {
+                Some(Look::Old(bytes)) => self.remove(&path, bytes),
+                Some(Look::Of(owned)) => seen.push(owned),
+                None => {}
             }
+        }
+        seen
+    }
+
+    fn remove(&mut self, path: &Path, bytes: u64) {
+        if fs::remove_file(path).is_ok() {
+            self.total_bytes = self.total_bytes.saturating_sub(bytes);
         }
     }
 }
 
-/// The path and the size of a file of ours that is older than that.
-fn old(path: &Path, until: SystemTime) -> Option<(PathBuf, u64)> {
+enum Look {
+    /// Too old, of so many bytes.
+    Old(u64),
+    Of(Owned),
+}
+
+/// What is known of a file of ours.
+fn look(path: &Path, until: SystemTime) -> Option<Look> {
     let meta = fs::symlink_metadata(path).ok()?;
-    let is_old = is_id(path.file_name()?.to_str()?) && meta.modified().ok()? <= until;
-    is_old.then(|| (path.to_owned(), meta.len()))
+    let id = path.file_name()?.to_str().filter(|name| is_id(name))?;
+    if meta.modified().ok()? <= until {
+        return Some(Look::Old(meta.len()));
+    }
+    let stored = label_of(&File::open(path).ok()?, meta.len(), 0).ok()??;
+    Some(Look::Of(Owned { id: id.to_owned(), owner: stored.owner, granted_s: stored.granted_s }))
+}
+
+/// Reads what stands before a file.
+fn label_of(file: &File, size: u64, stored_s: u64) -> io::Result<Option<Stored>> {
+    let mut label = [0; LABEL_BYTES_MAX];
+    let len = file.read_at(&mut label, 0)?;
+    Ok(read_label(label.get(..len).unwrap_or_default(), size, stored_s))
 }
 
 #[cfg(test)]
@@ -283,10 +326,10 @@ mod tests {
     }
 
     const ID: &str = "abcdefghijklmnopqrstuv-_";
-    const LABEL: &[u8] = b"CUP1\0\0\0\x01x";
+    const LABEL: &[u8] = b"CUP2\0\0\0\0\0\0\0\x09\0\0\0\x01x\0\x03o@h";
 
     fn create(keeper: &mut Keeper, conn: ConnId, id: &str, total_max: u64) -> Outcome {
-        keeper.take(Job::Create(conn, id.to_owned(), 14, LABEL.to_vec(), total_max)).unwrap().1
+        keeper.take(Job::Create(conn, id.to_owned(), 27, LABEL.to_vec(), total_max)).unwrap().1
     }
 
     #[test]
@@ -297,16 +340,16 @@ mod tests {
         let (one, two, three) = (conn(), conn(), conn());
         let mut keeper = Keeper::new(folder.clone());
         assert!(matches!(keeper.take(Job::Open(one, ID.to_owned())), Some((_, Outcome::Missing))));
-        assert!(matches!(create(&mut keeper, one, ID, 20), Outcome::Ready));
+        assert!(matches!(create(&mut keeper, one, ID, 40), Outcome::Ready));
         assert!(matches!(create(&mut keeper, two, ID, 100), Outcome::Exists), "under way");
-        assert!(matches!(create(&mut keeper, two, "bbcdefghijklmnopqrstuv-_", 20), Outcome::Full), "both together");
+        assert!(matches!(create(&mut keeper, two, "bbcdefghijklmnopqrstuv-_", 40), Outcome::Full), "both together");
         assert!(matches!(keeper.take(Job::Write(one, b"abcde".to_vec())), Some((_, Outcome::Ready))));
         assert!(matches!(keeper.take(Job::Open(three, ID.to_owned())), Some((_, Outcome::Missing))));
         assert!(matches!(keeper.take(Job::Finish(one)), Some((_, Outcome::Done))));
-        assert_eq!(keeper.total_bytes, 14);
+        assert_eq!(keeper.total_bytes, 27);
         assert!(matches!(create(&mut keeper, two, ID, 100), Outcome::Exists), "complete");
         let Some((_, Outcome::Found(found))) = keeper.take(Job::Open(three, ID.to_owned())) else { panic!() };
-        assert_eq!((found.name.as_str(), found.start, found.size), ("x", 9, 5));
+        assert_eq!((found.name.as_str(), found.start, found.size), ("x", 22, 5));
         let read = keeper.take(Job::Read(three, found.start + 1, 3));
         assert!(matches!(read, Some((_, Outcome::Piece(piece))) if piece == b"bcd"));
         // Cut off: nothing is left of it, and of what a crash has left behind neither.
@@ -315,11 +358,11 @@ mod tests {
         fs::write(folder.join("cbcdefghijklmnopqrstuv-_.part"), "x").unwrap();
         fs::write(folder.join("notes.txt"), "x").unwrap();
         let mut keeper = Keeper::new(folder.clone());
-        assert_eq!(keeper.total_bytes, 14);
+        assert_eq!(keeper.total_bytes, 27);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
         keeper.take(Job::Purge(Duration::from_secs(3600)));
-        keeper.purge_step();
-        assert_eq!(keeper.total_bytes, 14, "it is young");
+        let of_it = Owned { id: ID.to_owned(), owner: "o@h".to_owned(), granted_s: 9 };
+        assert_eq!((keeper.purge_step(), keeper.total_bytes), (vec![of_it], 27), "it is young");
         keeper.take(Job::Purge(Duration::ZERO));
         while keeper.purge.is_some() {
             keeper.purge_step();

@@ -640,6 +640,8 @@ impl Shell {
                     self.take_report(report, now);
                 }
             }
+            #[cfg(feature = "http")]
+            Output::Delivered { .. } | Output::Sweep | Output::RemoveFiles { .. } => self.obey_web(output, now),
             Output::AdminReply { id, reply } => self.answer(id, reply),
             Output::Reload { id } => {
                 let reply = match self.reload() {

@@ -54,6 +54,9 @@ pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 /// XEP-0004.
 pub const DATA: &str = "jabber:x:data";
+/// Endpoints of applications (UnifiedPush).
+#[cfg(feature = "unified_push")]
+pub const UNIFIED_PUSH: &str = "http://gultsch.de/xmpp/drafts/unified-push";
 /// XEP-0363.
 #[cfg(feature = "upload")]
 pub const UPLOAD: &str = "urn:xmpp:http:upload:0";

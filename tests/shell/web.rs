@@ -2,6 +2,8 @@
 
 #[path = "web/bosh.rs"]
 mod bosh;
+#[path = "web/endpoints.rs"]
+mod endpoints;
 #[path = "web/files.rs"]
 mod files;
 #[path = "web/socket.rs"]
@@ -19,6 +21,7 @@ pub fn options() -> SiteOptions {
         origins: vec!["*".to_owned()],
         websocket: true,
         bosh: true,
+        endpoints: true,
         files: None,
         metrics_from: couplet::core::settings::LOOPBACK.to_vec(),
     }

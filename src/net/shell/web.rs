@@ -3,6 +3,7 @@
 
 mod bosh;
 mod files;
+mod relay;
 mod socket;
 mod visits;
 
@@ -14,7 +15,8 @@ use super::sockets::log_end;
 use super::{Shell, Tuning};
 use crate::budget::allocated;
 use crate::clock::Now;
-use crate::core::io::{ConnId, Input, Role, Transport};
+use crate::core::endpoints::Delivery;
+use crate::core::io::{ConnId, Input, Output, Role, Transport};
 use crate::http::metrics::{self, Histogram};
 use crate::http::site::Resource;
 use crate::http::wire::{Event, Turn};
@@ -26,6 +28,7 @@ use crate::net::tls::{ALPN_CLIENT, ALPN_HTTP};
 use crate::stream::TlsFacts;
 use bosh::{Kept, Post};
 use files::{Files, Transfer};
+use relay::Relay;
 use socket::Socket;
 use visits::Visit;
 
@@ -65,6 +68,8 @@ struct Guest {
     sees_pages_alone: bool,
     /// Of one that looks at the page of an invitation.
     visit: Option<Box<Visit>>,
+    /// What it brings to an endpoint.
+    relay: Option<Box<Relay>>,
     /// A request of BOSH.
     post: Option<Box<Post>>,
     /// Of one that is a WebSocket.
@@ -162,6 +167,16 @@ impl Web {
 }
 
 impl Shell {
+    /// The engine wants something of HTTP.
+    pub(super) fn obey_web(&mut self, output: Output, now: Now) {
+        match output {
+            Output::Delivered { conn, delivery } => self.relay_done(conn, delivery, now),
+            Output::Sweep => self.sweep_files(now),
+            Output::RemoveFiles { ids } => self.remove_files(ids, now),
+            _ => {}
+        }
+    }
+
     /// The pages that others put up.
     pub fn pages(&self) -> Pages {
         self.web.site.pages.clone()
@@ -189,6 +204,7 @@ impl Shell {
             sees_pages_alone,
             file: None,
             visit: None,
+            relay: None,
             post: None,
             socket: None,
             peer,
@@ -283,12 +299,14 @@ impl Shell {
             if guest.file.as_ref().is_some_and(|file| file.waits()) {
                 break;
             }
-            let is_post = guest.post.is_some();
+            let (is_post, is_relay) = (guest.post.is_some(), guest.relay.is_some());
             let Some(event) = guest.wire.poll() else { break };
             match event {
                 Event::Request(head) => self.request(id, *head, now),
                 Event::Refused(status) => self.answer_web(id, &Answer::error(status), now),
                 Event::Content(bytes) if self.is_visited(id) => self.visit_piece(id, &bytes),
+                Event::Content(bytes) if is_relay => self.relay_piece(id, &bytes),
+                Event::End if is_relay => self.relay_end(id, now),
                 Event::Content(bytes) if is_post => self.bosh_piece(id, &bytes, now),
                 Event::Content(bytes) => self.file_piece(id, bytes, now),
                 Event::End if is_post => self.bosh_end(id, now),
@@ -304,6 +322,7 @@ impl Shell {
         }
         // What comes of a file waits in the socket while the disk is at work.
         let waits = guest.file.as_ref().is_some_and(|file| file.waits());
+        let is_relayed = guest.relay.as_ref().is_some_and(|relay| relay.waits());
         let (turn, is_full) = (guest.wire.turn(), guest.wire.is_full() || waits);
         if turn == Turn::Over {
             return self.end_web(id, now);
@@ -316,6 +335,7 @@ impl Shell {
                 Turn::Idle => limits.http_idle_timeout_s,
                 Turn::Head => limits.http_head_timeout_s,
                 Turn::Content => limits.http_content_timeout_s,
+                Turn::Answer if is_relayed => limits.http_delivery_wait_s,
                 Turn::Answer | Turn::Over => 0,
             };
             let at_ms = if seconds > 0 { now.mono_ms + u64::from(seconds) * 1000 } else { 0 };
@@ -345,6 +365,7 @@ impl Shell {
             Resource::Bosh => return self.bosh_request(id, head, now),
             Resource::File => return self.file_request(id, head, now),
             Resource::Invitation => return self.visit(id, head, now),
+            Resource::Endpoint(place) => return self.relay_request(id, head, place, now),
         };
         self.answer_web(id, &answer, now);
     }
@@ -433,7 +454,7 @@ impl Shell {
             let conn = socket.client();
             return self.engine.handle(now, Input::Wrote { conn, waiting_bytes });
         }
-        if guest.turn == Turn::Answer {
+        if guest.turn == Turn::Answer && guest.relay.is_none() {
             let ms = u64::from(self.tuning.limits.http_content_timeout_s.max(1)) * 1000;
             self.web.set_deadline(id, if waiting_bytes > 0 { now.mono_ms + ms } else { 0 });
             self.next_piece(id, now);
@@ -452,7 +473,8 @@ impl Shell {
         let file = guest.file.as_ref().map_or(0, |file| file.held_bytes());
         let visit = guest.visit.as_ref().map_or(0, |visit| visit.held_bytes());
         let post = guest.post.as_ref().map_or(0, |post| post.held_bytes());
-        (id, own + guest.wire.heap_bytes() + file + post + visit + out)
+        let relay = guest.relay.as_ref().map_or(0, |relay| relay.held_bytes());
+        (id, own + guest.wire.heap_bytes() + file + post + visit + relay + out)
     }
 
     /// A connection is being closed, or is no more.
@@ -480,6 +502,10 @@ impl Shell {
         while let Some(&(_, id)) = self.web.ends.first().filter(|(at, _)| *at <= now.mono_ms) {
             self.web.set_deadline(id, 0);
             let Some(guest) = self.web.guests.get_mut(&id) else { continue };
+            if guest.relay.as_ref().is_some_and(|relay| relay.waits()) {
+                self.relay_done(id, Delivery::Away, now);
+                continue;
+            }
             if matches!(guest.turn, Turn::Head | Turn::Content) && guest.wire.turn() != Turn::Idle {
                 guest.wire.give_up();
                 self.answer_web(id, &Answer::error(Status::RequestTimeout), now);

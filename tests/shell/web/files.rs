@@ -157,3 +157,69 @@ fn files_have_their_room_and_their_time() {
     assert_eq!(status(&answer(&mut client).0), 404);
     server.stop();
 }
+
+/// Waits for a file to go.
+fn goes(path: &std::path::Path) {
+    let late = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while path.exists() {
+        assert!(std::time::Instant::now() < late, "{} is still there", path.display());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn files_go_with_the_account_of_their_owner() {
+    let server = start_with_files("upload-deleted", 0, 3600);
+    for user in ["romeo", "juliet"] {
+        server.add_user(user);
+    }
+    let (mut romeo, mut juliet) = (log_in(&server, "romeo"), log_in(&server, "juliet"));
+    let (path, token) = slot(&mut romeo, "a.png", 5);
+    let (unused, token_of_unused) = slot(&mut romeo, "b.png", 5);
+    let (other, token_of_other) = slot(&mut juliet, "c.png", 5);
+    assert_eq!(status(&put(&mut web(&server), &path, &token, b"12345").0), 201);
+    assert_eq!(status(&put(&mut web(&server), &other, &token_of_other, b"12345").0), 201);
+    let file = |path: &str| server.folder.join("uploads").join(path.split('/').nth(2).unwrap());
+    assert!(file(&path).exists() && file(&other).exists());
+    let kept = std::fs::read(file(&path)).unwrap();
+    let delete = |user: &str| server.ask(Command::UserDel { jid: format!("{user}@localhost") }).code;
+    assert_eq!(delete("romeo"), 0);
+    goes(&file(&path));
+    assert!(file(&other).exists());
+    // What he was allowed to bring, he is not any more.
+    assert_eq!(status(&put(&mut web(&server), &unused, &token_of_unused, b"12345").0), 403);
+    // What a process has left that died before it could delete it is not inherited by who gets the name later.
+    std::fs::write(file(&path), kept).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    server.add_user("romeo");
+    assert_eq!(status(&put(&mut web(&server), &unused, &token_of_unused, b"12345").0), 403);
+    server.add_user("mercutio");
+    assert_eq!(delete("mercutio"), 0);
+    goes(&file(&path));
+    assert!(file(&other).exists());
+    server.stop();
+}
+
+#[test]
+fn a_start_deletes_what_is_nobodys() {
+    let id = "abcdefghijklmnopqrstuv-_";
+    let slot = couplet::core::slots::Slot {
+        id: id.to_owned(),
+        name: "a.png".to_owned(),
+        size: 5,
+        media_type: String::new(),
+        owner: "mercutio@localhost".to_owned(),
+        expires_s: 2_000_000_000,
+    };
+    let server = start_with("upload-nobodys", Limits::default(), move |options| {
+        let folder = options.certificates.parent().unwrap().join("uploads");
+        std::fs::create_dir(&folder).unwrap();
+        let content = [couplet::http::upload::label(&slot), b"12345".to_vec()].concat();
+        std::fs::write(folder.join(id), content).unwrap();
+        std::fs::write(folder.join("notes.txt"), "mine").unwrap();
+        options.tuning.site.files = Some(couplet::http::upload::FilesOptions { folder, expires_s: 3600, total_max: 0 });
+    });
+    goes(&server.folder.join("uploads").join(id));
+    assert!(server.folder.join("uploads/notes.txt").exists());
+    server.stop();
+}

@@ -94,6 +94,20 @@ impl Shell {
         }
     }
 
+    /// Files are looked for that are nobody's any more.
+    pub(super) fn sweep_files(&mut self, now: Now) {
+        if self.web.files.purge_ms > 0 {
+            self.web.files.purge_ms = now.mono_ms.max(1);
+            self.purge_files(now);
+        }
+    }
+
+    /// They are nobody's.
+    pub(super) fn remove_files(&mut self, ids: Vec<String>, now: Now) {
+        log::info!("{} files of deleted accounts are deleted", ids.len());
+        self.files_job(Some(Job::Remove(ids)), now);
+    }
+
     /// A request in the folder of files.
     pub(super) fn file_request(&mut self, id: ConnId, head: Head, now: Now) {
         let Some(total_max) = self.web.site.options.files.as_ref().map(|options| options.total_max) else {
@@ -109,6 +123,10 @@ impl Shell {
                 return self.answer_shared(id, &head, Answer::error(Status::Unavailable).with("Retry-After", "5"), now);
             }
             Method::Put => match upload::accept(&head, &self.engine.slot_key(), now.wall_ms) {
+                // What the owner was allowed is over with his account.
+                Ok(slot) if !self.engine.is_owned(now, &slot.owned()) => {
+                    return self.answer_shared(id, &head, Answer::error(Status::Forbidden), now);
+                }
                 Ok(slot) => {
                     let label = upload::label(&slot);
                     let size = slot.size + label.len() as u64;
@@ -156,6 +174,7 @@ impl Shell {
     pub(in super::super) fn take_file_report(&mut self, report: FileReport, now: Now) {
         let (id, outcome) = match report {
             FileReport::Total(bytes) => return self.engine.files_kept(bytes),
+            FileReport::Seen(files) => return self.engine.files_seen(now, files),
             FileReport::Of(id, outcome) => (id, outcome),
         };
         let Some(file) = self.web.guests.get_mut(&id).and_then(|guest| guest.file.as_mut()) else { return };
