@@ -59,6 +59,9 @@ fn answer(engine: &mut Engine, writer: &mut dyn Writer, clock: &Clock, command: 
             // Nobody is there who would ask.
             #[cfg(feature = "mam")]
             Output::Archive(_) => {}
+            // What is nobody's is looked for when the server starts.
+            #[cfg(feature = "http")]
+            Output::Web(_) => {}
             // There is no connection, and nothing of this process to be read again or ended.
             Output::Write { .. }
             | Output::Shrink

@@ -195,23 +195,9 @@ pub enum Output {
     Archive(Box<super::archive::Job>),
     /// Give up caches, and memory that is kept to be used again.
     Shrink,
-    /// Say what came of something that was brought to an endpoint.
+    /// Something that is HTTP's.
     #[cfg(feature = "http")]
-    Delivered {
-        /// The connection of HTTP that has brought it.
-        conn: ConnId,
-        /// That.
-        delivery: super::endpoints::Delivery,
-    },
-    /// Look at all files of users, and say by [`Engine::files_seen`](crate::engine::Engine::files_seen) what there is.
-    #[cfg(feature = "http")]
-    Sweep,
-    /// Delete files of users.
-    #[cfg(feature = "http")]
-    RemoveFiles {
-        /// Their ids.
-        ids: Vec<String>,
-    },
+    Web(super::web::Order),
     /// Answer an administrator.
     AdminReply {
         /// That of the command.

@@ -9,6 +9,17 @@ use crate::jid::Jid;
 use crate::storage::{StoreError, Ticket};
 use ring::hmac;
 
+/// What the shell's side of HTTP is to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Say to that connection what came of what it has brought to an endpoint.
+    Deliver(ConnId, Delivery),
+    /// Look at all files of users, and say by [`Engine::files_seen`](crate::engine::Engine::files_seen) what there is.
+    Sweep,
+    /// Delete the files of users with these ids.
+    Remove(Vec<String>),
+}
+
 /// State of that.
 pub struct Web {
     /// What slots for files are signed with.

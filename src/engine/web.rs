@@ -11,6 +11,7 @@ use crate::core::endpoints::{Delivery, Endpoint};
 use crate::core::io::Output;
 use crate::core::slab::Slab;
 use crate::core::slots::Owned;
+use crate::core::web::Order;
 use crate::storage::Ticket;
 use crate::stream::StreamError;
 use std::net::IpAddr;
@@ -88,7 +89,7 @@ impl Engine {
         Endpoint::read(path, &self.core.web.endpoint_key, wall_ms)
     }
 
-    /// Something was brought to an endpoint, through that connection of HTTP. Answer: [`Output::Delivered`].
+    /// Something was brought to an endpoint, through that connection of HTTP. Answer: [`Order::Deliver`].
     pub fn bring(&mut self, now: Now, conn: ConnId, endpoint: &Endpoint, content: &[u8]) {
         self.core.now = now;
         self.step("what an application is sent", |core, modules| {
@@ -106,7 +107,7 @@ impl Engine {
         is_owned
     }
 
-    /// These files are on the disk. Those whose owners are no more are to be deleted, by [`Output::RemoveFiles`], when
+    /// These files are on the disk. Those whose owners are no more are to be deleted, by [`Order::Remove`], when
     /// it is durable that they are not.
     pub fn files_seen(&mut self, now: Now, mut files: Vec<Owned>) {
         self.core.now = now;
@@ -124,13 +125,14 @@ impl Engine {
     pub(super) fn tell_web(&mut self) {
         let durable = self.core.view.durable();
         let web = &mut self.core.web;
-        self.outputs.extend(web.delivered.drain(..).map(|(conn, delivery)| Output::Delivered { conn, delivery }));
+        let delivered = web.delivered.drain(..).map(|(conn, delivery)| Order::Deliver(conn, delivery));
+        self.outputs.extend(delivered.map(Output::Web));
         let (ready, waiting) = std::mem::take(&mut web.unowned).into_iter().partition(|(after, _)| *after <= durable);
         web.unowned = waiting;
         let ready: Vec<_> = ready;
-        self.outputs.extend(ready.into_iter().map(|(_, ids)| Output::RemoveFiles { ids }));
+        self.outputs.extend(ready.into_iter().map(|(_, ids)| Output::Web(Order::Remove(ids))));
         if std::mem::take(&mut web.sweeps) {
-            self.outputs.push_back(Output::Sweep);
+            self.outputs.push_back(Output::Web(Order::Sweep));
         }
     }
 

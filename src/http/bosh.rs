@@ -68,7 +68,7 @@ impl Body {
             None => text,
         };
         let (tag, rest) = start_tag(text.as_bytes()).ok_or(Condition::BadRequest)?;
-        let rid = tag.root().attr("rid").and_then(|rid| rid.parse().ok()).filter(|rid| (1..=RID_MAX).contains(rid));
+        let rid = tag.root().attr("rid").filter(|rid| !rid.starts_with('+')).and_then(|rid| rid.parse().ok()).filter(|rid| (1..=RID_MAX).contains(rid));
         let payload = match rest {
             Some(rest) => elements(rest, bounds)?,
             None => Vec::new(),
@@ -221,6 +221,7 @@ mod tests {
             "<body rid='7'/>",
             "<body xmlns='http://jabber.org/protocol/httpbind'/>",
             "<body rid='0' xmlns='http://jabber.org/protocol/httpbind'/>",
+            "<body rid='+7' xmlns='http://jabber.org/protocol/httpbind'/>",
             "<body rid='9007199254740992' xmlns='http://jabber.org/protocol/httpbind'/>",
             "<body rid='-1' xmlns='http://jabber.org/protocol/httpbind'/>",
             tag,

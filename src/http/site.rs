@@ -1,5 +1,7 @@
 //! What is where: the resources of this server by their paths, and who may use them from other sites (CORS).
 
+use std::net::IpAddr;
+
 use super::answer::{Answer, Status};
 use super::endpoint::{self, Place};
 use super::head::{Head, Method};
@@ -143,6 +145,22 @@ impl Site {
         self.options.external_url.replace("{host}", host)
     }
 
+    /// Whether a request is for a name under which this server can be known: an address, a name of its own, or one that
+    /// nobody can have in public. Under any other a page may ask in the name of its site, by having the name lead here
+    /// (DNS rebinding): browsers take the answer for that site's own.
+    pub fn is_known(&self, name: &str) -> bool {
+        const LOCAL: [&str; 6] = [".localhost", ".local", ".lan", ".home", ".home.arpa", ".internal"];
+        let authority = |url: &str| {
+            let authority = url.split('/').nth(2).unwrap_or_default();
+            authority.rsplit_once(':').map_or(authority, |(name, _)| name).to_ascii_lowercase()
+        };
+        // An address of IPv6 has no dot, unless it is one of IPv4 in disguise.
+        !name.contains('.')
+            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+            || LOCAL.iter().any(|tail| name.ends_with(tail))
+            || self.options.hosts.iter().any(|host| host == name || authority(&self.url(host)) == name)
+    }
+
     /// Whether scripts of a site may use what is here.
     pub fn allows(&self, origin: &str) -> bool {
         self.options.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
@@ -238,6 +256,18 @@ mod tests {
         }
         let request = head("GET / HTTP/1.1\r\nHost: c.example");
         assert_eq!(site.url(site.host(&request)), "https://a.example:5281/");
+    }
+
+    #[test]
+    fn names_that_lead_here_and_are_none_of_ours() {
+        let mut site = site(&[]);
+        site.options.external_url = "https://xmpp.{host}:5281/".to_owned();
+        for name in ["", "a.example", "xmpp.b.example", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "pi", "pi.local"] {
+            assert!(site.is_known(name), "{name}");
+        }
+        for name in ["evil.example", "a.example.evil.example", "127.0.0.1.evil.example", "1.2.3", "evil.example.com"] {
+            assert!(!site.is_known(name), "{name}");
+        }
     }
 
     #[test]

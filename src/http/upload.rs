@@ -216,7 +216,7 @@ mod tests {
             expires_s: 400,
         };
         let (key, token) = ([7; 32], slot.token(&[7; 32]));
-        let status = |path: &str, fields: &str, wall_ms| {
+        let status = |path: &str, fields: &str, wall_ms: i64| {
             let fields = fields.replace("TOKEN", &token);
             accept(&head(&format!("PUT {path}"), &fields), &key, wall_ms + 300_000).map(|_| ())
         };

@@ -641,7 +641,7 @@ impl Shell {
                 }
             }
             #[cfg(feature = "http")]
-            Output::Delivered { .. } | Output::Sweep | Output::RemoveFiles { .. } => self.obey_web(output, now),
+            Output::Web(order) => self.obey_web(order, now),
             Output::AdminReply { id, reply } => self.answer(id, reply),
             Output::Reload { id } => {
                 let reply = match self.reload() {

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import base64
 import os
+import re
 import resource
 import socket
 import ssl
@@ -34,6 +35,8 @@ CONTACTS = 20
 #: Rooms that nobody is in; each owner may have made so many (limits.muc_rooms_per_account_max).
 ROOMS = 10_000
 ROOMS_OF_OWNER = 100
+#: A file, and what of it is written at once.
+UPLOAD_BYTES, UPLOAD_PIECE = 10_000_000, 100_000
 #: Logins under way at once.
 LOGINS = 16
 SETTLE_S = 3
@@ -237,6 +240,40 @@ async def rooms(host, direct):
     return figures
 
 
+async def upload(host, direct):
+    """What the process had in memory at most while a file came by HTTPS, beyond what it had before: bytes.
+
+    Another file has come before, so that the thread for files is there and the allocator has its pages."""
+    client = Client(host, "user0", direct)
+    await client.login(context_of(host, direct))
+    context = ssl.create_default_context(cafile=host.certificate)
+    for _ in range(2):
+        await client.ask(f"<iq type='get' id='u' to='{server.HOST}'><request xmlns='urn:xmpp:http:upload:0' "
+                         f"filename='a.bin' size='{UPLOAD_BYTES}'/></iq>", "</iq>")
+        path = re.search("<put url='https://[^/]*([^']*)'", client.seen).group(1)
+        proof = re.search("Bearer ([^<]*)<", client.seen).group(1)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", host.https_port, ssl=context, server_hostname=server.HOST)
+        # The handshake is not the file's.
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"ok\n")
+        await asyncio.sleep(SETTLE_S)
+        Path(f"/proc/{host.pid}/clear_refs").write_text("5")  # the peak is what it is now
+        before = rss_bytes(host.pid)
+        writer.write(f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {proof}\r\n"
+                     f"Content-Length: {UPLOAD_BYTES}\r\n\r\n".encode())
+        for _ in range(UPLOAD_BYTES // UPLOAD_PIECE):
+            writer.write(os.urandom(UPLOAD_PIECE))
+            await writer.drain()
+        answer = await reader.readuntil(b"\r\n")
+        if b" 201 " not in answer:
+            raise RuntimeError(f"the file is not taken: {answer}")
+        most = status(host.pid, "VmHWM") * 1024
+        writer.close()
+    client.leave()
+    return most - before
+
+
 def add_users(host, count):
     if host.kind == "prosody":  # prosodyctl takes 0.2 s for each
         accounts = host.folder / "data/localhost/accounts"
@@ -286,6 +323,10 @@ def measure(host, args):
         before, held = asyncio.run(rooms(host, args.direct))
         rows.append((f"memory with {ROOMS} rooms that nobody is in",
                      f"{held / 1e6:.1f} MB: {(held - before) / 1e6:.2f} MB more"))
+    if host.kind == "couplet" and tools.answers(host.https_port):
+        more = asyncio.run(upload(host, args.direct))
+        rows.append((f"memory while a file of {UPLOAD_BYTES // 10**6} MB comes by HTTPS, at most",
+                     f"{more / 1000:.0f} kB more"))
     rows.append(("threads", ", ".join(threads(host.pid))))
     code = host.stop()
     if code != 0:

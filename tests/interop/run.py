@@ -120,11 +120,12 @@ def run_slixmpp(tally, host, python):
     tokens = [host.invite("--contact", "romeo@localhost")] if host.kind == "couplet" else []
     ours = host.kind == "couplet"
     component = ["--component", host.component_port, "--secret", server.COMPONENT_SECRET] if ours else []
+    https = ["--https"] if ours and tools.answers(host.https_port) else []
     extra = [part for binding in bindings for part in ("--binding", binding)]
     Client(tally, "slixmpp", [
         python, HERE / "slix.py", "checks", *slix_address(host), "--user", "romeo", "--peer", "juliet",
         "--odd", "mer,cu=tio", "--password", PASSWORD, *extra, *(f"--token={token}" for token in tokens),
-        *component]).finish()
+        *component, *https]).finish()
 
 
 def slix_address(host):

@@ -9,15 +9,20 @@ Prints one line for each check: `ok NAME`, `not ok NAME: why`, `skip NAME: why`.
 
 import argparse
 import asyncio
+import base64
 import hashlib
 import logging
 import ssl
 import sys
+import urllib.error
+import urllib.request
 
 import slixmpp
 from slixmpp.exceptions import IqError
 from slixmpp.util.sasl.mechanisms import SCRAM
 from slixmpp.xmlstream import ET
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
 
 from watcher import WAIT_S, Watcher
 
@@ -357,6 +362,49 @@ async def all_checks(check, args):
         await registration(check, args)
     if args.component:
         await component(check, args)
+    if args.https:
+        await endpoints(check, args)
+
+
+async def endpoints(check, args):
+    """An application server brings something for an application on the device (UnifiedPush)."""
+    ns = "http://gultsch.de/xmpp/drafts/unified-push"
+    phone = await Peer(args, args.user, args.password, "phone").arrive()
+    names = {name: base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
+             for name in ("application", "instance")}
+    got = []
+
+    def take(push):
+        got.append(base64.b64decode(push.xml.find(f"{{{ns}}}push").text))
+        reply = push.reply(clear=True)
+        if got[-1] == b"unknown":
+            reply["type"] = "error"
+            reply["error"]["condition"] = "item-not-found"
+        reply.send()
+
+    phone.register_handler(Callback("push", MatchXPath(f"{{jabber:client}}iq/{{{ns}}}push"), take))
+    trust = ssl.create_default_context(cafile=args.ca)
+
+    def bring(endpoint, content):
+        request = urllib.request.Request(endpoint, data=content, method="POST", headers={"TTL": "60"})
+        try:
+            with urllib.request.urlopen(request, context=trust, timeout=WAIT_S) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    async with check("an endpoint for an application: what its server brings comes, and its word is the answer"):
+        request = phone.make_iq_set(ito=DOMAIN)
+        request.append(ET.Element(f"{{{ns}}}register", names))
+        endpoint = (await request.send(timeout=WAIT_S)).xml.find(f"{{{ns}}}registered").get("endpoint")
+        content = bytes(range(256)) * 16
+        assert await asyncio.to_thread(bring, endpoint, content) == 201
+        assert await asyncio.to_thread(bring, endpoint, b"unknown") == 404
+        assert await asyncio.to_thread(bring, endpoint, content + b"x") == 413
+        assert await asyncio.to_thread(bring, endpoint[:-1], content) == 404
+        assert got == [content, b"unknown"], got
+        await phone.leave()
+        assert await asyncio.to_thread(bring, endpoint, content) == 503
 
 
 async def component(check, args):
@@ -489,6 +537,7 @@ def main():
     for name in ("ca", "user", "peer", "odd", "password", "token"):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--component", type=int)
+    parser.add_argument("--https", action="store_true", help="the server has HTTP, too")
     parser.add_argument("--secret", default="")
     for name in ("starttls", "tls"):
         parser.add_argument(f"--{name}", type=int, required=True)

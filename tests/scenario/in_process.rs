@@ -209,6 +209,8 @@ impl InProcess {
                 let done = Box::new(couplet::core::archive::whole(&*reader, *job));
                 self.engine.handle(self.now, Input::Archive { id, done });
             }
+            #[cfg(feature = "http")]
+            Output::Web(_) => {}
             Output::Shrink => {}
             Output::AdminReply { reply, .. } => self.replies.push_back((reply.code, reply.text)),
             Output::Exit => self.exited = true,

@@ -438,6 +438,8 @@ impl World {
             #[cfg(feature = "mam")]
             Output::Archive(job) => self.reading.push_back(job),
             Output::AdminReply { reply, .. } => self.replies.push(reply),
+            #[cfg(feature = "http")]
+            Output::Web(_) => {}
             Output::Shrink => {}
             Output::Reload { .. } => {}
             Output::Exit => self.exited = true,

@@ -16,7 +16,8 @@ use super::{Shell, Tuning};
 use crate::budget::allocated;
 use crate::clock::Now;
 use crate::core::endpoints::Delivery;
-use crate::core::io::{ConnId, Input, Output, Role, Transport};
+use crate::core::io::{ConnId, Input, Role, Transport};
+use crate::core::web::Order;
 use crate::http::metrics::{self, Histogram};
 use crate::http::site::Resource;
 use crate::http::wire::{Event, Turn};
@@ -168,12 +169,11 @@ impl Web {
 
 impl Shell {
     /// The engine wants something of HTTP.
-    pub(super) fn obey_web(&mut self, output: Output, now: Now) {
-        match output {
-            Output::Delivered { conn, delivery } => self.relay_done(conn, delivery, now),
-            Output::Sweep => self.sweep_files(now),
-            Output::RemoveFiles { ids } => self.remove_files(ids, now),
-            _ => {}
+    pub(super) fn obey_web(&mut self, order: Order, now: Now) {
+        match order {
+            Order::Deliver(conn, delivery) => self.relay_done(conn, delivery, now),
+            Order::Sweep => self.sweep_files(now),
+            Order::Remove(ids) => self.remove_files(ids, now),
         }
     }
 
@@ -377,6 +377,10 @@ impl Shell {
         let from = forwarded::origin(head, guest.peer, false, &options.trusted);
         if !forwarded::is_among(&options.metrics_from, from.ip) {
             return Answer::error(Status::Forbidden);
+        }
+        // They are for whoever is at the right place, and for no page that a browser there shows.
+        if !self.web.site.is_known(&head.host) {
+            return Answer::error(Status::MisdirectedRequest);
         }
         let stanzas = ["client", "server"].into_iter().zip(&self.web.stanzas);
         let histograms = [

@@ -253,6 +253,8 @@ impl World {
                 let done = Box::new(couplet::core::archive::whole(&*reader, *job));
                 self.engine.handle(self.now, Input::Archive { id, done });
             }
+            #[cfg(feature = "http")]
+            Output::Web(_) => {}
             Output::Reload { .. } | Output::Shrink => {}
             Output::Exit => self.exited = true,
             Output::Stop { .. } => self.engine.handle(self.now, Input::Shutdown),

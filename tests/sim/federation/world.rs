@@ -460,6 +460,8 @@ impl World {
                 let done = Box::new(couplet::core::archive::whole(&*reader, *job));
                 self.servers[server].engine.handle(self.now, Input::Archive { id, done });
             }
+            #[cfg(feature = "http")]
+            Output::Web(_) => {}
             Output::Shrink => {}
             Output::AdminReply { reply, .. } => self.servers[server].replies.push(reply),
             Output::Reload { .. } | Output::Stop { .. } => {}
