@@ -68,7 +68,8 @@ impl Body {
             None => text,
         };
         let (tag, rest) = start_tag(text.as_bytes()).ok_or(Condition::BadRequest)?;
-        let rid = tag.root().attr("rid").filter(|rid| !rid.starts_with('+')).and_then(|rid| rid.parse().ok()).filter(|rid| (1..=RID_MAX).contains(rid));
+        let rid = tag.root().attr("rid").filter(|rid| rid.bytes().all(|b| b.is_ascii_digit()));
+        let rid = rid.and_then(|rid| rid.parse().ok()).filter(|rid| (1..=RID_MAX).contains(rid));
         let payload = match rest {
             Some(rest) => elements(rest, bounds)?,
             None => Vec::new(),
