@@ -18,6 +18,7 @@ use crate::stanza::{Condition, IqType, Kind, Stanza, StanzaError};
 use crate::xml::{Builder, ns};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ring::digest::{Context, SHA256};
 use std::collections::VecDeque;
 
 const LOG: &str = "couplet::unified_push";
@@ -51,9 +52,8 @@ struct Asked {
 
 /// What was brought to an endpoint in a minute.
 struct Recent {
-    account: Jid,
-    application: Hash,
-    instance: Hash,
+    /// Stands for account, application and instance.
+    key: Hash,
     since_ms: u64,
     count: u32,
 }
@@ -112,6 +112,8 @@ impl Module for UnifiedPush {
     }
 
     fn brought(&mut self, core: &mut Core, conn: ConnId, endpoint: &Endpoint, content: &[u8]) -> bool {
+        // A host may be gone since then.
+        let Some(host) = Jid::parse(endpoint.to.domain()).ok().filter(|host| core.is_local(host)) else { return false };
         let now_ms = core.now.mono_ms;
         let wait_ms = u64::from(core.settings.limits.http_delivery_wait_s) * 1000;
         while self.asked.front().is_some_and(|asked| asked.at_ms + wait_ms <= now_ms) {
@@ -128,7 +130,6 @@ impl Module for UnifiedPush {
             core.web.delivered.push((conn, refusal));
             return true;
         }
-        let Ok(host) = Jid::parse(endpoint.to.domain()) else { return false };
         let (id, to) = (core.token(), endpoint.to.clone());
         let stanza = Stanza::build(Kind::Iq(IqType::Set), |b| {
             b.open(ns::UNIFIED_PUSH, "push");
@@ -166,9 +167,9 @@ impl Module for UnifiedPush {
     }
 
     fn held_bytes(&self) -> usize {
-        // An entry is an address, and an id or two hashes.
-        const ENTRY_BYTES: usize = 256;
-        (self.asked.len() + self.recent.len()) * ENTRY_BYTES
+        // An address and an id.
+        const ASKED_BYTES: usize = 512;
+        self.asked.len() * ASKED_BYTES + self.recent.len() * size_of::<Recent>()
     }
 }
 
@@ -178,18 +179,16 @@ impl UnifiedPush {
         while self.recent.front().is_some_and(|recent| recent.since_ms + MINUTE_MS <= now_ms) {
             self.recent.pop_front();
         }
-        let is_it = |recent: &&mut Recent| {
-            recent.account.same_bare(&endpoint.to)
-                && recent.application == endpoint.application
-                && recent.instance == endpoint.instance
-        };
-        match self.recent.iter_mut().find(is_it) {
+        let mut hash = Context::new(&SHA256);
+        for part in [&endpoint.application[..], &endpoint.instance[..], endpoint.to.bare_str().as_bytes()] {
+            hash.update(part);
+        }
+        let mut key = Hash::default();
+        key.copy_from_slice(hash.finish().as_ref());
+        match self.recent.iter_mut().find(|recent| recent.key == key) {
             Some(recent) if recent.count >= per_minute_max => return false,
             Some(recent) => recent.count += 1,
-            None => {
-                let (account, application, instance) = (endpoint.to.bare(), endpoint.application, endpoint.instance);
-                self.recent.push_back(Recent { account, application, instance, since_ms: now_ms, count: 1 });
-            }
+            None => self.recent.push_back(Recent { key, since_ms: now_ms, count: 1 }),
         }
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
