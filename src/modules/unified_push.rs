@@ -38,8 +38,8 @@ fn minute(time: Seconds) -> Result<(), String> {
 
 const MINUTE_MS: u64 = 60_000;
 
-/// So many endpoints are remembered for their rate; the oldest is forgotten for another. An endpoint leads to the client
-/// alone that has made it, so whoever has very many of them can be quick with nobody but himself.
+/// So many endpoints are remembered for their rate; the oldest is forgotten for another. An endpoint leads to the
+/// client alone that has made it, so whoever has very many of them can be quick with nobody but himself.
 const RECENT_MAX: usize = 1024;
 
 /// What was brought and is not acknowledged.

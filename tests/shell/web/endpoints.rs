@@ -8,7 +8,8 @@ const HASHES: &str = "application='oXLO3K5HR0thXFTVEKXYSo3qMDLpWFh0MLQTU4vj8zM='
 /// The path of an endpoint that leads to the client.
 fn register(client: &mut TlsClient) -> String {
     client.say(&format!(
-        "<iq type='set' id='r' to='localhost'><register xmlns='http://gultsch.de/xmpp/drafts/unified-push' {HASHES}/></iq>"
+        "<iq type='set' id='r' to='localhost'>\
+         <register xmlns='http://gultsch.de/xmpp/drafts/unified-push' {HASHES}/></iq>"
     ));
     let answer = client.hear("</iq>");
     let path = answer.split("endpoint='https://localhost:5281").nth(1).unwrap().split('\'').next().unwrap();
@@ -18,7 +19,8 @@ fn register(client: &mut TlsClient) -> String {
 
 fn post(client: &mut Client<TcpStream>, path: &str, content: &str) {
     client.say(&format!(
-        "POST {path} HTTP/1.1\r\nHost: a\r\nTTL: 60\r\nOrigin: https://x.example\r\nContent-Length: {}\r\n\r\n{content}",
+        "POST {path} HTTP/1.1\r\nHost: a\r\nTTL: 60\r\nOrigin: https://x.example\r\n\
+         Content-Length: {}\r\n\r\n{content}",
         content.len()
     ));
 }
