@@ -1,5 +1,5 @@
-//! Endpoints of applications (UnifiedPush, as of <https://codeberg.org/iNPUTmice/up>): a client gets an address to which
-//! the server of an application on its device brings by HTTP what is for that application, and passes it on.
+//! Endpoints of applications (UnifiedPush, as of <https://codeberg.org/iNPUTmice/up>): a client gets an address to
+//! which the server of an application on its device brings by HTTP what is for that application, and passes it on.
 //!
 //! Nothing is stored: neither endpoints, whose addresses say all of them ([`core::endpoints`](crate::core::endpoints)),
 //! nor what is brought. Who brings something hears whether the client has it.
