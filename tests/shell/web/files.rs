@@ -182,7 +182,7 @@ fn files_go_with_the_account_of_their_owner() {
     let file = |path: &str| server.folder.join("uploads").join(path.split('/').nth(2).unwrap());
     assert!(file(&path).exists() && file(&other).exists());
     let kept = std::fs::read(file(&path)).unwrap();
-    let delete = |user: &str| server.ask(Command::UserDel { jid: format!("{user}@localhost") }).code;
+    let delete = |user: &str| server.ask(Command::UserDel { jids: vec![format!("{user}@localhost")] }).code;
     assert_eq!(delete("romeo"), 0);
     goes(&file(&path));
     assert!(file(&other).exists());
