@@ -111,10 +111,17 @@ limits! {
     private_bytes_max = 65536 Bytes "one element of private XML storage (XEP-0049)";
     private_elements_max = 64 Count "elements of private XML storage of one account";
     vcard_bytes_max = 131072 Bytes "one vcard-temp, avatar included";
-    pubsub_nodes_max = 256 Count "nodes of one account (XEP-0060)";
+    pubsub_nodes_max = 256 Count "nodes of one account (XEP-0060), and as many that it has made at a service";
     pubsub_items_max = 1000 Count "items of one node, and what max_items=max means";
     pubsub_item_bytes_max = 131072 Bytes "the payload of one item; an avatar must fit";
-    pubsub_bytes_max = 8388608 Bytes "items of all nodes of one account";
+    pubsub_bytes_max = 8388608 Bytes "items of all nodes of one account, and as much of those that it has made at a \
+        service";
+    pubsub_service_nodes_max = 10000 Count "nodes of one publish-subscribe service";
+    pubsub_service_bytes_max = 268435456 Bytes "items of all nodes of one publish-subscribe service";
+    pubsub_service_subscriptions_max = 2000 Count "subscriptions to one node of a publish-subscribe service, and \
+        affiliations with it";
+    pubsub_subscriptions_per_entity_max = 20 Count "subscriptions of one bare address, its resources counted, to one \
+        node";
     pubsub_answer_bytes_max = 524288 Bytes "items in one answer; older ones are left out";
     pubsub_catch_up_bytes_max = 524288 Bytes "last items that a client gets when it comes online, a sixteenth of it of \
         one account; it can ask for more";

@@ -423,15 +423,11 @@ fn answer(core: &mut Core, modules: &mut Modules, scope: Scope, flight: &InFligh
         answer => answer,
     };
     match answer {
-        // The answer comes before what the request has caused.
-        Ok(Answer::Result(element)) => {
-            core.queue.push_front(InFlight::answer(stanza.result(|b| b.copy(element.root()))));
-        }
         Ok(Answer::Later) => {}
         Ok(Answer::NotMine) => bounce(core, stanza, &Condition::ServiceUnavailable.into()),
         #[cfg(feature = "commands")]
         Ok(Answer::Command(_)) => bounce(core, stanza, &Condition::ServiceUnavailable.into()),
-        Ok(Answer::Empty) => core.queue.push_front(InFlight::answer(stanza.result(|_| {}))),
+        Ok(answer) => core.answer(stanza, answer),
         Err(error) => bounce(core, stanza, &error),
     }
 }

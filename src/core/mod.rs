@@ -145,6 +145,16 @@ impl Core {
         }
     }
 
+    /// Answers a request, before what it has caused.
+    pub fn answer(&mut self, request: &Stanza, answer: Answer) {
+        if matches!(answer, Answer::Refused(..)) {
+            self.counters.bounced = self.counters.bounced.wrapping_add(1);
+        }
+        if let Some(reply) = answer.reply(request) {
+            self.queue.push_front(InFlight::answer(reply));
+        }
+    }
+
     /// Sends a stanza that the account itself sends to some of its sessions, each under its full address.
     pub fn push(&mut self, sessions: &[SessionId], stanza: &Stanza) {
         for id in sessions {
@@ -271,6 +281,8 @@ pub enum Answer {
     Result(Element),
     /// A result without child.
     Empty,
+    /// An error, before which this child stands: what was not changed.
+    Refused(Element, Box<StanzaError>),
     /// The answer comes when the engine has done what the handler has put into [`Core::ask`].
     Later,
     /// Somebody who may wants a command done (XEP-0050): the module that offers it answers.
@@ -278,4 +290,16 @@ pub enum Answer {
     Command(Box<commands::Call>),
     /// This module has nothing to say to it after all: the next one with the same route is asked.
     NotMine,
+}
+
+impl Answer {
+    /// The stanza that answers a request, if there is something to say already.
+    pub fn reply(&self, request: &Stanza) -> Option<Stanza> {
+        match self {
+            Self::Result(element) => Some(request.result(|b| b.copy(element.root()))),
+            Self::Empty => Some(request.result(|_| {})),
+            Self::Refused(element, error) => Some(request.refusal(element, error)),
+            _ => None,
+        }
+    }
 }

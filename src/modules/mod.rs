@@ -61,6 +61,7 @@ modules! {
     "private" => private::Private,
     "vcard" => vcard::VCard,
     "muc" => muc::Muc,
+    "pubsub" => pubsub::PubSub,
     "register" => register::Register,
     "invites" => invites::Invites,
     "contact_info" => contact_info::ContactInfo,

@@ -5,57 +5,27 @@
 
 use super::{IqRoute, Module, Scope, SessionEvent, Xep};
 use crate::core::disco::{Disco, Identity};
-use crate::core::pubsub::Node;
+use crate::core::pubsub::FEATURES;
 use crate::core::session::SessionId;
 use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::setting::section;
-use crate::stanza::{Condition, Kind, PresenceType, Stanza, StanzaError, form};
+use crate::stanza::{Kind, PresenceType, Stanza, StanzaError};
 use crate::storage::StoreError;
-use crate::xml::{Builder, ns};
+use crate::xml::ns;
 
 section! {
     /// Personal eventing (XEP-0163).
     pub struct Config in "modules.pep" {}
 }
 
-/// What of XEP-0060 there is (its section 11), behind the namespace and `#`.
-const FEATURES: &[&str] = &[
-    "http://jabber.org/protocol/pubsub",
-    "http://jabber.org/protocol/pubsub#access-open",
-    "http://jabber.org/protocol/pubsub#access-presence",
-    "http://jabber.org/protocol/pubsub#access-roster",
-    "http://jabber.org/protocol/pubsub#access-whitelist",
+/// What of XEP-0060 accounts alone do (its section 11).
+const OF_ACCOUNTS: [&str; 4] = [
     "http://jabber.org/protocol/pubsub#auto-create",
     "http://jabber.org/protocol/pubsub#auto-subscribe",
-    "http://jabber.org/protocol/pubsub#config-node",
-    "http://jabber.org/protocol/pubsub#config-node-max",
-    "http://jabber.org/protocol/pubsub#create-and-configure",
-    "http://jabber.org/protocol/pubsub#create-nodes",
-    "http://jabber.org/protocol/pubsub#delete-items",
-    "http://jabber.org/protocol/pubsub#delete-nodes",
     "http://jabber.org/protocol/pubsub#filtered-notifications",
-    "http://jabber.org/protocol/pubsub#item-ids",
-    "http://jabber.org/protocol/pubsub#last-published",
-    "http://jabber.org/protocol/pubsub#manage-subscriptions",
-    "http://jabber.org/protocol/pubsub#member-affiliation",
-    "http://jabber.org/protocol/pubsub#meta-data",
-    "http://jabber.org/protocol/pubsub#modify-affiliations",
-    "http://jabber.org/protocol/pubsub#outcast-affiliation",
-    "http://jabber.org/protocol/pubsub#persistent-items",
-    "http://jabber.org/protocol/pubsub#publish",
-    "http://jabber.org/protocol/pubsub#publish-only-affiliation",
-    "http://jabber.org/protocol/pubsub#publish-options",
-    "http://jabber.org/protocol/pubsub#publisher-affiliation",
-    "http://jabber.org/protocol/pubsub#purge-nodes",
-    "http://jabber.org/protocol/pubsub#retract-items",
-    "http://jabber.org/protocol/pubsub#retrieve-affiliations",
-    "http://jabber.org/protocol/pubsub#retrieve-default",
-    "http://jabber.org/protocol/pubsub#retrieve-items",
-    "http://jabber.org/protocol/pubsub#retrieve-subscriptions",
-    "http://jabber.org/protocol/pubsub#rsm",
-    "http://jabber.org/protocol/pubsub#subscribe",
+    "http://jabber.org/protocol/pubsub#pubsub-on-a-jid",
 ];
 
 /// The module.
@@ -86,13 +56,14 @@ impl Module for Pep {
 
     fn disco(&self, _: &Settings, _: &str, disco: &mut Disco) {
         disco.account.identities.push(Identity { category: "pubsub", kind: "pep", name: String::new() });
+        disco.account.features.extend(OF_ACCOUNTS);
     }
 
     fn iq(&mut self, core: &mut Core, request: &Request<'_>) -> Result<Answer, StanzaError> {
         match (request.child.ns(), request.child.attr("node")) {
             (ns::PUBSUB | ns::PUBSUB_OWNER, _) => core.pubsub_request(request),
-            (ns::DISCO_INFO, Some(name)) => node_info(core, request, name),
-            (ns::DISCO_ITEMS, Some(name)) => node_items(core, request, name),
+            (ns::DISCO_INFO, Some(name)) => core.pubsub(request.owner).node_info(name, request.stanza.from.as_ref()),
+            (ns::DISCO_ITEMS, Some(name)) => core.pubsub(request.owner).node_items(name, request.stanza.from.as_ref()),
             _ => Ok(Answer::NotMine),
         }
     }
@@ -148,51 +119,4 @@ impl Module for Pep {
         // Notifications that had not been written may be gone.
         core.pubsub_catch_up(id)
     }
-}
-
-/// A node that the asker may read; what he may not read is none for him.
-fn readable(core: &mut Core, request: &Request<'_>, name: &str) -> Result<Node, StanzaError> {
-    let Some(who) = &request.stanza.from else { return Err(Condition::BadRequest.into()) };
-    let mut service = core.pubsub(request.owner);
-    match service.node(name)? {
-        Some(node) => service.may_read(name, &node, who).map(|()| node),
-        None => Err(Condition::ItemNotFound.into()),
-    }
-}
-
-/// XEP-0060 sections 5.3 and 5.4.
-fn node_info(core: &mut Core, request: &Request<'_>, name: &str) -> Result<Answer, StanzaError> {
-    let node = readable(core, request, name)?;
-    let mut b = Builder::new(ns::DISCO_INFO, "query");
-    b.attr("node", name);
-    b.open(ns::DISCO_INFO, "identity").attr("category", "pubsub").attr("type", "leaf").close();
-    for feature in [ns::PUBSUB, ns::DISCO_INFO, ns::DISCO_ITEMS] {
-        b.open(ns::DISCO_INFO, "feature").attr("var", feature).close();
-    }
-    form::open(&mut b, "result", ns::PUBSUB_META_DATA);
-    let items = node.items.to_string();
-    let (title, description) = (&node.config.title, &node.config.description);
-    let facts = [
-        ("pubsub#title", title.as_str()),
-        ("pubsub#description", description),
-        ("pubsub#type", &node.config.payload_type),
-        ("pubsub#owner", request.owner.bare_str()),
-        ("pubsub#num_items", &items),
-    ];
-    for (var, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
-        let kind = if var == "pubsub#owner" { "jid-multi" } else { "text-single" };
-        form::field(&mut b, var, kind, "", &[], &[value]);
-    }
-    Ok(Answer::Result(b.finish()))
-}
-
-/// XEP-0060 section 5.5.
-fn node_items(core: &mut Core, request: &Request<'_>, name: &str) -> Result<Answer, StanzaError> {
-    readable(core, request, name)?;
-    let mut b = Builder::new(ns::DISCO_ITEMS, "query");
-    b.attr("node", name);
-    for item in core.pubsub(request.owner).items(name, usize::MAX)? {
-        b.open(ns::DISCO_ITEMS, "item").attr("jid", request.owner.bare_str()).attr("name", &item.id).close();
-    }
-    Ok(Answer::Result(b.finish()))
 }

@@ -242,6 +242,17 @@ impl Stanza {
         reply
     }
 
+    /// The error that answers this request, with a child before it.
+    pub fn refusal(&self, child: &Element, error: &StanzaError) -> Self {
+        let build = |b: &mut Builder| {
+            b.copy(child.root());
+            error.build(b);
+        };
+        let mut reply = Self::build(Kind::Iq(IqType::Error), build).addressed(self.to.clone(), self.from.clone());
+        reply.id.clone_from(&self.id);
+        reply
+    }
+
     /// The error that answers this stanza; none for errors and results, which are never answered (RFC 6120 section
     /// 8.3.1).
     pub fn error(&self, error: &StanzaError) -> Option<Self> {

@@ -106,6 +106,15 @@ pub fn build(b: &mut Builder, page: Option<(usize, &str, &str)>, count: usize) {
     b.leaf(ns::RSM, "count", &count.to_string()).close();
 }
 
+/// The same of a list that is not counted (section 2.6): the ids of the first item and of the last one.
+pub fn build_uncounted(b: &mut Builder, page: Option<(&str, &str)>) {
+    b.open(ns::RSM, "set");
+    if let Some((first, last)) = page {
+        b.leaf(ns::RSM, "first", first).leaf(ns::RSM, "last", last);
+    }
+    b.close();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

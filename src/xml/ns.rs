@@ -176,6 +176,8 @@ pub const PUBSUB_NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_con
 pub const PUBSUB_PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
 /// XEP-0060 section 5.4: FORM_TYPE of what is said of a node.
 pub const PUBSUB_META_DATA: &str = "http://jabber.org/protocol/pubsub#meta-data";
+/// Forms by which owners allow subscriptions (XEP-0060 section 8.6).
+pub const PUBSUB_SUBSCRIBE_AUTHORIZATION: &str = "http://jabber.org/protocol/pubsub#subscribe_authorization";
 /// XEP-0357.
 pub const PUSH: &str = "urn:xmpp:push:0";
 /// XEP-0357 section 7: FORM_TYPE of what a service is told.

@@ -15,6 +15,8 @@ crate::record! {
         Roster = 2,
         /// Whoever has an affiliation that says so.
         Whitelist = 3,
+        /// Subscribers alone read, and an owner allows each of them; not at accounts.
+        Authorize = 4,
     }
     /// Who may publish beside those whose affiliation says so.
     pub enum PublishModel {
@@ -103,10 +105,39 @@ impl Default for Config {
     }
 }
 
+impl AccessModel {
+    /// The value of the field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Presence => "presence",
+            Self::Roster => "roster",
+            Self::Whitelist => "whitelist",
+            Self::Authorize => "authorize",
+        }
+    }
+}
+
+impl PublishModel {
+    /// The value of the field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publishers => "publishers",
+            Self::Subscribers => "subscribers",
+            Self::Open => "open",
+        }
+    }
+}
+
 impl Config {
     /// What a private node for storage has (XEP-0223, XEP-0402 section 3.3).
     pub fn private() -> Self {
         Self { access: AccessModel::Whitelist, max_items: MAX, send_last: SendLast::Never, ..Self::default() }
+    }
+
+    /// What a node of a domain has (section 4.5 wants it open), and 20 items.
+    pub fn generic() -> Self {
+        Self { access: AccessModel::Open, max_items: 20, ..Self::default() }
     }
 
     /// The configuration with the fields of a form set.
@@ -140,6 +171,7 @@ impl Config {
                     "presence" => AccessModel::Presence,
                     "roster" => AccessModel::Roster,
                     "whitelist" => AccessModel::Whitelist,
+                    "authorize" => AccessModel::Authorize,
                     _ => {
                         let error = StanzaError::from(Condition::NotAcceptable);
                         return Err(error.with_application(ns::PUBSUB_ERRORS, "unsupported-access-model"));
@@ -187,7 +219,7 @@ impl Config {
             "itemreply" => {
                 self.show_publisher = match single()? {
                     "publisher" => true,
-                    "owner" => false,
+                    "owner" | "none" => false,
                     _ => return Err(foreign()),
                 }
             }
@@ -198,42 +230,36 @@ impl Config {
                     _ => return Err(foreign()),
                 }
             }
-            // There are no others here.
+            // There are no others here, and items stay until they make room.
             "node_type" if single()? == "leaf" => {}
+            "item_expire" if single()? == "max" => {}
             _ => return Err(foreign()),
         }
         Ok(())
     }
 
-    /// Adds the configuration as a form of type `form`, `result` or `submit` (section 8.2.1).
-    pub fn build(&self, b: &mut Builder, kind: &str) {
+    /// Adds the configuration as a form of type `form`, `result` or `submit` (section 8.2.1). Nodes of a domain have
+    /// one access model more.
+    pub fn build(&self, b: &mut Builder, kind: &str, of_domain: bool) {
         form::open(b, kind, ns::PUBSUB_NODE_CONFIG);
-        self.build_fields(b);
+        self.build_fields(b, of_domain);
         b.close();
     }
 
-    fn build_fields(&self, b: &mut Builder) {
+    fn build_fields(&self, b: &mut Builder, of_domain: bool) {
         let mut put = |name: &str, kind: &str, label: &str, options: &[&str], values: &[&str]| {
             form::field(b, &format!("pubsub#{name}"), kind, label, options, values);
         };
         put("title", "text-single", "Title", &[], &[&self.title]);
         put("description", "text-single", "Description", &[], &[&self.description]);
         put("type", "text-single", "Namespace of the payload", &[], &[&self.payload_type]);
-        let access = match self.access {
-            AccessModel::Open => "open",
-            AccessModel::Presence => "presence",
-            AccessModel::Roster => "roster",
-            AccessModel::Whitelist => "whitelist",
-        };
-        let models = ["open", "presence", "roster", "whitelist"];
-        put("access_model", "list-single", "Who may subscribe and read", &models, &[access]);
+        let access = self.access.as_str();
+        let models = ["open", "presence", "roster", "whitelist", "authorize"];
+        let models = if of_domain { &models[..] } else { &models[..4] };
+        put("access_model", "list-single", "Who may subscribe and read", models, &[access]);
         let groups: Vec<&str> = self.groups.iter().map(String::as_str).collect();
         put("roster_groups_allowed", "list-multi", "Roster groups that may read", &groups, &groups);
-        let publish = match self.publish {
-            PublishModel::Publishers => "publishers",
-            PublishModel::Subscribers => "subscribers",
-            PublishModel::Open => "open",
-        };
+        let publish = self.publish.as_str();
         put("publish_model", "list-single", "Who may publish", &["publishers", "subscribers", "open"], &[publish]);
         put("persist_items", "boolean", "Keep items", &[], &[flag(self.persist)]);
         let max_items = if self.max_items == MAX { "max".to_string() } else { self.max_items.to_string() };
@@ -289,7 +315,7 @@ mod tests {
             ..Config::default()
         };
         let mut b = Builder::new("", "a");
-        config.build(&mut b, "submit");
+        config.build(&mut b, "submit", true);
         let element = b.finish();
         let x = element.root().children().next().unwrap();
         let fields = form::read(x, ns::PUBSUB_NODE_CONFIG).unwrap();
@@ -303,7 +329,7 @@ mod tests {
         assert_eq!(set("pubsub#max_items", "0").err(), Some(Condition::NotAcceptable));
         assert_eq!(set("pubsub#max_items", "many").err(), Some(Condition::BadRequest));
         assert_eq!(set("pubsub#persist_items", "yes").err(), Some(Condition::BadRequest));
-        assert_eq!(set("pubsub#access_model", "authorize").err(), Some(Condition::NotAcceptable));
+        assert_eq!(set("pubsub#access_model", "everybody").err(), Some(Condition::NotAcceptable));
         assert_eq!(set("pubsub#unknown", "1").err(), Some(Condition::NotAcceptable));
         assert_eq!(set("persist_items", "1").err(), Some(Condition::NotAcceptable));
     }

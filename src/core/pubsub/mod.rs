@@ -1,22 +1,28 @@
 //! Publish-subscribe (XEP-0060): nodes, their items, and who may do what with them.
 //!
-//! One engine for every service. A service is the owner of rows in the store; today that is an account's bare address
-//! (XEP-0163), and what is special about that is decided in two places: `access` (the account owns all of its nodes,
-//! and its roster decides who may read) and `notify` (who sees the account's presence is subscribed without asking).
+//! One engine for every service. A service is the owner of rows in the store: the bare address of an account
+//! (XEP-0163), or a domain. What differs between the two is a [`Policy`].
 //!
 //! Everything that is refused is refused before anything is written.
 
 mod access;
+mod approval;
 mod config;
+mod disco;
+mod ledger;
 #[cfg(feature = "import")]
 mod moving;
 mod notify;
 mod owner;
+mod policy;
 mod request;
+mod subscribers;
 mod tables;
 
 pub use access::Affiliation;
 pub use config::{AccessModel, Config, MAX, PublishModel, SendLast};
+pub use disco::FEATURES;
+pub use policy::{Creators, Policy};
 
 use super::Core;
 use crate::jid::Jid;
@@ -24,20 +30,26 @@ use crate::stanza::{Condition, StanzaError};
 use crate::storage::StoreError;
 use crate::xml::{Builder, Element, ElementRef, ns};
 use notify::Event;
-use tables::{Affiliated, Nodes, Place, Places, Subscribed, Subscriptions, Usage, Usages};
+use tables::{Affiliated, Asked, Nodes, Place, Places, Subscribed, Tie};
 
-pub use tables::{Affiliations, Item, Items, Node};
+pub use tables::{Affiliations, Item, Items, Node, Origin, Origins, Requests, Subscriptions, Ties};
 
 /// The nodes of one owner, and what there is to do with them.
 pub struct Service<'a> {
     core: &'a mut Core,
     owner: Jid,
+    policy: Policy,
 }
 
 impl Core {
     /// The nodes of an account.
     pub fn pubsub(&mut self, owner: &Jid) -> Service<'_> {
-        Service { core: self, owner: owner.bare() }
+        Service { core: self, owner: owner.bare(), policy: Policy::Account }
+    }
+
+    /// The nodes of a domain.
+    pub fn pubsub_domain(&mut self, domain: &Jid, policy: Policy) -> Service<'_> {
+        Service { core: self, owner: domain.bare(), policy }
     }
 }
 
@@ -59,27 +71,34 @@ impl Service<'_> {
         Ok(rows.into_iter().filter_map(|(sub, node)| Some((String::from_utf8(sub).ok()?, node))).collect())
     }
 
-    /// Makes a node.
+    /// Makes a node, as the service itself.
+    ///
+    /// # Errors
+    /// As [`Service::create_for`].
+    pub fn create(&mut self, name: &str, config: Config) -> Result<Node, StanzaError> {
+        self.create_for(name, config, &self.owner.clone())
+    }
+
+    /// Makes a node. At a domain, `maker` owns it.
     ///
     /// # Errors
     /// `conflict` when there is one of that name; `not-acceptable` for a name that is too long; `conflict` with
     /// `max-nodes-exceeded`.
-    pub fn create(&mut self, name: &str, config: Config) -> Result<Node, StanzaError> {
+    pub fn create_for(&mut self, name: &str, config: Config, maker: &Jid) -> Result<Node, StanzaError> {
         if self.node(name)?.is_some() {
             return Err(Condition::Conflict.because("There is a node of that name."));
         }
-        let limits = self.core.settings.clone();
-        if name.len() > limits.limits.pubsub_name_bytes_max as usize {
-            return Err(Condition::NotAcceptable.because("The name of the node is too long."));
-        }
-        let mut usage = self.usage()?;
-        if usage.nodes >= limits.limits.pubsub_nodes_max {
-            return Err(refusal(Condition::Conflict, "max-nodes-exceeded"));
-        }
-        usage.nodes += 1;
+        self.check_name(name)?;
+        let mut ledger = self.ledger_of(maker.bare_str())?;
+        ledger.add_node()?;
         let node = Node { config, next: 0, items: 0 };
-        self.put_usage(&usage);
+        self.put_ledger(&ledger);
         self.put(name, &node);
+        if self.policy.is_domain() {
+            let origin = Origin { maker: maker.bare_str().to_string(), made_ms: self.core.wall_ms() };
+            self.core.view.put::<Origins>(self.owner.bare_str(), name.as_bytes(), &origin);
+            self.put_affiliation(name, maker, Some(Affiliation::Owner))?;
+        }
         Ok(node)
     }
 
@@ -116,6 +135,14 @@ impl Service<'_> {
         Ok(item.id)
     }
 
+    /// Tells that something has happened of which there is no item, at a node that has none (section 4.3).
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub(super) fn signal(&mut self, name: &str, node: &Node) -> Result<(), StoreError> {
+        self.notify(name, &node.config, &Event::Signalled)
+    }
+
     /// Publishes on behalf of the account itself; the node is made when there is none.
     ///
     /// # Errors
@@ -149,7 +176,6 @@ impl Service<'_> {
     /// Stores an item, in the place of one of the same id, and lets the oldest go when there are too many.
     fn keep(&mut self, name: &str, node: &Node, item: &Item) -> Result<(), StanzaError> {
         let owner = self.owner.bare_str().to_string();
-        let limits = self.core.settings.clone();
         let mut gone: Vec<(u64, Item)> = Vec::new();
         if let Some(place) = self.core.view.get::<Places>(&owner, &sub(name, item.id.as_bytes()))?
             && let Some(old) = self.core.view.get::<Items>(&owner, &sub(name, &place.number.to_be_bytes()))?
@@ -165,12 +191,9 @@ impl Service<'_> {
             let oldest = oldest.into_iter().filter_map(|(key, item)| Some((number(name, &key)?, item)));
             gone.extend(oldest.filter(|(number, _)| Some(*number) != replaced).take(surplus).collect::<Vec<_>>());
         }
-        let mut usage = self.usage()?;
-        let freed: u64 = gone.iter().map(|(_, item)| bytes(item)).sum();
-        usage.bytes = usage.bytes.saturating_sub(freed) + bytes(item);
-        if usage.bytes > u64::from(limits.limits.pubsub_bytes_max) {
-            return Err(Condition::ResourceConstraint.because("Too much is stored."));
-        }
+        let mut ledger = self.ledger(name)?;
+        ledger.free(gone.iter().map(|(_, item)| bytes(item)).sum());
+        ledger.charge(bytes(item))?;
         for (number, old) in &gone {
             self.core.view.delete::<Items>(&owner, &sub(name, &number.to_be_bytes()));
             self.core.view.delete::<Places>(&owner, &sub(name, old.id.as_bytes()));
@@ -178,7 +201,7 @@ impl Service<'_> {
         self.core.view.put::<Items>(&owner, &sub(name, &node.next.to_be_bytes()), item);
         self.core.view.put::<Places>(&owner, &sub(name, item.id.as_bytes()), &Place { number: node.next });
         let items = (node.items + 1).saturating_sub(u32::try_from(gone.len()).unwrap_or(u32::MAX));
-        self.put_usage(&usage);
+        self.put_ledger(&ledger);
         self.put(name, &Node { items, next: node.next + 1, config: node.config.clone() });
         Ok(())
     }
@@ -215,11 +238,11 @@ impl Service<'_> {
         let (Some(place), Some(item)) = (place, self.item(name, id)?) else {
             return Err(Condition::ItemNotFound.into());
         };
-        let mut usage = self.usage()?;
-        usage.bytes = usage.bytes.saturating_sub(bytes(&item));
+        let mut ledger = self.ledger(name)?;
+        ledger.free(bytes(&item));
         self.core.view.delete::<Items>(&owner, &sub(name, &place.number.to_be_bytes()));
         self.core.view.delete::<Places>(&owner, &sub(name, id.as_bytes()));
-        self.put_usage(&usage);
+        self.put_ledger(&ledger);
         self.put(name, &Node { items: node.items.saturating_sub(1), ..node.clone() });
         if notify || node.config.notify_retract {
             self.notify(name, &node.config, &Event::Retracted(id))?;
@@ -239,26 +262,24 @@ impl Service<'_> {
         Ok(())
     }
 
-    /// Deletes a node and all that belongs to it (section 8.4).
+    /// Deletes a node and all that belongs to it (section 8.4). `instead` is the URI of what comes in its place, which
+    /// subscribers are told.
     ///
     /// # Errors
     /// When storage cannot be read.
-    pub fn delete(&mut self, name: &str, node: &Node) -> Result<(), StoreError> {
+    pub fn delete(&mut self, name: &str, node: &Node, instead: Option<&str>) -> Result<(), StoreError> {
         if node.config.notify_delete {
-            self.notify(name, &node.config, &Event::Deleted)?;
+            self.notify(name, &node.config, &Event::Deleted(instead))?;
         }
         self.drop_items(name, node, 0)?;
-        let owner = self.owner.bare_str().to_string();
-        for (key, _) in self.core.view.list_from::<Subscriptions>(&owner, &sub(name, b""), usize::MAX)? {
-            self.core.view.delete::<Subscriptions>(&owner, &key);
+        self.forget_entities(name)?;
+        let mut ledger = self.ledger(name)?;
+        ledger.remove_node();
+        self.put_ledger(&ledger);
+        self.core.view.delete::<Nodes>(self.owner.bare_str(), name.as_bytes());
+        if self.policy.is_domain() {
+            self.core.view.delete::<Origins>(self.owner.bare_str(), name.as_bytes());
         }
-        for (key, _) in self.core.view.list_from::<Affiliations>(&owner, &sub(name, b""), usize::MAX)? {
-            self.core.view.delete::<Affiliations>(&owner, &key);
-        }
-        let mut usage = self.usage()?;
-        usage.nodes = usage.nodes.saturating_sub(1);
-        self.put_usage(&usage);
-        self.core.view.delete::<Nodes>(&owner, name.as_bytes());
         Ok(())
     }
 
@@ -280,13 +301,13 @@ impl Service<'_> {
     fn drop_items(&mut self, name: &str, node: &Node, max: usize) -> Result<(), StoreError> {
         let owner = self.owner.bare_str().to_string();
         let surplus = (node.items as usize).saturating_sub(max);
-        let mut usage = self.usage()?;
+        let mut ledger = self.ledger(name)?;
         for (key, item) in self.core.view.list_from::<Items>(&owner, &sub(name, b""), surplus)? {
-            usage.bytes = usage.bytes.saturating_sub(bytes(&item));
+            ledger.free(bytes(&item));
             self.core.view.delete::<Items>(&owner, &key);
             self.core.view.delete::<Places>(&owner, &sub(name, item.id.as_bytes()));
         }
-        self.put_usage(&usage);
+        self.put_ledger(&ledger);
         self.put(name, &Node { items: node.items - surplus as u32, ..node.clone() });
         Ok(())
     }
@@ -294,15 +315,6 @@ impl Service<'_> {
     /// Items that a node keeps.
     fn items_max(&self, config: &Config) -> usize {
         config.max_items.min(self.core.settings.limits.pubsub_items_max).max(1) as usize
-    }
-
-    fn usage(&mut self) -> Result<Usage, StoreError> {
-        let usage = self.core.view.get::<Usages>(self.owner.bare_str(), b"")?;
-        Ok(usage.unwrap_or(Usage { nodes: 0, bytes: 0 }))
-    }
-
-    fn put_usage(&mut self, usage: &Usage) {
-        self.core.view.put::<Usages>(self.owner.bare_str(), b"", usage);
     }
 
     fn put(&mut self, name: &str, node: &Node) {

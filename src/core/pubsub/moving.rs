@@ -53,10 +53,9 @@ impl Service<'_> {
 
     /// The configuration, field by field: what there is none of here leaves the default. Nobody reads more than before.
     fn config_of(&self, piece: &NodePiece) -> Config {
-        let items_max = self.core.settings.limits.pubsub_items_max;
         let mut config = Config::default();
         for field in &piece.fields {
-            match config.with(std::slice::from_ref(field), items_max) {
+            match self.configured(&config, std::slice::from_ref(field)) {
                 Ok(new) => config = new,
                 Err(_) if field.0 == "pubsub#access_model" => config.access = AccessModel::Whitelist,
                 Err(_) if field.0 == "pubsub#max_items" => config.max_items = MAX,
@@ -119,7 +118,7 @@ impl Service<'_> {
         let owner = self.owner.bare_str().to_string();
         for (name, node) in self.nodes()? {
             let mut form = Builder::new(ns::PUBSUB_OWNER, "configure");
-            node.config.build(&mut form, "submit");
+            node.config.build(&mut form, "submit", false);
             let form = form.finish();
             let mut fields = form.root().child(ns::DATA, "x").and_then(|x| form::fields(x).ok()).unwrap_or_default();
             fields.retain(|(var, _)| var != "FORM_TYPE");

@@ -1,6 +1,9 @@
 //! Who hears of what happens to a node, and what they hear (XEP-0060 section 7.1.2, XEP-0163 sections 3 and 4).
 
-use super::{AccessModel, Affiliations, Config, Item, Nodes, SendLast, Service, Subscriptions, sub};
+use super::subscribers::State;
+use super::{
+    AccessModel, Affiliation, Affiliations, Config, Item, Node, Nodes, Requests, SendLast, Service, Subscriptions,
+};
 use crate::core::Core;
 use crate::core::caps::Capabilities;
 use crate::core::flight::InFlight;
@@ -22,12 +25,14 @@ const MESSAGE_BYTES: usize = 300;
 pub(super) enum Event<'e> {
     /// With its payload, already read.
     Published(&'e Item, Option<&'e Element>),
+    /// Something has happened of which there is no item (section 7.1.1).
+    Signalled,
     /// The item of that id is gone.
     Retracted(&'e str),
     /// All items are gone.
     Purged,
-    /// The node itself is gone.
-    Deleted,
+    /// The node itself is gone; the URI of what comes in its place.
+    Deleted(Option<&'e str>),
     /// It is configured differently.
     Configured,
 }
@@ -38,7 +43,14 @@ impl Service<'_> {
         if !config.deliver_notifications || armed(Fault::EventForgotten) {
             return Ok(());
         }
-        let recipients = self.recipients(name, config)?;
+        let mut recipients = match self.policy.is_domain() {
+            true => self.subscribers(name, config)?,
+            false => self.recipients(name, config)?,
+        };
+        // Section 8.4.2: who waits for an owner need not wait any more.
+        if matches!(event, Event::Deleted(_)) && self.policy.is_domain() {
+            recipients.extend(self.rows_of::<Requests>(name)?.into_iter().map(|(jid, _)| jid));
+        }
         self.tell(name, config, event, recipients);
         Ok(())
     }
@@ -50,7 +62,8 @@ impl Service<'_> {
         }
         let kind = if config.headline { MessageType::Headline } else { MessageType::Normal };
         let id = self.core.token();
-        let stanza = message(kind, name, config, event).addressed(Some(self.owner.clone()), None).with_id(&id);
+        let stanza = message(kind, name, config, event, self.policy.is_domain());
+        let stanza = stanza.addressed(Some(self.owner.clone()), None).with_id(&id);
         let tail = stanza.tail();
         for to in recipients {
             let flight = InFlight::promising(Stanza { to: Some(to), ..stanza.clone() });
@@ -58,10 +71,30 @@ impl Service<'_> {
         }
     }
 
-    /// Addresses that a notification goes to, each once (XEP-0163 section 4.3.2). A subscription of somebody who may
-    /// not read any more ends here (XEP-0163 section 7.1).
+    /// Addresses that a notification of a domain goes to: those that have subscribed (section 13.3). A subscription of
+    /// somebody who may not read any more ends here, and he hears of it.
+    fn subscribers(&mut self, name: &str, config: &Config) -> Result<BTreeSet<Jid>, StoreError> {
+        let node = Node { config: config.clone(), next: 0, items: 0 };
+        let bars = |affiliation| matches!(affiliation, Affiliation::Outcast | Affiliation::PublishOnly);
+        // Most nodes are open to all, and then nobody has to be looked up.
+        let bars_some = config.access != AccessModel::Open
+            || self.rows_of::<Affiliations>(name)?.iter().any(|(_, row)| bars(row.affiliation));
+        let mut to = BTreeSet::new();
+        for (jid, _) in self.rows_of::<Subscriptions>(name)? {
+            if !bars_some || self.is_allowed(name, &node, &jid)? {
+                to.insert(jid);
+            } else {
+                self.unsubscribe(name, &jid)?;
+                self.tell_state(name, &node, &jid, State::None);
+            }
+        }
+        Ok(to)
+    }
+
+    /// Addresses that a notification of an account goes to, each once (XEP-0163 section 4.3.2). A subscription of
+    /// somebody who may not read any more ends here (XEP-0163 section 7.1).
     fn recipients(&mut self, name: &str, config: &Config) -> Result<BTreeSet<Jid>, StoreError> {
-        let node = super::Node { config: config.clone(), next: 0, items: 0 };
+        let node = Node { config: config.clone(), next: 0, items: 0 };
         let mut to = BTreeSet::new();
         let owner = self.owner.clone();
         self.add_interested(name, &owner, &mut to);
@@ -70,11 +103,9 @@ impl Service<'_> {
                 self.add_interested(name, &contact, &mut to);
             }
         }
-        let rows = self.core.view.list_from::<Subscriptions>(owner.bare_str(), &sub(name, b""), usize::MAX)?;
-        for (key, _) in rows {
-            let Some(jid) = address(name, &key) else { continue };
+        for (jid, _) in self.rows_of::<Subscriptions>(name)? {
             if !self.is_allowed(name, &node, &jid)? {
-                self.core.view.delete::<Subscriptions>(owner.bare_str(), &key);
+                self.unsubscribe(name, &jid)?;
             } else if !to.iter().any(|known| *known == jid || (jid.is_bare() && known.same_bare(&jid))) {
                 to.insert(jid);
             }
@@ -87,9 +118,8 @@ impl Service<'_> {
     fn automatic(&mut self, name: &str, config: &Config) -> Result<Vec<Jid>, StoreError> {
         let owner = self.owner.bare_str().to_string();
         if config.access == AccessModel::Whitelist {
-            let rows = self.core.view.list_from::<Affiliations>(&owner, &sub(name, b""), usize::MAX)?;
             let mut members = Vec::new();
-            for jid in rows.iter().filter_map(|(key, _)| address(name, key)) {
+            for (jid, _) in self.rows_of::<Affiliations>(name)? {
                 if self.core.is_seen_by(&self.owner.clone(), &jid)? {
                     members.push(jid);
                 }
@@ -113,7 +143,7 @@ impl Service<'_> {
         }
     }
 
-    fn is_allowed(&mut self, name: &str, node: &super::Node, who: &Jid) -> Result<bool, StoreError> {
+    fn is_allowed(&mut self, name: &str, node: &Node, who: &Jid) -> Result<bool, StoreError> {
         // What cannot be read now is not told now.
         Ok(self.reads(name, node, who).unwrap_or(false))
     }
@@ -122,6 +152,23 @@ impl Service<'_> {
     pub(super) fn tell_last(&mut self, name: &str, config: &Config, to: &Jid) -> Result<(), StoreError> {
         if let Some(item) = self.items(name, 1)?.pop() {
             self.tell(name, config, &Event::Published(&item, item.read().as_ref()), [to.clone()]);
+        }
+        Ok(())
+    }
+
+    /// The same as long as there is room for it.
+    pub(super) fn tell_last_within(
+        &mut self,
+        name: &str,
+        node: &Node,
+        to: &Jid,
+        room_bytes: &mut usize,
+    ) -> Result<(), StoreError> {
+        let Some(item) = self.items(name, 1)?.pop() else { return Ok(()) };
+        let bytes = super::bytes(&item) as usize + MESSAGE_BYTES;
+        if bytes <= *room_bytes {
+            *room_bytes -= bytes;
+            self.tell(name, &node.config, &Event::Published(&item, item.read().as_ref()), [to.clone()]);
         }
         Ok(())
     }
@@ -190,14 +237,12 @@ impl Core {
             let sends = node.config.send_last == SendLast::OnSubAndPresence && node.config.deliver_notifications;
             if sends && node.items > 0 && wants(&self.caps, &name) {
                 let mut service = self.pubsub(account);
-                if service.reads(&name, &node, to)?
-                    && let Some(item) = service.items(&name, 1)?.pop()
-                {
-                    let bytes = super::bytes(&item) as usize + MESSAGE_BYTES;
-                    if bytes <= *room_bytes && bytes <= share_bytes {
-                        (*room_bytes, share_bytes) = (*room_bytes - bytes, share_bytes - bytes);
-                        service.tell(&name, &node.config, &Event::Published(&item, item.read().as_ref()), [to.clone()]);
-                    }
+                if service.reads(&name, &node, to)? {
+                    let mut left_bytes = share_bytes.min(*room_bytes);
+                    let before = left_bytes;
+                    service.tell_last_within(&name, &node, to, &mut left_bytes)?;
+                    (*room_bytes, share_bytes) =
+                        (*room_bytes - (before - left_bytes), share_bytes - (before - left_bytes));
                 }
             }
         }
@@ -205,12 +250,7 @@ impl Core {
     }
 }
 
-/// The address in the sub key of a subscription or an affiliation.
-pub(super) fn address(name: &str, key: &[u8]) -> Option<Jid> {
-    Jid::parse(std::str::from_utf8(key.get(name.len() + 1..)?).ok()?).ok()
-}
-
-fn message(kind: MessageType, name: &str, config: &Config, event: &Event<'_>) -> Stanza {
+fn message(kind: MessageType, name: &str, config: &Config, event: &Event<'_>, of_domain: bool) -> Stanza {
     const NS: &str = ns::PUBSUB_EVENT;
     Stanza::build(Kind::Message(kind), |b| {
         b.open(NS, "event");
@@ -220,16 +260,23 @@ fn message(kind: MessageType, name: &str, config: &Config, event: &Event<'_>) ->
                 item.build(b, NS, config, payload.filter(|_| config.deliver_payloads));
                 b.close();
             }
+            Event::Signalled => _ = b.open(NS, "items").attr("node", name).close(),
             Event::Retracted(id) => {
                 b.open(NS, "items").attr("node", name);
                 b.open(NS, "retract").attr("id", id).close().close();
             }
             Event::Purged => _ = b.open(NS, "purge").attr("node", name).close(),
-            Event::Deleted => _ = b.open(NS, "delete").attr("node", name).close(),
+            Event::Deleted(instead) => {
+                b.open(NS, "delete").attr("node", name);
+                if let Some(uri) = instead {
+                    b.open(NS, "redirect").attr("uri", uri).close();
+                }
+                b.close();
+            }
             Event::Configured => {
                 b.open(NS, "configuration").attr("node", name);
                 if config.deliver_payloads {
-                    config.build(b, "result");
+                    config.build(b, "result", of_domain);
                 }
                 b.close();
             }

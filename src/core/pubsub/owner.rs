@@ -1,12 +1,13 @@
 //! Requests of a node's owner (XEP-0060 section 8): `<pubsub/>` in the namespace with `#owner`.
 
-use super::notify::address;
 use super::request::{build_subscription, node_name};
-use super::{Affiliated, Affiliation, Affiliations, Config, Node, Service, Subscriptions, refusal, sub, unsupported};
+use super::subscribers::State;
+use super::{AccessModel, Affiliation, Affiliations, Node, Service, Subscriptions, refusal, unsupported};
 use crate::core::Answer;
 use crate::jid::Jid;
 use crate::stanza::{Condition, StanzaError, form};
-use crate::xml::{Builder, ElementRef, ns};
+use crate::xml::{Builder, Element, ElementRef, ns};
+use std::collections::BTreeSet;
 
 const NS: &str = ns::PUBSUB_OWNER;
 
@@ -21,10 +22,13 @@ impl Service<'_> {
             return Err(Condition::BadRequest.into());
         }
         if what.name() == "default" && !is_set {
-            // Section 8.3.
+            // Section 8.3. There are no other types of nodes here.
+            if what.attr("type").is_some_and(|kind| kind != "leaf") {
+                return Err(unsupported("collections"));
+            }
             let mut b = Builder::new(NS, "pubsub");
             b.open(NS, "default");
-            Config::default().build(&mut b, "form");
+            self.policy.defaults().build(&mut b, "form", self.policy.is_domain());
             return Ok(Answer::Result(b.finish()));
         }
         let name = node_name(what)?;
@@ -36,13 +40,15 @@ impl Service<'_> {
             ("configure", false) => {
                 let mut b = Builder::new(NS, "pubsub");
                 b.open(NS, "configure").attr("node", name);
-                node.config.build(&mut b, "form");
+                node.config.build(&mut b, "form", self.policy.is_domain());
                 Ok(Answer::Result(b.finish()))
             }
             ("configure", true) => self.set_configuration(name, &node, what),
             // Section 8.4.
             ("delete", true) => {
-                self.delete(name, &node)?;
+                let instead = what.child(NS, "redirect").and_then(|redirect| redirect.attr("uri"));
+                let max = self.core.settings.limits.pubsub_name_bytes_max as usize;
+                self.delete(name, &node, instead.filter(|uri| uri.len() <= max))?;
                 Ok(Answer::Empty)
             }
             // Section 8.5.
@@ -54,7 +60,7 @@ impl Service<'_> {
             ("subscriptions", false) => self.list_subscriptions(name),
             ("subscriptions", true) => self.set_subscriptions(name, &node, what),
             ("affiliations", false) => self.list_affiliations(name),
-            ("affiliations", true) => self.set_affiliations(name, what),
+            ("affiliations", true) => self.set_affiliations(name, &node, what),
             _ => Err(Condition::BadRequest.into()),
         }
     }
@@ -66,99 +72,148 @@ impl Service<'_> {
             return Ok(Answer::Empty);
         }
         let fields = form::read(x, ns::PUBSUB_NODE_CONFIG)?;
-        let config = node.config.with(&fields, self.core.settings.limits.pubsub_items_max)?;
+        let config = self.configured(&node.config, &fields)?;
         self.configure(name, node, config)?;
         Ok(Answer::Empty)
     }
 
     /// Section 8.8.1.
     fn list_subscriptions(&mut self, name: &str) -> Result<Answer, StanzaError> {
-        let rows = self.core.view.list_from::<Subscriptions>(self.owner.bare_str(), &sub(name, b""), usize::MAX)?;
         let mut b = Builder::new(NS, "pubsub");
         b.open(NS, "subscriptions").attr("node", name);
-        for jid in rows.iter().filter_map(|(key, _)| address(name, key)) {
-            build_subscription(&mut b, NS, None, jid.as_str());
+        for (jid, _) in self.rows_of::<Subscriptions>(name)? {
+            build_subscription(&mut b, NS, None, jid.as_str(), State::Subscribed);
         }
         Ok(Answer::Result(b.finish()))
     }
 
-    /// Section 8.8.2.
+    /// Section 8.8.2: all changes, or none.
     fn set_subscriptions(&mut self, name: &str, node: &Node, what: ElementRef<'_>) -> Result<Answer, StanzaError> {
-        let mut changes = Vec::new();
+        let (mut changes, mut error) = (Vec::new(), None);
         for child in what.children().filter(|c| c.is(NS, "subscription")) {
             let jid = entity(child)?;
-            match child.attr("subscription") {
-                Some("none") => changes.push((jid, false)),
-                Some("subscribed") => {
-                    if !self.reads(name, node, &jid)? {
-                        return Err(Condition::NotAcceptable.because("This address may not read the node."));
-                    }
-                    changes.push((jid, true));
+            let state = match child.attr("subscription") {
+                // What is not said stays.
+                None => continue,
+                Some("none") => State::None,
+                Some("subscribed") => State::Subscribed,
+                Some(_) => {
+                    error = Some(Condition::NotAcceptable.because("A subscription is given or taken away."));
+                    State::None
                 }
-                _ => return Err(Condition::NotAcceptable.into()),
+            };
+            if state == State::Subscribed && !self.may_be_subscribed(name, node, &jid)? {
+                error = Some(Condition::NotAcceptable.because("This address may not read the node."));
             }
+            changes.push((jid, state));
         }
-        let owner = self.owner.bare_str().to_string();
-        let max = self.core.settings.limits.pubsub_subscriptions_max as usize;
-        let before = self.core.view.list_from::<Subscriptions>(&owner, &sub(name, b""), max)?.len();
-        if before + changes.iter().filter(|(_, subscribe)| *subscribe).count() > max {
-            return Err(Condition::NotAcceptable.because("The node has too many subscriptions."));
+        let max = self.entities_max();
+        let subscribes = changes.iter().filter(|(_, state)| *state == State::Subscribed).count();
+        if self.rows_of::<Subscriptions>(name)?.len() + subscribes > max {
+            error = Some(Condition::NotAcceptable.because("The node has too many subscriptions."));
         }
-        for (jid, subscribe) in changes {
-            if subscribe {
-                self.subscribe(name, &jid)?;
-            } else {
-                self.core.view.delete::<Subscriptions>(&owner, &sub(name, jid.as_str().as_bytes()));
+        if let Some(error) = error {
+            let mut b = Builder::new(NS, "pubsub");
+            b.open(NS, "subscriptions").attr("node", name);
+            for (jid, _) in changes {
+                let state = self.state(name, &jid)?;
+                build_subscription(&mut b, NS, None, jid.as_str(), state);
+            }
+            return Ok(refused(b.finish(), error));
+        }
+        for (jid, state) in changes {
+            let before = self.state(name, &jid)?;
+            match state {
+                _ if before == state => continue,
+                // The request that an owner has answered so (section 8.6).
+                _ if before == State::Pending => self.decide(name, node, &jid, state == State::Subscribed)?,
+                State::Subscribed => {
+                    self.subscribe(name, &jid)?;
+                    self.tell_state(name, node, &jid, state);
+                }
+                State::None | State::Pending => {
+                    self.unsubscribe(name, &jid)?;
+                    self.tell_state(name, node, &jid, State::None);
+                }
             }
         }
         Ok(Answer::Empty)
     }
 
-    /// Section 8.9.1. The account itself is always owner.
+    /// Whether an owner may subscribe an address: where he allows subscriptions, by that.
+    fn may_be_subscribed(&mut self, name: &str, node: &Node, jid: &Jid) -> Result<bool, StanzaError> {
+        match node.config.access {
+            AccessModel::Authorize => self.knows(name, node, jid),
+            _ => self.reads(name, node, jid),
+        }
+    }
+
+    /// Section 8.9.1. An account itself is always owner.
     fn list_affiliations(&mut self, name: &str) -> Result<Answer, StanzaError> {
-        let owner = self.owner.bare_str().to_string();
         let mut b = Builder::new(NS, "pubsub");
         b.open(NS, "affiliations").attr("node", name);
         let mut put = |jid: &str, affiliation: Affiliation| {
             b.open(NS, "affiliation").attr("jid", jid).attr("affiliation", affiliation.as_str()).close();
         };
-        put(&owner, Affiliation::Owner);
-        for (key, row) in self.core.view.list_from::<Affiliations>(&owner, &sub(name, b""), usize::MAX)? {
-            if let Some(jid) = address(name, &key) {
-                put(jid.as_str(), row.affiliation);
-            }
+        if !self.policy.is_domain() {
+            put(self.owner.bare_str(), Affiliation::Owner);
+        }
+        for (jid, row) in self.rows_of::<Affiliations>(name)? {
+            put(jid.as_str(), row.affiliation);
         }
         Ok(Answer::Result(b.finish()))
     }
 
-    /// Section 8.9.2.
-    fn set_affiliations(&mut self, name: &str, what: ElementRef<'_>) -> Result<Answer, StanzaError> {
-        let mut changes = Vec::new();
+    /// Section 8.9.2: all changes, or none.
+    fn set_affiliations(&mut self, name: &str, node: &Node, what: ElementRef<'_>) -> Result<Answer, StanzaError> {
+        let (mut changes, mut error) = (Vec::new(), None);
+        let mut seen = BTreeSet::new();
         for child in what.children().filter(|c| c.is(NS, "affiliation")) {
             let jid = entity(child)?.bare();
-            if jid == self.owner {
-                // Somebody must own it (section 8.9.2).
-                return Err(Condition::NotAcceptable.because("The account owns its nodes."));
+            if !seen.insert(jid.clone()) {
+                return Err(Condition::BadRequest.because("An address is named twice."));
             }
-            match child.attr("affiliation").and_then(Affiliation::parse) {
-                Some(affiliation) => changes.push((jid, affiliation)),
-                None => return Err(Condition::NotAcceptable.into()),
-            }
+            let affiliation = match child.attr("affiliation").map(Affiliation::parse) {
+                None => continue,
+                Some(Some(affiliation)) => affiliation,
+                Some(None) => {
+                    error = Some(Condition::NotAcceptable.because("There is no such affiliation."));
+                    None
+                }
+            };
+            changes.push((jid, affiliation));
         }
-        let max = self.core.settings.limits.pubsub_subscriptions_max as usize;
-        if self.affiliations_len(name)? + changes.len() > max {
+        // Somebody must own a node (section 8.9.2.4).
+        let changed = |jid: &Jid| changes.iter().find(|(known, _)| known == jid).map(|(_, affiliation)| *affiliation);
+        let stays = self.owners(name)?.iter().any(|jid| changed(jid).is_none_or(|new| new == Some(Affiliation::Owner)));
+        let comes = self.policy.is_domain() && changes.iter().any(|(_, new)| *new == Some(Affiliation::Owner));
+        if (!stays && !comes) || (!self.policy.is_domain() && changed(&self.owner).is_some()) {
+            error = Some(Condition::NotAcceptable.because("The node must have an owner."));
+        }
+        if let Some(error) = error {
+            let mut b = Builder::new(NS, "pubsub");
+            b.open(NS, "affiliations").attr("node", name);
+            for (jid, _) in changes {
+                let old = self.affiliation(name, &jid)?.map_or("none", Affiliation::as_str);
+                b.open(NS, "affiliation").attr("jid", jid.as_str()).attr("affiliation", old).close();
+            }
+            return Ok(refused(b.finish(), error));
+        }
+        let given = changes.iter().filter(|(_, affiliation)| affiliation.is_some()).count();
+        if self.rows_of::<Affiliations>(name)?.len() + given > self.entities_max() {
             return Err(Condition::ResourceConstraint.because("The node has too many affiliations."));
         }
-        let owner = self.owner.bare_str().to_string();
         for (jid, affiliation) in changes {
-            let key = sub(name, jid.as_str().as_bytes());
-            match affiliation {
-                Some(affiliation) => self.core.view.put::<Affiliations>(&owner, &key, &Affiliated { affiliation }),
-                None => self.core.view.delete::<Affiliations>(&owner, &key),
-            }
+            self.put_affiliation(name, &jid, affiliation)?;
+            self.settle(name, node, &jid)?;
         }
         Ok(Answer::Empty)
     }
+}
+
+/// Sections 8.8.2.4 and 8.9.2.4: what was not changed is in the answer as it is.
+fn refused(unchanged: Element, error: StanzaError) -> Answer {
+    Answer::Refused(unchanged, Box::new(error))
 }
 
 /// The address that an entry of a list names.

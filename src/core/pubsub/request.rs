@@ -1,6 +1,7 @@
 //! Requests of everybody (XEP-0060 sections 5 to 7): `<pubsub/>` in the namespace without `#owner`.
 
-use super::{Affiliations, Config, Service, Subscribed, Subscriptions, config::SendLast, refusal, sub, unsupported};
+use super::subscribers::State;
+use super::{AccessModel, Config, SendLast, Service, refusal, unsupported};
 use crate::core::{Answer, Core, Request};
 use crate::jid::Jid;
 use crate::stanza::{Condition, StanzaError, form, rsm};
@@ -14,26 +15,35 @@ impl Core {
     /// # Errors
     /// The stanza error to send.
     pub fn pubsub_request(&mut self, request: &Request<'_>) -> Result<Answer, StanzaError> {
+        self.pubsub(request.owner).request(request)
+    }
+}
+
+impl Service<'_> {
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// The stanza error to send.
+    pub fn request(&mut self, request: &Request<'_>) -> Result<Answer, StanzaError> {
         let Some(who) = request.stanza.from.clone() else { return Err(Condition::BadRequest.into()) };
-        let mut service = self.pubsub(request.owner);
         let Some(what) = request.child.children().next() else { return Err(Condition::BadRequest.into()) };
         if request.child.ns() == ns::PUBSUB_OWNER {
-            return service.owner_request(what, &who, request.is_set);
+            return self.owner_request(what, &who, request.is_set);
         }
         if what.ns() != NS {
             return Err(Condition::BadRequest.into());
         }
         let beside = |name| request.child.child(NS, name);
         match (what.name(), request.is_set) {
-            ("publish", true) => service.on_publish(what, beside("publish-options"), &who),
-            ("retract", true) => service.on_retract(what, &who),
-            ("create", true) => service.on_create(what, beside("configure"), &who),
+            ("publish", true) => self.on_publish(what, beside("publish-options"), &who),
+            ("retract", true) => self.on_retract(what, &who),
+            ("create", true) => self.on_create(what, beside("configure"), &who),
             ("subscribe", true) if beside("options").is_some() => Err(unsupported("subscription-options")),
-            ("subscribe", true) => service.on_subscribe(what, &who),
-            ("unsubscribe", true) => service.on_unsubscribe(what, &who),
-            ("items", false) => service.on_items(what, rsm::Wish::read(request.child)?, &who),
-            ("subscriptions", false) => service.on_subscriptions(what, &who),
-            ("affiliations", false) => service.on_affiliations(what, &who),
+            ("subscribe", true) => self.on_subscribe(what, &who),
+            ("unsubscribe", true) => self.on_unsubscribe(what, &who),
+            ("items", false) => self.on_items(what, rsm::Wish::read(request.child)?, &who),
+            ("subscriptions", false) => self.on_subscriptions(what, &who),
+            ("affiliations", false) => self.on_affiliations(what, &who),
             ("options", _) => Err(unsupported("subscription-options")),
             ("default", false) => Err(unsupported("retrieve-default-sub")),
             _ => Err(Condition::BadRequest.into()),
@@ -70,12 +80,12 @@ impl Service<'_> {
     ) -> Result<Answer, StanzaError> {
         let name = node_name(publish)?;
         let mut items = publish.children().filter(|c| c.is(NS, "item"));
-        let Some(item) = items.next() else { return Err(refusal(Condition::BadRequest, "item-required")) };
+        let item = items.next();
         if items.next().is_some() {
             return Err(unsupported("multi-items"));
         }
-        let id = item.attr("id").filter(|id| !id.is_empty());
-        let mut payloads = item.children();
+        let id = item.and_then(|item| item.attr("id")).filter(|id| !id.is_empty());
+        let mut payloads = item.into_iter().flat_map(|item| item.children());
         let payload = payloads.next();
         if payloads.next().is_some() {
             return Err(refusal(Condition::BadRequest, "invalid-payload"));
@@ -87,28 +97,42 @@ impl Service<'_> {
             }
             None => Vec::new(),
         };
-        let items_max = self.core.settings.limits.pubsub_items_max;
         let node = match self.node(name)? {
             Some(node) => {
                 self.may_publish(name, &node, who)?;
                 // Section 7.1.5: each option is a condition on the configuration.
-                if node.config.with(&fields, items_max)? != node.config {
+                if self.configured(&node.config, &fields)? != node.config {
                     return Err(refusal(Condition::Conflict, "precondition-not-met"));
                 }
-                check_payload(&node.config, payload)?;
+                check_payload(&node.config, item, payload)?;
                 node
             }
-            None if who.same_bare(&self.owner) => {
-                let config = Config::default().with(&fields, items_max)?;
-                check_payload(&config, payload)?;
-                self.create(name, config)?
+            None if self.policy.auto_creates() && self.may_create(who).is_ok() => {
+                let config = self.configured(&self.policy.defaults(), &fields)?;
+                check_payload(&config, item, payload)?;
+                self.create_for(name, config, who)?
             }
             None => return Err(Condition::ItemNotFound.into()),
         };
-        let id = self.publish(name, &node, id, payload, who)?;
         let mut b = Builder::new(NS, "pubsub");
-        b.open(NS, "publish").attr("node", name).open(NS, "item").attr("id", &id);
+        b.open(NS, "publish").attr("node", name);
+        if item.is_some() {
+            let id = self.publish(name, &node, id, payload, who)?;
+            b.open(NS, "item").attr("id", &id);
+        } else {
+            self.signal(name, &node)?;
+        }
         Ok(Answer::Result(b.finish()))
+    }
+
+    /// The configuration with the fields of a form set.
+    pub(super) fn configured(&self, config: &Config, fields: &[form::Values]) -> Result<Config, StanzaError> {
+        let new = config.with(fields, self.core.settings.limits.pubsub_items_max)?;
+        // Who may read the nodes of an account is in its roster, and nobody has to be asked.
+        if !self.policy.is_domain() && new.access == AccessModel::Authorize {
+            return Err(refusal(Condition::NotAcceptable, "unsupported-access-model"));
+        }
+        Ok(new)
     }
 
     /// Section 7.2.
@@ -141,19 +165,27 @@ impl Service<'_> {
         configure: Option<ElementRef<'_>>,
         who: &Jid,
     ) -> Result<Answer, StanzaError> {
-        if !who.same_bare(&self.owner) {
-            return Err(Condition::Forbidden.into());
-        }
-        // Section 8.1.2 has nodes without a name; here they would be of no use.
-        let Some(name) = create.attr("node").filter(|name| !name.is_empty()) else {
-            return Err(refusal(Condition::NotAcceptable, "nodeid-required"));
+        self.may_create(who)?;
+        let instant;
+        let name = match create.attr("node").filter(|name| !name.is_empty()) {
+            Some(name) => name,
+            None if self.policy.is_domain() => {
+                instant = self.core.token();
+                &instant
+            }
+            // Section 8.1.2 has nodes without a name; at an account they would be of no use.
+            None => return Err(refusal(Condition::NotAcceptable, "nodeid-required")),
         };
+        // Section 8.1.3: the node is named once.
+        if configure.is_some_and(|configure| configure.attr("node").is_some()) {
+            return Err(Condition::BadRequest.because("The node is named where it is created."));
+        }
         let fields = match configure.and_then(|c| c.child(ns::DATA, "x")) {
             Some(x) => form::read(x, ns::PUBSUB_NODE_CONFIG)?,
             None => Vec::new(),
         };
-        let config = Config::default().with(&fields, self.core.settings.limits.pubsub_items_max)?;
-        self.create(name, config)?;
+        let config = self.configured(&self.policy.defaults(), &fields)?;
+        self.create_for(name, config, who)?;
         let mut b = Builder::new(NS, "pubsub");
         b.open(NS, "create").attr("node", name);
         Ok(Answer::Result(b.finish()))
@@ -164,32 +196,20 @@ impl Service<'_> {
         let name = node_name(subscribe)?;
         let jid = own_address(subscribe, who)?;
         let node = self.node(name)?.ok_or(Condition::ItemNotFound)?;
-        self.may_read(name, &node, who)?;
-        self.subscribe(name, &jid)?;
+        let state = if self.may_subscribe(name, &node, who)? {
+            self.subscribe(name, &jid)?;
+            if node.config.send_last != SendLast::Never && node.config.deliver_notifications {
+                self.tell_last(name, &node.config, &jid)?;
+            }
+            State::Subscribed
+        } else {
+            self.ask(name, &jid)?;
+            self.ask_owners(name, &jid)?;
+            State::Pending
+        };
         let mut b = Builder::new(NS, "pubsub");
-        build_subscription(&mut b, NS, Some(name), jid.as_str());
-        if node.config.send_last != SendLast::Never && node.config.deliver_notifications {
-            self.tell_last(name, &node.config, &jid)?;
-        }
+        build_subscription(&mut b, NS, Some(name), jid.as_str(), state);
         Ok(Answer::Result(b.finish()))
-    }
-
-    /// Stores a subscription.
-    pub(super) fn subscribe(&mut self, name: &str, jid: &Jid) -> Result<(), StanzaError> {
-        let owner = self.owner.bare_str().to_string();
-        let key = sub(name, jid.as_str().as_bytes());
-        let max = self.core.settings.limits.pubsub_subscriptions_max as usize;
-        if self.core.view.contains::<Subscriptions>(&owner, &key)? {
-            return Ok(());
-        }
-        if self.core.view.list_from::<Subscriptions>(&owner, &sub(name, b""), max)?.len() >= max {
-            return Err(StanzaError {
-                error_type: Some("wait"),
-                ..refusal(Condition::PolicyViolation, "too-many-subscriptions")
-            });
-        }
-        self.core.view.put::<Subscriptions>(&owner, &key, &Subscribed {});
-        Ok(())
     }
 
     /// Section 6.2.
@@ -205,16 +225,12 @@ impl Service<'_> {
         if !jid.same_bare(who) {
             return Err(Condition::Forbidden.into());
         }
-        let owner = self.owner.bare_str().to_string();
-        let key = sub(name, jid.as_str().as_bytes());
-        if !self.core.view.contains::<Subscriptions>(&owner, &key)? {
+        // There are no subscription ids here, and one that is named is ignored (section 6.2.3.5).
+        if self.state(name, &jid)? == State::None {
             let error = refusal(Condition::UnexpectedRequest, "not-subscribed");
             return Err(StanzaError { error_type: Some("cancel"), ..error });
         }
-        if unsubscribe.attr("subid").is_some() {
-            return Err(refusal(Condition::NotAcceptable, "invalid-subid"));
-        }
-        self.core.view.delete::<Subscriptions>(&owner, &key);
+        self.unsubscribe(name, &jid)?;
         Ok(Answer::Empty)
     }
 
@@ -278,16 +294,9 @@ impl Service<'_> {
     fn on_subscriptions(&mut self, subscriptions: ElementRef<'_>, who: &Jid) -> Result<Answer, StanzaError> {
         let mut b = Builder::new(NS, "pubsub");
         b.open(NS, "subscriptions");
-        for name in self.named_or_all(subscriptions, &mut b)? {
-            let rows = self.core.view.list_from::<Subscriptions>(
-                self.owner.bare_str(),
-                &sub(&name, who.bare_str().as_bytes()),
-                usize::MAX,
-            )?;
-            for jid in rows.iter().filter_map(|(key, _)| super::notify::address(&name, key)) {
-                if jid.same_bare(who) {
-                    build_subscription(&mut b, NS, Some(&name), jid.as_str());
-                }
+        for name in self.named_or_all(subscriptions, who, &mut b)? {
+            for (jid, state) in self.of_entity(&name, who)? {
+                build_subscription(&mut b, NS, Some(&name), jid.as_str(), state);
             }
         }
         Ok(Answer::Result(b.finish()))
@@ -297,7 +306,7 @@ impl Service<'_> {
     fn on_affiliations(&mut self, affiliations: ElementRef<'_>, who: &Jid) -> Result<Answer, StanzaError> {
         let mut b = Builder::new(NS, "pubsub");
         b.open(NS, "affiliations");
-        for name in self.named_or_all(affiliations, &mut b)? {
+        for name in self.named_or_all(affiliations, who, &mut b)? {
             if let Some(affiliation) = self.affiliation(&name, who)? {
                 b.open(NS, "affiliation").attr("node", &name).attr("affiliation", affiliation.as_str()).close();
             }
@@ -305,37 +314,38 @@ impl Service<'_> {
         Ok(Answer::Result(b.finish()))
     }
 
-    fn named_or_all(&mut self, what: ElementRef<'_>, b: &mut Builder) -> Result<Vec<String>, StanzaError> {
+    fn named_or_all(&mut self, what: ElementRef<'_>, who: &Jid, b: &mut Builder) -> Result<Vec<String>, StanzaError> {
         match what.attr("node") {
             Some(name) if self.node(name)?.is_none() => Err(Condition::ItemNotFound.into()),
             Some(name) => {
                 b.attr("node", name);
                 Ok(vec![name.to_string()])
             }
-            None => Ok(self.nodes()?.into_iter().map(|(name, _)| name).collect()),
+            None => Ok(self.nodes_of(who)?),
         }
-    }
-
-    /// How many affiliations a node has.
-    pub(super) fn affiliations_len(&mut self, name: &str) -> Result<usize, StanzaError> {
-        let owner = self.owner.bare_str();
-        Ok(self.core.view.list_from::<Affiliations>(owner, &sub(name, b""), usize::MAX)?.len())
     }
 }
 
-/// Section 7.1.3: a node with payloads wants one, one that keeps and tells nothing takes none.
-fn check_payload(config: &Config, payload: Option<ElementRef<'_>>) -> Result<(), StanzaError> {
-    match payload {
-        None if config.deliver_payloads => Err(refusal(Condition::BadRequest, "payload-required")),
-        Some(_) if !config.deliver_payloads && !config.persist => Err(refusal(Condition::BadRequest, "item-forbidden")),
+/// Sections 4.3 and 7.1.3: a node that keeps or hands on something wants an item, one that hands on payloads one with a
+/// payload, and one that does neither no item at all.
+fn check_payload(
+    config: &Config,
+    item: Option<ElementRef<'_>>,
+    payload: Option<ElementRef<'_>>,
+) -> Result<(), StanzaError> {
+    let wants_item = config.persist || config.deliver_payloads;
+    match (item, payload) {
+        (None, _) if wants_item => Err(refusal(Condition::BadRequest, "item-required")),
+        (Some(_), _) if !wants_item => Err(refusal(Condition::BadRequest, "item-forbidden")),
+        (Some(_), None) if config.deliver_payloads => Err(refusal(Condition::BadRequest, "payload-required")),
         _ => Ok(()),
     }
 }
 
-pub(super) fn build_subscription(b: &mut Builder, ns: &str, node: Option<&str>, jid: &str) {
+pub(super) fn build_subscription(b: &mut Builder, ns: &str, node: Option<&str>, jid: &str, state: State) {
     b.open(ns, "subscription");
     if let Some(node) = node {
         b.attr("node", node);
     }
-    b.attr("jid", jid).attr("subscription", "subscribed").close();
+    b.attr("jid", jid).attr("subscription", state.as_str()).close();
 }

@@ -34,7 +34,18 @@ crate::record! {
         /// See [`Affiliation`].
         pub affiliation: Affiliation,
     }
-    /// What all nodes of one owner take.
+    /// That somebody has asked to be subscribed, and no owner has answered.
+    pub struct Asked {}
+    /// That somebody has to do with a node.
+    pub struct Tie {}
+    /// Where a node comes from.
+    pub struct Origin {
+        /// Bare address of who has made it.
+        pub maker: String,
+        /// When, in milliseconds since 1970.
+        pub made_ms: u64,
+    }
+    /// What nodes take.
     pub struct Usage {
         /// Nodes.
         pub nodes: u32,
@@ -84,10 +95,36 @@ impl Table for Affiliations {
     type Value = Affiliated;
 }
 
-/// Owner: the service. One row, no sub key.
+/// Owner: the service. Sub key: none for all of its nodes; at a domain, the bare address of an account for those that
+/// it has made.
 pub struct Usages;
 impl Table for Usages {
     const ID: u8 = 37;
     const NAME: &'static str = "pubsub-usage";
     type Value = Usage;
+}
+
+/// Owner: the service, a domain. Sub key: the name of the node, a zero byte, a bare or full address.
+pub struct Requests;
+impl Table for Requests {
+    const ID: u8 = 40;
+    const NAME: &'static str = "pubsub-requests";
+    type Value = Asked;
+}
+
+/// Owner: the service, a domain. Sub key: a bare address, a zero byte, the name of a node of which that address, or one
+/// of its resources, is a subscriber, or wants to be, or with which it has an affiliation.
+pub struct Ties;
+impl Table for Ties {
+    const ID: u8 = 41;
+    const NAME: &'static str = "pubsub-ties";
+    type Value = Tie;
+}
+
+/// Owner: the service, a domain. Sub key: the name of the node.
+pub struct Origins;
+impl Table for Origins {
+    const ID: u8 = 42;
+    const NAME: &'static str = "pubsub-origins";
+    type Value = Origin;
 }

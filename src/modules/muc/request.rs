@@ -50,12 +50,9 @@ pub fn to_service(core: &mut Core, stanza: &Stanza, service: &Jid) -> Result<(),
 }
 
 fn reply(core: &mut Core, stanza: &Stanza, answer: Answer) {
-    core.send(InFlight::answer(match answer {
-        Answer::Result(element) => stanza.result(|b| b.copy(element.root())),
-        Answer::Empty => stanza.result(|_| {}),
-        // Nothing that a room says.
-        _ => return,
-    }));
+    if let Some(reply) = answer.reply(stanza) {
+        core.send(InFlight::answer(reply));
+    }
 }
 
 /// Answers a request to a room.
