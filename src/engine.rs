@@ -642,6 +642,9 @@ fn collect_disco(modules: &Modules, settings: &settings::Settings) -> Discos {
     let of_host = |host: &String| {
         let mut disco = Disco::new("Couplet");
         modules.disco(settings, host, &mut disco);
+        // A component takes the place of a service of ours.
+        let is_component = |domain: &str| settings.components.iter().any(|component| component.domain == domain);
+        disco.services.retain(|service| !is_component(&service.domain));
         disco.host.sort();
         disco.account.sort();
         disco.ver = disco.host.verification();
