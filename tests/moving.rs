@@ -205,6 +205,9 @@ fn a_configuration_of_debian_becomes_one_of_ours() {
         "warning = 80",
         "max = \"64 MiB\"",
         "hosts = [\"conference.example.org\"]",
+        "hosts = [\"news.example.org\"]",
+        "creators = \"admins\"",
+        "auto_create = true",
         "disabled = [\"offline@example.com\"]",
         "auth_timeout_s = \"5 min\"",
     ] {

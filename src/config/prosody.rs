@@ -23,8 +23,13 @@ pub fn translate(name: &str, value: &str, other: impl Fn(&str) -> Option<String>
         "PROSODY_C2S_RATE_LIMIT" => is("LIMITS__C2S__RATE", value),
         "PROSODY_S2S_RATE_LIMIT" => is("LIMITS__S2S__RATE", value),
         "PROSODY_COMPONENTS" => {
-            let rooms: Vec<&str> = pairs(value).filter(|(_, kind)| *kind == "muc").map(|(name, _)| name).collect();
-            is("MODULES__MUC__HOSTS", &rooms.join(","))
+            let of = |wanted| pairs(value).filter(move |(_, kind)| *kind == wanted).map(|(name, _)| name);
+            let (rooms, nodes): (Vec<&str>, Vec<&str>) = (of("muc").collect(), of("pubsub").collect());
+            let mut ours = vec![("COUPLET_MODULES__MUC__HOSTS".to_string(), rooms.join(","))];
+            if cfg!(feature = "pubsub") && !nodes.is_empty() {
+                ours.push(("COUPLET_MODULES__PUBSUB__HOSTS".to_string(), nodes.join(",")));
+            }
+            Translation::Is(ours)
         }
         "PROSODY_EXTERNAL_COMPONENTS" => {
             let shared = other("PROSODY_COMPONENT_SECRET").unwrap_or_default();
@@ -86,6 +91,11 @@ mod tests {
         assert_eq!(of("PROSODY_S2S_SECURE_AUTH", "0"), [("COUPLET_S2S__SECURE_AUTH".into(), "false".into())]);
         let rooms = of("PROSODY_COMPONENTS", "rooms.a.lit:muc,share.a.lit:http_file_share");
         assert_eq!(rooms, [("COUPLET_MODULES__MUC__HOSTS".into(), "rooms.a.lit".into())]);
+        #[cfg(feature = "pubsub")]
+        assert_eq!(
+            of("PROSODY_COMPONENTS", "rooms.a.lit:muc,news.a.lit:pubsub")[1],
+            ("COUPLET_MODULES__PUBSUB__HOSTS".into(), "news.a.lit".into())
+        );
         let secrets = of("PROSODY_EXTERNAL_COMPONENTS", "irc.a.lit:own, sms.a.lit");
         assert_eq!(secrets, [("COUPLET_COMPONENTS__SECRETS".into(), "irc.a.lit=own,sms.a.lit=all".into())]);
         let services = &of("PROSODY_TURN_HOST", "turn.a.lit")[0].1;

@@ -67,7 +67,7 @@ pub fn convert(settings: &Settings, folder: &str) -> String {
 
 /// Hosts, rooms and programs of their own.
 fn sections(settings: &Settings, out: &mut Out) {
-    let (mut hosts, mut rooms, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut hosts, mut rooms, mut nodes, mut secrets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let of = |scope: &Scope, name: &str| {
         settings.entries.iter().rev().find(|e| e.scope == *scope && e.name == name).map(|e| &e.value)
     };
@@ -86,6 +86,7 @@ fn sections(settings: &Settings, out: &mut Out) {
             _ if of(scope, "enabled") == Some(&Value::Bool(false)) => out.note(format!("{name} is not enabled")),
             Scope::Host(_) => hosts.push(domain),
             Scope::Component(_, Some(module)) if module == "muc" => rooms.push(domain),
+            Scope::Component(_, Some(module)) if module == "pubsub" => nodes.push(domain),
             Scope::Component(_, Some(module)) => out.component(&domain, module),
             _ => match of(scope, "component_secret").or_else(|| settings.global("component_secret")) {
                 Some(Value::Text(secret)) => secrets.push(format!("{domain}={}", String::from_utf8_lossy(secret))),
@@ -102,6 +103,11 @@ fn sections(settings: &Settings, out: &mut Out) {
     }
     if !rooms.is_empty() {
         out.set("modules.muc", "hosts", list(rooms));
+    }
+    if !nodes.is_empty() {
+        out.set("modules.pubsub", "hosts", list(nodes));
+        // There, too, unless a role was given more rights.
+        out.set("modules.pubsub", "creators", setting::Value::Str("admins".to_string()));
     }
     if !secrets.is_empty() {
         out.set("components", "secrets", list(secrets));

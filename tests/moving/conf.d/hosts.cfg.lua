@@ -13,3 +13,6 @@ Component ("irc.example.org")
 	component_secret = "shared"
 
 VirtualHost "off.example.org" { enabled = false }
+
+Component "news.example.org" "pubsub"
+	autocreate_on_publish = true
