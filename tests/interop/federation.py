@@ -178,6 +178,30 @@ async def rooms(ours, theirs):
             "the guest's leaving", since)
 
 
+async def news(host, reader):
+    """Who subscribes from elsewhere to a node of Couplet's service is told."""
+    service, node = host.home.nodes, f"for-{reader.home.domain}"
+
+    async def ask(one, kind, ns, inner):
+        iq = one.make_iq(itype=kind, ito=service)
+        iq.append(ET.fromstring(f"<pubsub xmlns='http://jabber.org/protocol/pubsub{ns}'>{inner}</pubsub>"))
+        return await iq.send(timeout=WAIT_S)
+
+    await ask(host, "set", "", f"<create node='{node}'/>")
+    await ask(reader, "set", "", f"<subscribe node='{node}' jid='{reader.bare}'/>")
+    since = len(reader.seen)
+    for n in range(20):
+        await ask(host, "set", "", f"<publish node='{node}'><item id='{n}'><n xmlns='urn:example:n'/></item></publish>")
+    await reader.until(
+        lambda s: s.name == "message" and s.xml.find(".//*[@id='19']") is not None, "the last item", since)
+    event = "{http://jabber.org/protocol/pubsub#event}"
+    told = [i.get("id") for s in reader.seen[since:] if s["from"] == service for i in s.xml.iter(f"{event}item")]
+    assert told == [str(n) for n in range(20)], told
+    found = await ask(reader, "get", "", f"<items node='{node}' max_items='1'/>")
+    assert [i.get("id") for i in found.xml.iter("{http://jabber.org/protocol/pubsub}item")] == ["19"]
+    await ask(host, "set", "#owner", f"<delete node='{node}'/>")
+
+
 async def offline(sender, server, user):
     """What comes for somebody who is away is there later, with its time."""
     body = f"while you were away, from {sender.bare}"
@@ -216,6 +240,7 @@ async def pair(checks, label, couplet, other, away):
     await checks.do(f"{label}: PEP notifications, to Couplet", pep_news(ours, theirs))
     await checks.do(f"{label}: PEP notifications, from Couplet", pep_news(theirs, ours))
     await checks.do(f"{label}: a room on each side", rooms(ours, theirs))
+    await checks.do(f"{label}: a node of a service of Couplet's", news(ours, theirs))
     await checks.do(f"{label}: offline, from Couplet", offline(ours, other, away))
     await checks.do(f"{label}: offline, to Couplet", offline(theirs, couplet, away))
     await checks.do(f"{label}: removal of contacts", removal(ours, theirs))

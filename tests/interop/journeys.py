@@ -19,7 +19,7 @@ from slixmpp.xmlstream import ET
 
 from slix import DOMAIN, WAIT_S, Checks, Peer, carbon
 
-ROOMS = f"conference.{DOMAIN}"
+ROOMS, NEWS = f"conference.{DOMAIN}", f"pubsub.{DOMAIN}"
 DEVICES, BUNDLES = "eu.siacs.conversations.axolotl.devicelist", "eu.siacs.conversations.axolotl.bundles:1"
 AVATAR = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
@@ -195,6 +195,79 @@ async def nodes(check, args, romeo, juliet):
         await stranger.leave()
 
 
+async def service(check, args, romeo, juliet):
+    """Nodes of nobody's account."""
+    pubsub, other = romeo.plugin["xep_0060"], juliet.plugin["xep_0060"]
+    reader = juliet.boundjid.bare
+
+    def entry(title):
+        return ET.fromstring(f"<entry xmlns='http://www.w3.org/2005/Atom'><title>{title}</title></entry>")
+
+    async with check("a publish-subscribe service: found, and a node created there and configured"):
+        info = await romeo.plugin["xep_0030"].get_info(NEWS, timeout=WAIT_S)
+        assert ("pubsub", "service") in {identity[:2] for identity in info["disco_info"]["identities"]}, info
+        form = romeo.plugin["xep_0004"].make_form("submit")
+        form.add_field("FORM_TYPE", "hidden", value="http://jabber.org/protocol/pubsub#node_config")
+        form.add_field("pubsub#title", value="News of the Capulets")
+        await pubsub.create_node(NEWS, "news", config=form, timeout=WAIT_S)
+        config = await pubsub.get_node_config(NEWS, "news", timeout=WAIT_S)
+        assert config["pubsub_owner"]["configure"]["form"]["values"]["pubsub#title"] == "News of the Capulets", config
+        listed = await juliet.plugin["xep_0030"].get_items(NEWS, timeout=WAIT_S)
+        nodes_there = {tuple(item) for item in listed["disco_items"]["items"]}
+        assert (NEWS, "news", "News of the Capulets") in nodes_there, listed
+    async with check("a publish-subscribe service: a subscriber is told what is published and what is taken back"):
+        got = await other.subscribe(NEWS, "news", subscribee=reader, timeout=WAIT_S)
+        assert got["pubsub"]["subscription"]["subscription"] == "subscribed", got
+        since = len(juliet.seen)
+        await pubsub.publish(NEWS, "news", id="one", payload=entry("A ball tonight"), timeout=WAIT_S)
+        item = await juliet.pushed("news", since)
+        assert item.get("id") == "one" and "A ball tonight" in ET.tostring(item, encoding="unicode"), item
+        since = len(juliet.seen)
+        await pubsub.retract(NEWS, "news", "one", notify=True, timeout=WAIT_S)
+        await juliet.until(lambda s: s.name == "message" and any(
+            i.get("id") == "one" for i in s.xml.iter("{http://jabber.org/protocol/pubsub#event}retract")),
+            "a retraction", since)
+    async with check("a publish-subscribe service: items are read, by others too, and others do not publish"):
+        for n in range(3):
+            await pubsub.publish(NEWS, "news", id=f"n{n}", payload=entry(f"News {n}"), timeout=WAIT_S)
+        found = await other.get_items(NEWS, "news", max_items=2, timeout=WAIT_S)
+        assert [i["id"] for i in found["pubsub"]["items"]] == ["n1", "n2"], found
+        try:
+            await other.publish(NEWS, "news", payload=entry("Mine"), timeout=WAIT_S)
+        except IqError as error:
+            assert error.condition == "forbidden", error.condition
+        else:
+            raise AssertionError("a reader has published")
+        mine = await other.get_subscriptions(NEWS, timeout=WAIT_S)
+        assert [s["node"] for s in mine["pubsub"]["subscriptions"]] == ["news"], mine
+    async with check("a publish-subscribe service: an owner allows a subscription"):
+        form = romeo.plugin["xep_0004"].make_form("submit")
+        form.add_field("FORM_TYPE", "hidden", value="http://jabber.org/protocol/pubsub#node_config")
+        form.add_field("pubsub#access_model", value="authorize")
+        await pubsub.create_node(NEWS, "secrets", config=form, timeout=WAIT_S)
+        since, at_juliet = len(romeo.seen), len(juliet.seen)
+        got = await other.subscribe(NEWS, "secrets", subscribee=reader, timeout=WAIT_S)
+        assert got["pubsub"]["subscription"]["subscription"] == "pending", got
+        asked = await romeo.until(lambda s: s.name == "message" and s["from"] == NEWS and s["form"]["values"].get(
+            "pubsub#subscriber_jid") == reader, "a request", since)
+        answer = romeo.make_message(NEWS)
+        answer["id"], answer["form"]["type"] = asked["id"], "submit"
+        answer["form"].add_field("FORM_TYPE", "hidden",
+                                 value="http://jabber.org/protocol/pubsub#subscribe_authorization")
+        for field, value in (("node", "secrets"), ("subscriber_jid", reader), ("allow", "true")):
+            answer["form"].add_field(f"pubsub#{field}", value=value)
+        answer.send()
+        await juliet.until(lambda s: s.name == "message" and any(
+            i.get("subscription") == "subscribed" and i.get("node") == "secrets"
+            for i in s.xml.iter("{http://jabber.org/protocol/pubsub#event}subscription")), "permission", at_juliet)
+    async with check("a publish-subscribe service: unsubscribed, and the node deleted"):
+        await other.unsubscribe(NEWS, "news", subscribee=reader, timeout=WAIT_S)
+        for node in ("news", "secrets"):
+            await pubsub.delete_node(NEWS, node, timeout=WAIT_S)
+        listed = await juliet.plugin["xep_0030"].get_items(NEWS, timeout=WAIT_S)
+        assert not listed["disco_items"]["items"], listed
+
+
 async def blocking(check, args, romeo, juliet):
     async with check("a block with a report is a block"):
         await juliet.plugin["xep_0377"].report(
@@ -269,6 +342,7 @@ async def journeys(check, args):
     await befriend(romeo, juliet)
     await rooms(check, args, romeo, juliet)
     await nodes(check, args, romeo, juliet)
+    await service(check, args, romeo, juliet)
     await blocking(check, args, romeo, juliet)
     await romeo.leave()
     await cuts(check, args, juliet)

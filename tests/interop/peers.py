@@ -184,12 +184,16 @@ class Server:
         self.c2s, self.s2s, self.direct = free_ports(3)
         self.log_path, self.process = self.folder / "log", None
         world.servers.append(self)
-        for name in (domain, self.rooms):
+        for name in (domain, self.rooms, self.nodes):
             world.names.add(name, self.s2s)
 
     @property
     def rooms(self):
         return f"conference.{self.domain}"
+
+    @property
+    def nodes(self):
+        return f"pubsub.{self.domain}"
 
     def environment(self):
         return dict(os.environ)
