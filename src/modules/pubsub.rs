@@ -126,6 +126,7 @@ impl PubSub {
                 Some(name) => self.nodes(core, to).node_items(name, Some(from)),
                 None => self.nodes(core, to).domain_items(child, from),
             },
+            (ns::COMMANDS, "command", true) => self.nodes(core, to).command(child, from),
             (ns::PING, "ping", false) => Ok(Answer::Empty),
             _ => Err(Condition::ServiceUnavailable.into()),
         }

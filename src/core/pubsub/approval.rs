@@ -16,17 +16,7 @@ const OWNERS_ASKED_MAX: usize = 20;
 impl Service<'_> {
     /// Asks the owners of a node whether somebody may subscribe.
     pub(super) fn ask_owners(&mut self, name: &str, jid: &Jid) -> Result<(), StoreError> {
-        let text = format!("{jid} wants to subscribe to {name} at {}.", self.owner);
-        let id = self.core.token();
-        let request = Stanza::build(Kind::Message(MessageType::Normal), |b| {
-            b.leaf(ns::CLIENT, "body", &text);
-            form::open(b, "form", ns::PUBSUB_SUBSCRIBE_AUTHORIZATION);
-            form::field(b, "pubsub#node", "text-single", "Node", &[], &[name]);
-            form::field(b, "pubsub#subscriber_jid", "jid-single", "Subscriber", &[], &[jid.as_str()]);
-            form::field(b, "pubsub#allow", "boolean", "Allow the subscription", &[], &["0"]);
-            b.close();
-        });
-        let request = request.addressed(Some(self.owner.clone()), None).with_id(&id);
+        let request = self.request_for(name, jid);
         let tail = request.tail();
         for owner in self.owners(name)?.into_iter().take(OWNERS_ASKED_MAX) {
             let flight = InFlight::promising(Stanza { to: Some(owner), ..request.clone() });

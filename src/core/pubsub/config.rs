@@ -233,6 +233,9 @@ impl Config {
             // There are no others here, and items stay until they make room.
             "node_type" if single()? == "leaf" => {}
             "item_expire" if single()? == "max" => {}
+            // Whoever submits all registered fields may say of what is not done that he does not want it.
+            "notify_sub" | "presence_based_delivery" | "purge_offline" | "tempsub" if !flag()? => {}
+            "subscribe" if flag()? => {}
             _ => return Err(foreign()),
         }
         Ok(())
@@ -330,6 +333,9 @@ mod tests {
         assert_eq!(set("pubsub#max_items", "many").err(), Some(Condition::BadRequest));
         assert_eq!(set("pubsub#persist_items", "yes").err(), Some(Condition::BadRequest));
         assert_eq!(set("pubsub#access_model", "everybody").err(), Some(Condition::NotAcceptable));
+        assert_eq!(set("pubsub#purge_offline", "0"), Ok(Config::default()));
+        assert_eq!(set("pubsub#purge_offline", "1").err(), Some(Condition::NotAcceptable));
+        assert_eq!(set("pubsub#subscribe", "0").err(), Some(Condition::NotAcceptable));
         assert_eq!(set("pubsub#unknown", "1").err(), Some(Condition::NotAcceptable));
         assert_eq!(set("persist_items", "1").err(), Some(Condition::NotAcceptable));
     }

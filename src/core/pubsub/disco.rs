@@ -1,5 +1,6 @@
 //! What a service says of itself, its nodes and their items (XEP-0060 section 5).
 
+use super::pending::GET_PENDING;
 use super::{Affiliation, Affiliations, Creators, MAX, Node, Nodes, Policy, Service, Subscriptions};
 use crate::clock::datetime;
 use crate::core::Answer;
@@ -49,9 +50,11 @@ const OF_CREATORS: [&str; 2] =
     ["http://jabber.org/protocol/pubsub#create-and-configure", "http://jabber.org/protocol/pubsub#create-nodes"];
 
 /// What a domain does beside them, beyond what its settings say.
-const OF_DOMAINS: [&str; 6] = [
+const OF_DOMAINS: [&str; 8] = [
     "http://jabber.org/protocol/pubsub#access-authorize",
+    GET_PENDING,
     "http://jabber.org/protocol/pubsub#subscription-notifications",
+    ns::COMMANDS,
     ns::DISCO_INFO,
     ns::DISCO_ITEMS,
     ns::PING,
@@ -74,6 +77,9 @@ impl Service<'_> {
     /// # Errors
     /// `item-not-found`, and what tells who may not know of the node.
     pub fn node_info(&mut self, name: &str, who: Option<&Jid>) -> Result<Answer, StanzaError> {
+        if self.policy.is_domain() && name == GET_PENDING {
+            return Ok(self.command_info());
+        }
         let node = self.known(name, who)?;
         let mut b = Builder::new(ns::DISCO_INFO, "query");
         b.attr("node", name);
@@ -120,6 +126,9 @@ impl Service<'_> {
     /// # Errors
     /// `item-not-found`, and what tells who may not read the node.
     pub fn node_items(&mut self, name: &str, who: Option<&Jid>) -> Result<Answer, StanzaError> {
+        if self.policy.is_domain() && name == ns::COMMANDS {
+            return Ok(self.commands());
+        }
         let node = self.known(name, who)?;
         if let Some(who) = who {
             self.may_read(name, &node, who)?;
@@ -164,7 +173,14 @@ impl Service<'_> {
         let max = wish.as_ref().and_then(rsm::Wish::max).unwrap_or(PAGE).min(PAGE);
         let back = wish.as_ref().is_some_and(rsm::Wish::is_backwards);
         let before = wish.as_ref().and_then(rsm::Wish::before).filter(|name| !name.is_empty());
-        let mut from = wish.as_ref().and_then(rsm::Wish::after).map(behind).unwrap_or_default();
+        let after = wish.as_ref().and_then(rsm::Wish::after);
+        for name in before.into_iter().chain(after) {
+            // XEP-0059 section 2.4.
+            if self.node(name)?.is_none() {
+                return Err(Condition::ItemNotFound.into());
+            }
+        }
+        let mut from = after.map(behind).unwrap_or_default();
         let mut to = before.map(|name| name.as_bytes().to_vec());
         let mut page: Vec<(String, String)> = Vec::new();
         // One more than fits says whether that is all.

@@ -14,6 +14,7 @@ mod ledger;
 mod moving;
 mod notify;
 mod owner;
+mod pending;
 mod policy;
 mod request;
 mod subscribers;
@@ -30,7 +31,7 @@ use crate::stanza::{Condition, StanzaError};
 use crate::storage::StoreError;
 use crate::xml::{Builder, Element, ElementRef, ns};
 use notify::Event;
-use tables::{Affiliated, Asked, Nodes, Place, Places, Subscribed, Tie};
+use tables::{Affiliated, Asked, Nodes, Place, Places, Tie};
 
 pub use tables::{Affiliations, Item, Items, Node, Origin, Origins, Requests, Subscriptions, Ties};
 
@@ -121,6 +122,7 @@ impl Service<'_> {
             id: id.map_or_else(|| self.core.token(), str::to_string),
             publisher: publisher.bare_str().to_string(),
             payload: payload.as_ref().map(|p| p.root().to_xml()).unwrap_or_default(),
+            at_ms: self.core.wall_ms(),
         };
         if item.id.len() > limits.limits.pubsub_name_bytes_max as usize {
             return Err(Condition::NotAcceptable.because("The id of the item is too long."));
@@ -169,7 +171,7 @@ impl Service<'_> {
     /// When storage cannot be read.
     pub fn announce(&mut self, name: &str, config: &Config, id: &str, payload: &Element) -> Result<(), StoreError> {
         let publisher = self.owner.bare_str().to_string();
-        let item = Item { id: id.to_string(), publisher, payload: String::new() };
+        let item = Item { id: id.to_string(), publisher, payload: String::new(), at_ms: 0 };
         self.notify(name, config, &Event::Published(&item, Some(payload)))
     }
 

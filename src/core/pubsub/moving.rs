@@ -1,8 +1,7 @@
 //! Nodes and items of another server.
 
-use super::{
-    AccessModel, Affiliated, Affiliation, Affiliations, Config, Item, MAX, Service, Subscribed, Subscriptions, sub,
-};
+use super::tables::Subscribed;
+use super::{AccessModel, Affiliated, Affiliation, Affiliations, Config, Item, MAX, Service, Subscriptions, sub};
 use crate::core::moving::{NodePiece, Outcome, Piece, Refusal, Taken, Terms, verdict};
 use crate::jid::Jid;
 use crate::stanza::form;
@@ -83,6 +82,7 @@ impl Service<'_> {
             id: id.to_string(),
             publisher: publisher.unwrap_or(&self.owner).bare_str().to_string(),
             payload: payload.map(|payload| payload.root().to_xml()).unwrap_or_default(),
+            at_ms: 0,
         };
         if item.id.len() > limits.limits.pubsub_name_bytes_max as usize {
             return Err(Refusal::because("its id is longer than limits.pubsub_name_bytes_max"));

@@ -11,7 +11,7 @@ use crate::core::roster::{SEEING, SEEN};
 use crate::core::session::SessionId;
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
-use crate::stanza::{Kind, MessageType, Stanza, StanzaError};
+use crate::stanza::{Kind, MessageType, Stanza, StanzaError, delay};
 use crate::storage::StoreError;
 use crate::xml::{Element, ns};
 use std::collections::BTreeSet;
@@ -25,6 +25,8 @@ const MESSAGE_BYTES: usize = 300;
 pub(super) enum Event<'e> {
     /// With its payload, already read.
     Published(&'e Item, Option<&'e Element>),
+    /// The same item later, to somebody who has come to want it.
+    Last(&'e Item, Option<&'e Element>),
     /// Something has happened of which there is no item (section 7.1.1).
     Signalled,
     /// The item of that id is gone.
@@ -63,7 +65,10 @@ impl Service<'_> {
         let kind = if config.headline { MessageType::Headline } else { MessageType::Normal };
         let id = self.core.token();
         let stanza = message(kind, name, config, event, self.policy.is_domain());
-        let stanza = stanza.addressed(Some(self.owner.clone()), None).with_id(&id);
+        let mut stanza = stanza.addressed(Some(self.owner.clone()), None).with_id(&id);
+        if let Event::Last(Item { at_ms: at_ms @ 1.., .. }, _) = event {
+            delay::stamp(&mut stanza, self.owner.as_str(), i64::try_from(*at_ms).unwrap_or(i64::MAX));
+        }
         let tail = stanza.tail();
         for to in recipients {
             let flight = InFlight::promising(Stanza { to: Some(to), ..stanza.clone() });
@@ -81,11 +86,14 @@ impl Service<'_> {
             || self.rows_of::<Affiliations>(name)?.iter().any(|(_, row)| bars(row.affiliation));
         let mut to = BTreeSet::new();
         for (jid, _) in self.rows_of::<Subscriptions>(name)? {
-            if !bars_some || self.is_allowed(name, &node, &jid)? {
-                to.insert(jid);
-            } else {
-                self.unsubscribe(name, &jid)?;
-                self.tell_state(name, &node, &jid, State::None);
+            // What cannot be read now is not told now, and nothing ends by that.
+            match if bars_some { self.reads(name, &node, &jid) } else { Ok(true) } {
+                Ok(true) => _ = to.insert(jid),
+                Ok(false) => {
+                    self.unsubscribe(name, &jid)?;
+                    self.tell_state(name, &node, &jid, State::None);
+                }
+                Err(_) => {}
             }
         }
         Ok(to)
@@ -99,15 +107,18 @@ impl Service<'_> {
         let owner = self.owner.clone();
         self.add_interested(name, &owner, &mut to);
         for contact in self.automatic(name, config)? {
-            if self.is_allowed(name, &node, &contact)? {
+            // What cannot be read now is not told now.
+            if self.reads(name, &node, &contact).unwrap_or(false) {
                 self.add_interested(name, &contact, &mut to);
             }
         }
         for (jid, _) in self.rows_of::<Subscriptions>(name)? {
-            if !self.is_allowed(name, &node, &jid)? {
-                self.unsubscribe(name, &jid)?;
-            } else if !to.iter().any(|known| *known == jid || (jid.is_bare() && known.same_bare(&jid))) {
-                to.insert(jid);
+            let is_known = |known: &Jid| *known == jid || (jid.is_bare() && known.same_bare(&jid));
+            match self.reads(name, &node, &jid) {
+                Ok(true) if to.iter().any(is_known) => {}
+                Ok(true) => _ = to.insert(jid),
+                Ok(false) => self.unsubscribe(name, &jid)?,
+                Err(_) => {}
             }
         }
         Ok(to)
@@ -143,15 +154,10 @@ impl Service<'_> {
         }
     }
 
-    fn is_allowed(&mut self, name: &str, node: &Node, who: &Jid) -> Result<bool, StoreError> {
-        // What cannot be read now is not told now.
-        Ok(self.reads(name, node, who).unwrap_or(false))
-    }
-
-    /// Sends the last item of a node to one address (section 6.1.7).
+    /// Sends the last item of a node to one address, with its time (section 6.1.7).
     pub(super) fn tell_last(&mut self, name: &str, config: &Config, to: &Jid) -> Result<(), StoreError> {
         if let Some(item) = self.items(name, 1)?.pop() {
-            self.tell(name, config, &Event::Published(&item, item.read().as_ref()), [to.clone()]);
+            self.tell(name, config, &Event::Last(&item, item.read().as_ref()), [to.clone()]);
         }
         Ok(())
     }
@@ -168,7 +174,7 @@ impl Service<'_> {
         let bytes = super::bytes(&item) as usize + MESSAGE_BYTES;
         if bytes <= *room_bytes {
             *room_bytes -= bytes;
-            self.tell(name, &node.config, &Event::Published(&item, item.read().as_ref()), [to.clone()]);
+            self.tell(name, &node.config, &Event::Last(&item, item.read().as_ref()), [to.clone()]);
         }
         Ok(())
     }
@@ -255,7 +261,7 @@ fn message(kind: MessageType, name: &str, config: &Config, event: &Event<'_>, of
     Stanza::build(Kind::Message(kind), |b| {
         b.open(NS, "event");
         match event {
-            Event::Published(item, payload) => {
+            Event::Published(item, payload) | Event::Last(item, payload) => {
                 b.open(NS, "items").attr("node", name);
                 item.build(b, NS, config, payload.filter(|_| config.deliver_payloads));
                 b.close();

@@ -1,10 +1,12 @@
 //! What differs between the services that share the engine: accounts (XEP-0163) and domains of their own (XEP-0060).
 
+use super::pending::GET_PENDING;
 use super::{Affiliation, Affiliations, Config, Origins, Service, unsupported};
 use crate::jid::{Jid, prepare_resource};
 use crate::setting::words;
 use crate::stanza::{Condition, StanzaError};
 use crate::storage::StoreError;
+use crate::xml::ns;
 
 words! {
     /// Who may make nodes at a service.
@@ -35,9 +37,9 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// True for [`Policy::Domain`].
+    /// True for [`Policy::Domain`]; a build without such services need not hold what is done for them.
     pub fn is_domain(self) -> bool {
-        matches!(self, Self::Domain { .. })
+        cfg!(feature = "pubsub") && matches!(self, Self::Domain { .. })
     }
 
     /// Configuration of a new node.
@@ -94,6 +96,10 @@ impl Service<'_> {
         let max = self.core.settings.limits.pubsub_name_bytes_max as usize;
         if name.len() > max {
             return Err(Condition::NotAcceptable.because("The name of the node is too long."));
+        }
+        // Names that disco knows as something else.
+        if self.policy.is_domain() && [ns::COMMANDS, GET_PENDING].contains(&name) {
+            return Err(Condition::NotAcceptable.because("The name is that of a command."));
         }
         if self.policy.is_domain() && prepare_resource(name).as_deref() != Ok(name) {
             return Err(Condition::NotAcceptable.because("The name of the node is not in its normal form."));

@@ -226,9 +226,10 @@ impl Service<'_> {
             if node.config.send_last != SendLast::OnSubAndPresence || !node.config.deliver_notifications {
                 continue;
             }
-            for jid in [who.bare(), who.clone()] {
-                if self.state(&name, &jid)? == State::Subscribed && self.reads(&name, &node, &jid)? {
-                    self.tell_last_within(&name, &node, &jid, &mut room_bytes)?;
+            let addresses = [who.bare(), who.clone()];
+            for jid in &addresses[usize::from(who.is_bare())..] {
+                if self.state(&name, jid)? == State::Subscribed && self.reads(&name, &node, jid)? {
+                    self.tell_last_within(&name, &node, jid, &mut room_bytes)?;
                 }
             }
         }

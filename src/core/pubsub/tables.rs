@@ -1,7 +1,7 @@
 //! What is stored of nodes.
 
 use super::{Affiliation, Config};
-use crate::storage::Table;
+use crate::storage::{Decoder, Encoder, Record, Table};
 
 crate::record! {
     /// A node.
@@ -12,15 +12,6 @@ crate::record! {
         pub next: u64,
         /// Items that are kept.
         pub items: u32,
-    }
-    /// An item.
-    pub struct Item {
-        /// Unique in its node.
-        pub id: String,
-        /// Bare address of who has published it.
-        pub publisher: String,
-        /// As XML; empty without payload.
-        pub payload: String,
     }
     /// Where the item of an id stands.
     pub struct Place {
@@ -51,6 +42,41 @@ crate::record! {
         pub nodes: u32,
         /// Bytes of their items.
         pub bytes: u64,
+    }
+}
+
+/// An item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Unique in its node.
+    pub id: String,
+    /// Bare address of who has published it.
+    pub publisher: String,
+    /// As XML; empty without payload.
+    pub payload: String,
+    /// When it was published, in milliseconds since 1970; 0 where nobody knows.
+    pub at_ms: u64,
+}
+
+/// Version 1 knew no times.
+impl Record for Item {
+    fn encode(&self, out: &mut Encoder) {
+        out.byte(2);
+        out.put(&self.id);
+        out.put(&self.publisher);
+        out.put(&self.payload);
+        out.put(&self.at_ms);
+    }
+
+    fn decode(d: &mut Decoder<'_>) -> Option<Self> {
+        let version = d.byte()?;
+        let (id, publisher, payload) = (d.get()?, d.get()?, d.get()?);
+        let at_ms = match version {
+            1 => 0,
+            2 => d.get()?,
+            _ => return None,
+        };
+        Some(Self { id, publisher, payload, at_ms })
     }
 }
 
@@ -127,4 +153,20 @@ impl Table for Origins {
     const ID: u8 = 42;
     const NAME: &'static str = "pubsub-origins";
     type Value = Origin;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::codec::{from_bytes, to_bytes};
+
+    #[test]
+    fn an_item_of_before_has_no_time() {
+        let item = Item { id: "a".into(), publisher: "romeo@localhost".into(), payload: "<a/>".into(), at_ms: 7 };
+        let bytes = to_bytes(&item);
+        assert_eq!(from_bytes(&bytes), Some(item.clone()));
+        let before = [&[1], &bytes[1..bytes.len() - 1]].concat();
+        assert_eq!(from_bytes(&before), Some(Item { at_ms: 0, ..item }));
+        assert_eq!(from_bytes::<Item>(&[&[3], &bytes[1..]].concat()), None);
+    }
 }
