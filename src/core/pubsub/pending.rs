@@ -22,13 +22,14 @@ impl Service<'_> {
         if asked.attr("node") != Some(GET_PENDING) {
             return Err(Condition::ItemNotFound.because("There is no such command."));
         }
-        let session = self.core.token();
+        let own = asked.attr("sessionid").filter(|id| !id.is_empty()).map(str::to_string);
+        let session = own.unwrap_or_else(|| self.core.token());
         let x = match command::read(asked)? {
-            Action::Cancel => return Ok(Answer::Result(command::answer(asked, &session, "canceled", |_| {}))),
+            Action::Cancel => return Ok(Answer::Result(command::answer(GET_PENDING, &session, "canceled", |_| {}))),
             Action::Ask => {
                 let names = self.owned(who)?;
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                return Ok(Answer::Result(command::answer(asked, &session, "executing", |b| {
+                return Ok(Answer::Result(command::answer(GET_PENDING, &session, "executing", |b| {
                     form::open(b, "form", ns::PUBSUB_SUBSCRIBE_AUTHORIZATION);
                     form::field(b, "pubsub#node", "list-single", "Node", &names, &[]);
                     b.close();
@@ -49,7 +50,7 @@ impl Service<'_> {
             let request = self.request_for(name, &jid);
             self.core.send(InFlight::promising(Stanza { to: Some(who.clone()), ..request }));
         }
-        Ok(Answer::Result(command::answer(asked, &session, "completed", |_| {})))
+        Ok(Answer::Result(command::answer(GET_PENDING, &session, "completed", |_| {})))
     }
 
     /// Nodes that somebody owns by his affiliation.
@@ -76,7 +77,7 @@ impl Service<'_> {
 
     /// Answers disco#info for the node of the command (XEP-0050 section 2.3).
     pub(super) fn command_info(&self) -> Answer {
-        Answer::Result(command::info(GET_PENDING, LABEL))
+        Answer::Result(command::info(GET_PENDING, "command-node", LABEL))
     }
 
     /// The message that asks whether somebody may subscribe, without addressee.
