@@ -176,6 +176,33 @@ impl Durations {
         self.sum_us
     }
 
+    /// What has been counted since.
+    #[cfg(feature = "statistics")]
+    #[must_use]
+    pub fn since(&self, before: Option<&Self>) -> Self {
+        let mut lately = self.clone();
+        if let Some(before) = before {
+            lately.counts.iter_mut().zip(before.counts).for_each(|(count, old)| *count = count.wrapping_sub(old));
+            lately.longer = lately.longer.wrapping_sub(before.longer);
+            lately.sum_us = lately.sum_us.wrapping_sub(before.sum_us);
+        }
+        lately
+    }
+
+    /// What so many of a hundred did not exceed, in microseconds, as far as the limits tell: the lowest of them that
+    /// holds, and the highest where none does. None when nothing was counted.
+    #[cfg(feature = "statistics")]
+    pub fn quantile_us(&self, percent: u64) -> Option<u64> {
+        let wanted = (self.count() * percent).div_ceil(100);
+        let mut sum = 0;
+        let reaches = |(_, count): &(&(u64, &str), &u32)| {
+            sum += u64::from(**count);
+            sum >= wanted
+        };
+        let limit = LIMITS.iter().zip(&self.counts).find(reaches).map_or(LIMITS.last(), |(limit, _)| Some(limit));
+        limit.filter(|_| wanted > 0).map(|(us, _)| *us)
+    }
+
     /// How often it took no longer than each of some seconds.
     pub fn buckets(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let mut sum = 0;

@@ -467,6 +467,26 @@ fn modules_run_where_there_is_memory_for_them() {
     }
 }
 
+#[cfg(feature = "statistics")]
+#[test]
+fn statistics_are_bounded_and_go_to_places() {
+    let text = "[statistics]\ninterval = \"10 s\"\nretention = \"1 h\"\ngraphite = \"stats.example:2003\"";
+    let settings = load_text(text, &[("COUPLET_STATISTICS__STATSD", "[::1]:8125")]).unwrap().statistics;
+    assert_eq!((settings.rows(), settings.prefix.as_str()), (360, "couplet"));
+    assert_eq!(settings.places(), [Some(("stats.example".to_owned(), 2003)), Some(("::1".to_owned(), 8125))]);
+    let settings = load_text("[statistics]\ninterval = \"0 s\"", &[]).unwrap().statistics;
+    assert_eq!((settings.rows(), settings.places()), (0, [None, None]));
+    for (text, expected) in [
+        ("graphite = \"stats.example\"", "statistics.graphite: \"stats.example\" is no place; write for example"),
+        ("prefix = \"a b\"", "statistics.prefix: \"a b\" is no name; write letters, digits, _ and -"),
+        ("interval = \"1 s\"", "statistics.interval: at most 10080 are kept; write \"9 s\" or more, or less"),
+        ("interval = \"0 s\"\nstatsd = \"a:1\"", "statistics.interval: nobody gets figures that are never taken"),
+    ] {
+        let errors = load_text(&format!("[statistics]\n{text}"), &[]).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{text}: {errors:?}");
+    }
+}
+
 #[cfg(feature = "acme")]
 #[test]
 fn certificates_by_themselves_are_for_names_below_hosts() {

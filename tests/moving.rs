@@ -210,6 +210,8 @@ fn a_configuration_of_debian_becomes_one_of_ours() {
         "auto_create = true",
         "disabled = [\"offline@example.com\"]",
         "auth_timeout_s = \"5 min\"",
+        "retention = \"1 h\"",
+        "statsd = \"127.0.0.1:8125\"",
     ] {
         assert!(shown.contains(line), "{line} is missing in {shown}");
     }
@@ -217,7 +219,7 @@ fn a_configuration_of_debian_becomes_one_of_ours() {
     for note in [
         ":5: gc_settings: nothing is needed",
         "modules_enabled: `os.getenv(\"MODE\") == \"high\" and \"statistics\" or nil` would have to be run",
-        ":31: `local secret = \"x\" .. os.getenv(\"HOME\")` was not read",
+        ":32: `local secret = \"x\" .. os.getenv(\"HOME\")` was not read",
         "`if os.getenv(\"X\") then daemonize = true end` was not read",
         "motd_text: `name` would have to be run",
         "Include \"conf.d/missing.cfg.lua\": ",

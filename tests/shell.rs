@@ -66,6 +66,8 @@ fn options(folder: &std::path::Path, listen: [SocketAddr; 2], limits: &Limits) -
         log: None,
         #[cfg(feature = "acme")]
         acme: None,
+        #[cfg(feature = "statistics")]
+        statistics: Default::default(),
     };
     let mut settings = Settings::default();
     settings.core.limits = limits.clone();

@@ -4,6 +4,8 @@ use super::{Exit, complain, offline, say, with_config};
 use crate::config::Config;
 use crate::core::admin::{self, Command, Reply};
 use crate::net::admin::{CallError, call};
+#[cfg(feature = "statistics")]
+use crate::setting::{Seconds, Setting, Value};
 use argh::FromArgs;
 use std::path::PathBuf;
 
@@ -14,6 +16,10 @@ pub struct Status {
     /// configuration file
     #[argh(option, short = 'c', arg_name = "file")]
     config: Option<PathBuf>,
+    /// what it did in that time instead, such as 1h or 2d, as far as [statistics] keeps it
+    #[cfg(feature = "statistics")]
+    #[argh(option, arg_name = "time")]
+    history: Option<String>,
 }
 
 /// Let the running server read configuration and certificates again.
@@ -45,6 +51,15 @@ pub struct Flush {
 
 impl Status {
     pub fn run(&self) -> Exit {
+        #[cfg(feature = "statistics")]
+        if let Some(time) = &self.history {
+            return match Seconds::parse(&Value::Str(time.clone())) {
+                Ok(Seconds(seconds)) => {
+                    with_config(self.config.as_ref(), |config| ask_running(config, &Command::History { seconds }))
+                }
+                Err(error) => complain(Exit::Usage, &format!("--history: {error}")),
+            };
+        }
         with_config(self.config.as_ref(), |config| ask_running(config, &Command::Status))
     }
 }

@@ -20,6 +20,8 @@ use crate::net::log::{LogFormat, LogOptions, LogTarget};
 use crate::net::process::{self, Account, Process};
 use crate::net::sandbox::Places;
 use crate::net::shell::{Federation, Reload, Report, Tuning};
+#[cfg(feature = "statistics")]
+use crate::net::statistics;
 use crate::net::{Handle, ServeError, ServeOptions, machine, serve};
 use crate::storage::StoreOptions;
 use argh::FromArgs;
@@ -267,7 +269,19 @@ fn tuning(config: &Config) -> Tuning {
         log: Some(log_options(config)),
         #[cfg(feature = "acme")]
         acme: config.acme.enabled.then(|| acme(config)),
+        #[cfg(feature = "statistics")]
+        statistics: statistics(config),
     }
+}
+
+/// Which figures are taken, and who gets them.
+#[cfg(feature = "statistics")]
+fn statistics(config: &Config) -> statistics::Settings {
+    let wanted = &config.statistics;
+    let place = |(host, port)| statistics::Place { host, port };
+    let [graphite, statsd] = wanted.places().map(|found| found.map(place));
+    let rows_max = wanted.rows() as usize;
+    statistics::Settings { interval_s: wanted.interval.0, rows_max, prefix: wanted.prefix.clone(), graphite, statsd }
 }
 
 /// How certificates are got.

@@ -18,6 +18,8 @@ pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
     storage(config, errors);
     #[cfg(feature = "acme")]
     super::acme::check(config, errors);
+    #[cfg(feature = "statistics")]
+    super::statistics::check(config, errors);
 }
 
 fn hosts(config: &mut Config, errors: &mut Vec<ConfigError>) {

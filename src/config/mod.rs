@@ -22,6 +22,8 @@ mod sections;
 mod show;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "statistics")]
+mod statistics;
 
 #[cfg(feature = "acme")]
 pub use acme::{Acme, Challenge};
@@ -36,6 +38,8 @@ pub use sections::{
     Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, MemoryMode, Output, Process, Promised, Sasl,
     Server, Storage, Tcp, Tls,
 };
+#[cfg(feature = "statistics")]
+pub use statistics::Statistics;
 
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Preset as SqlitePreset, Sqlite};
@@ -98,6 +102,9 @@ pub struct Config {
     pub log: Log,
     /// `[admin]`
     pub admin: Admin,
+    /// `[statistics]`
+    #[cfg(feature = "statistics")]
+    pub statistics: Statistics,
     /// `[process]`
     pub process: Process,
     /// `[memory]`
@@ -380,6 +387,8 @@ impl Config {
             &mut self.backup,
             &mut self.log,
             &mut self.admin,
+            #[cfg(feature = "statistics")]
+            &mut self.statistics,
             &mut self.process,
             &mut self.memory,
             &mut self.tcp,

@@ -67,6 +67,12 @@ pub enum Command {
     InviteFirst,
     /// A summary of what the server does at present.
     Status,
+    /// What it did.
+    #[cfg(feature = "statistics")]
+    History {
+        /// In the last so many seconds.
+        seconds: u32,
+    },
     /// Read configuration and certificates again, open the log anew.
     Reload,
     /// Is the server well?
@@ -160,6 +166,8 @@ impl fmt::Debug for Command {
             Command::InviteRevoke { .. } => f.write_str("InviteRevoke"),
             Command::InviteFirst => f.write_str("InviteFirst"),
             Command::Status => f.write_str("Status"),
+            #[cfg(feature = "statistics")]
+            Command::History { seconds } => write!(f, "History({seconds})"),
             Command::Reload => f.write_str("Reload"),
             Command::Healthcheck => f.write_str("Healthcheck"),
             Command::Backup => f.write_str("Backup"),
@@ -180,6 +188,8 @@ impl Command {
     /// [`WireError::TooLong`].
     pub fn to_wire(&self) -> Result<Zeroizing<Vec<u8>>, WireError> {
         let (uses, expires_s);
+        #[cfg(feature = "statistics")]
+        let text;
         let (tag, texts): (u8, Vec<&str>) = match self {
             Command::UserAdd { jid, password } => (1, vec![jid, password]),
             Command::UserPasswd { jid, password } => (2, vec![jid, password]),
@@ -210,6 +220,11 @@ impl Command {
             Command::S2sClose { domain } => (21, vec![domain]),
             Command::UserAdmins { host } => (16, host.iter().map(String::as_str).collect()),
             Command::UserDemote { jid } => (17, vec![jid]),
+            #[cfg(feature = "statistics")]
+            Command::History { seconds } => {
+                text = seconds.to_string();
+                (30, vec![&text])
+            }
         };
         let len = 2 + texts.iter().map(|t| LENGTH_BYTES + t.len()).sum::<usize>();
         if len > COMMAND_BYTES_MAX {
@@ -271,6 +286,8 @@ impl Command {
             16 if texts.0.is_empty() => Command::UserAdmins { host: None },
             16 => Command::UserAdmins { host: Some(texts.next()?.to_string()) },
             17 => Command::UserDemote { jid: texts.next()?.to_string() },
+            #[cfg(feature = "statistics")]
+            30 => Command::History { seconds: texts.number()? },
             _ => return Err(WireError::Unknown),
         };
         if texts.0.is_empty() { Ok(command) } else { Err(WireError::Malformed) }

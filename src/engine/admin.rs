@@ -90,6 +90,8 @@ impl Engine {
             // The store's own business: whoever runs the engine does them beside it.
             #[cfg(feature = "acme")]
             Command::CertRenew { .. } => Err("this needs the running server".to_string()),
+            #[cfg(feature = "statistics")]
+            Command::History { .. } => Err("this needs the running server".to_string()),
             Command::Backup | Command::Compact | Command::Flush => Err("this needs the store itself".to_string()),
             Command::Reload => match *door {
                 Door::Socket(id) => {

@@ -34,6 +34,8 @@ mod self_signed;
 mod serve;
 pub mod shell;
 pub mod signals;
+#[cfg(feature = "statistics")]
+pub mod statistics;
 pub mod supervisor;
 pub mod threads;
 pub mod tls;

@@ -18,7 +18,10 @@ mod certificates;
 mod ending;
 mod federation;
 pub(super) mod guard;
+mod operators;
 mod sockets;
+#[cfg(feature = "statistics")]
+mod statistics;
 #[cfg_attr(not(feature = "http"), path = "shell/no_web.rs")]
 mod web;
 
@@ -44,7 +47,7 @@ use crate::limits::Limits;
 use crate::net::acme;
 use crate::net::bell::{Bell, Clapper, Token};
 use crate::net::clock::Clock;
-use crate::net::conn::{Conn, Scratch, Stage};
+use crate::net::conn::{Conn, Scratch};
 use crate::net::dial::Dialed;
 use crate::net::listen::{Keepalive, Listener};
 use crate::net::log::{self as log_back_end, LogOptions};
@@ -121,6 +124,9 @@ pub struct Tuning {
     /// Certificates that are got by themselves.
     #[cfg(feature = "acme")]
     pub acme: Option<acme::Settings>,
+    /// Figures now and then.
+    #[cfg(feature = "statistics")]
+    pub statistics: crate::net::statistics::Settings,
 }
 
 /// Reads the configuration again: the engine's part and the shell's, or one line that says what is wrong with it.
@@ -232,7 +238,7 @@ impl Shell {
             listeners,
             tls,
             dials,
-            web: Web::new(&tuning),
+            web: Web::new(&tuning, clock.now()),
             tuning,
             reload,
             supervisor,
@@ -433,6 +439,8 @@ impl Shell {
             }
             #[cfg(feature = "acme")]
             Report::Admin(Command::CertRenew { host }, reply) => self.renew(host, reply),
+            #[cfg(feature = "statistics")]
+            Report::Admin(Command::History { seconds }, reply) => _ = reply.try_send(self.history(seconds, now)),
             Report::Admin(command, reply) => self.ask(command, Some(reply), now),
             Report::Reload => match self.reload() {
                 Ok(()) => {}
@@ -462,49 +470,6 @@ impl Shell {
         said.unwrap_or(failure)
     }
 
-    /// The store was made smaller, because somebody asked for it or because it was time.
-    fn compacted(&mut self, result: &Result<Stats, StoreError>) {
-        let reply = match result {
-            Ok(stats) => Reply::ok(stats.to_string()),
-            Err(error) => Reply::failed(error.to_string()),
-        };
-        match result {
-            Ok(_) => log::info!("the store was made smaller: {}", reply.text),
-            Err(_) => log::error!("the store was not made smaller: {}", reply.text),
-        }
-        for waiting in self.compacting.drain(..) {
-            let _ = waiting.try_send(reply.clone());
-        }
-    }
-
-    /// Answers come in the order of the questions.
-    fn flushed(&mut self, done: bool) {
-        let reply = match done {
-            true => Reply::ok("all that was stored is on the disk"),
-            false => Reply::failed("not all that was stored is on the disk; the log says why"),
-        };
-        if let Some(waiting) = self.flushing.pop_front() {
-            let _ = waiting.try_send(reply);
-        }
-    }
-
-    fn ask(&mut self, command: Command, reply: Option<Sender<Reply>>, now: Now) {
-        self.last_asked = self.last_asked.wrapping_add(1);
-        self.asked.push((self.last_asked, reply));
-        self.engine.handle(now, Input::Admin { id: self.last_asked, command });
-    }
-
-    fn answer(&mut self, id: u32, reply: Reply) {
-        let at = self.asked.iter().position(|(asked, _)| *asked == id);
-        match at.map(|at| self.asked.swap_remove(at).1) {
-            Some(Some(waiting)) => {
-                let _ = waiting.try_send(reply);
-            }
-            Some(None) => reply.text.lines().for_each(|line| log::info!("state: {line}")),
-            None => {}
-        }
-    }
-
     fn reload(&mut self) -> Result<(), String> {
         let read = (self.reload)();
         // A log that was rotated away is opened anew even when the configuration is broken.
@@ -518,7 +483,7 @@ impl Shell {
             self.tls =
                 Tls::new(self.tls.certificates.clone(), &tuning.federation).map_err(|error| error.to_string())?;
         }
-        self.web.configure(&tuning);
+        self.web.configure(&tuning, self.clock.now());
         self.tuning = tuning;
         let Tuning { federation, limits, .. } = &self.tuning;
         self.dials.configure(federation, limits, self.tls.connector.clone(), self.clock);
@@ -527,21 +492,6 @@ impl Shell {
         self.start_acme();
         log::info!("configuration and certificates are read again");
         Ok(())
-    }
-
-    fn dump(&mut self, now: Now) {
-        let count = |which: fn(&Conn) -> bool| self.conns.values().filter(|conn| which(conn)).count();
-        log::info!(
-            "state: {} connections ({} in a TLS handshake, {} closing, {} paused), {} being made, {} bytes wait to be \
-             written",
-            self.conns.len(),
-            count(Conn::is_handshaking),
-            count(|conn| conn.stage != Stage::Live),
-            count(|conn| conn.paused),
-            self.dials.len(),
-            self.conns.values().map(|conn| conn.waiting_bytes()).sum::<usize>(),
-        );
-        self.ask(Command::Status, None, now);
     }
 
     /// Closes the tick and lets its outputs take effect, until the engine has nothing more to say.

@@ -16,6 +16,7 @@ failure.
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -281,6 +282,11 @@ def run_promtool(tally, host):
                if line.startswith('couplet_stanza_latency_seconds_count{to="client"} ') and not line.endswith(" 0")]
     is_right = len(counted) == 1 and text.endswith("\n# EOF\n")
     tally.line("promtool", f"{'ok' if is_right else 'not ok'} OpenMetrics with the latency of stanzas")
+    rules = (ROOT / "cross/deploy/prometheus/couplet.rules.yml").read_text()
+    wanted = set(re.findall(r"\b(?:couplet|process)_\w+", "\n".join(re.findall(r"expr:(.*?)\n +\w+:", rules, re.DOTALL))))
+    missing = sorted(name for name in wanted if f"\n{name}" not in text)
+    is_right = len(wanted) > 12 and not missing
+    tally.line("promtool", f"{'ok' if is_right else 'not ok'} figures that alerts look at: {missing or len(wanted)}")
 
 
 def check_threads(tally, host):

@@ -28,6 +28,7 @@ welcome_message = [[Hello $username,
 welcome to $host.]]
 certificates = "certs"
 no_such_option = 1
+statistics_config = { retain_for = 3600; statsd_server = "127.0.0.1" }
 local secret = "x" .. os.getenv("HOME")
 if os.getenv("X") then daemonize = true end
 motd_text = "Hello " .. name

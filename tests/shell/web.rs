@@ -8,6 +8,9 @@ mod endpoints;
 mod files;
 #[path = "web/socket.rs"]
 mod socket;
+#[cfg(feature = "statistics")]
+#[path = "web/statistics.rs"]
+mod statistics;
 
 use super::*;
 use couplet::http::SiteOptions;

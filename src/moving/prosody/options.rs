@@ -157,7 +157,11 @@ const OPTIONS: &[(&[&str], Rule)] = &[
     (&["prosody_group", "group"], Same("process", "group")),
     (&["daemonize", "pidfile", "umask", "run_as_root", "network_backend", "network_settings"], Nothing(BY_SYSTEM)),
     (&["plugin_paths", "plugin_server", "installer_plugin_path", "community_plugins"], Nothing("there are no plugins")),
-    (&["measure_extra_unregistered", "statistics_config", "performance_thresholds", "apm"], Nothing(NOT_YET)),
+    (&["statistics"], Nothing("figures are always taken; [statistics] says how often, and who gets them")),
+    (&["statistics_interval"], Same("statistics", "interval")),
+    (&["statistics_config"], By(statistics)),
+    (&["performance_thresholds"], Nothing("Prometheus watches: cross/deploy/prometheus/couplet.rules.yml")),
+    (&["measure_extra_unregistered", "apm"], Nothing(NOT_YET)),
     (&["resource_scaling"], Nothing("nothing is needed: it takes what it needs, up to memory.max")),
     (&["cluster", "s2s_settings"], Nothing(NOT_YET)),
     (&["trusted_proxies"], Same("http", "trusted_proxies")),
@@ -536,6 +540,28 @@ fn registrations(out: &mut Out, option: &str, value: &Value) {
     if let Some(value) = plain(value) {
         out.try_set("modules.register", "period", option, value);
         out.set("modules.register", "per_address", setting::Value::Int(1));
+    }
+}
+
+fn statistics(out: &mut Out, option: &str, value: &Value) {
+    const KEYS: &[(&str, Rule)] = &[
+        ("interval", Same("statistics", "interval")),
+        ("retain_for", Same("statistics", "retention")),
+        ("prefix", Same("statistics", "prefix")),
+        ("graphite_server", Silent),
+        ("graphite_port", Silent),
+        ("statsd_server", Silent),
+        ("statsd_port", Silent),
+    ];
+    fields(out, option, value, KEYS);
+    for (key, server, port, usual) in
+        [("graphite", "graphite_server", "graphite_port", 2003), ("statsd", "statsd_server", "statsd_port", 8125)]
+    {
+        let get = |key: &str| value.table().and_then(|table| table.get(key));
+        if let Some(host) = get(server).and_then(Value::text) {
+            let port = get(port).and_then(Value::int).unwrap_or(usual);
+            out.try_set("statistics", key, option, setting::Value::Str(format!("{host}:{port}")));
+        }
     }
 }
 

@@ -122,9 +122,15 @@ impl Dials {
     }
 
     /// What runs attempts, and other tasks.
-    #[cfg(feature = "acme")]
+    #[cfg(any(feature = "acme", feature = "statistics"))]
     pub fn executor(&self) -> &Rc<LocalExecutor<'static>> {
         &self.executor
+    }
+
+    /// What finds addresses, once there is one.
+    #[cfg(feature = "statistics")]
+    pub fn dialer(&self) -> Option<&Rc<Dialer>> {
+        self.dialer.as_ref()
     }
 
     /// Forgets the addresses of servers.

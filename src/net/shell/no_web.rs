@@ -10,11 +10,11 @@ use std::net::IpAddr;
 pub struct Web;
 
 impl Web {
-    pub fn new(_: &Tuning) -> Self {
+    pub fn new(_: &Tuning, _: Now) -> Self {
         Self
     }
 
-    pub fn configure(&mut self, _: &Tuning) {}
+    pub fn configure(&mut self, _: &Tuning, _: Now) {}
 
     pub fn tick_begins(&mut self) {}
 

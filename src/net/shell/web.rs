@@ -25,6 +25,8 @@ use crate::http::{Answer, Head, Pages, Site, Status, Wire, forwarded};
 use crate::metrics::{Durations, Figure, Kind};
 use crate::net::bell::{Clapper, Token};
 use crate::net::conn::{Conn, End, Origin, Received};
+#[cfg(feature = "statistics")]
+use crate::net::statistics::Statistics;
 use crate::net::tls::{ALPN_CLIENT, ALPN_HTTP};
 use crate::stream::TlsFacts;
 use bosh::{Kept, Post};
@@ -58,6 +60,8 @@ pub struct Web {
     /// of servers.
     stanzas: [Durations; 2],
     tick_began: Option<Instant>,
+    #[cfg(feature = "statistics")]
+    pub statistics: Statistics,
 }
 
 /// One connection.
@@ -107,9 +111,9 @@ pub fn speaks_http(facts: &TlsFacts) -> bool {
 }
 
 impl Web {
-    pub fn new(tuning: &Tuning) -> Self {
+    pub fn new(tuning: &Tuning, now: Now) -> Self {
         let site = Site { options: tuning.site.clone(), pages: Pages::default() };
-        Self {
+        let mut web = Self {
             site,
             guests: HashMap::new(),
             clients: HashMap::new(),
@@ -121,12 +125,19 @@ impl Web {
             ticks: Durations::default(),
             stanzas: Default::default(),
             tick_began: None,
-        }
+            #[cfg(feature = "statistics")]
+            statistics: Statistics::default(),
+        };
+        web.configure(tuning, now);
+        web
     }
 
     /// Takes over a changed configuration.
-    pub fn configure(&mut self, tuning: &Tuning) {
+    #[cfg_attr(not(feature = "statistics"), expect(unused_variables, reason = "they are about time"))]
+    pub fn configure(&mut self, tuning: &Tuning, now: Now) {
         self.site.options = tuning.site.clone();
+        #[cfg(feature = "statistics")]
+        self.statistics.configure(&tuning.statistics, now);
     }
 
     /// A tick begins.
@@ -137,6 +148,13 @@ impl Web {
     /// Microseconds since the tick began.
     fn tick_us(&self) -> Option<u64> {
         Some(u64::try_from(self.tick_began?.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// What was measured, with a name for each.
+    #[cfg(feature = "statistics")]
+    pub fn measured(&self) -> [(&'static str, &Durations); 3] {
+        let [clients, servers] = &self.stanzas;
+        [("tick", &self.ticks), ("stanza_latency.client", clients), ("stanza_latency.server", servers)]
     }
 
     /// It is at its end.
@@ -151,7 +169,10 @@ impl Web {
     pub fn next_ms(&self) -> Option<u64> {
         let purge = Some(self.files.purge_ms).filter(|at| *at > 0);
         let first = |ends: &BTreeSet<(u64, ConnId)>| ends.first().map(|(at, _)| *at);
-        first(&self.ends).into_iter().chain(first(&self.session_ends)).chain(purge).min()
+        let ends = first(&self.ends).into_iter().chain(first(&self.session_ends)).chain(purge);
+        #[cfg(feature = "statistics")]
+        let ends = ends.chain(self.statistics.next_ms());
+        ends.min()
     }
 
     fn set_deadline(&mut self, id: ConnId, at_ms: u64) {
@@ -502,6 +523,8 @@ impl Shell {
     /// Gives up on those that are too slow.
     pub(super) fn web_deadlines(&mut self, now: Now) {
         self.purge_files(now);
+        #[cfg(feature = "statistics")]
+        self.statistics_due(now);
         self.sessions_due(now);
         while let Some(&(_, id)) = self.web.ends.first().filter(|(at, _)| *at <= now.mono_ms) {
             self.web.set_deadline(id, 0);
