@@ -419,7 +419,7 @@ fn what_waits_for_servers_out_of_reach_goes_back_unless_it_was_acknowledged() {
     let before = world.engine.budget().used_by(Kind::Servers);
     world.said.clear();
     world.input(Input::Weighed { rss_bytes: 500_000 });
-    world.input(Input::Weighed { rss_bytes: MAX });
+    world.input(Input::Weighed { rss_bytes: 2 * MAX });
     let told =
         |world: &World, conn| world.said.get(&conn).map_or(0, |said| said.matches("<resource-constraint ").count());
     assert_eq!((told(&world, romeo), told(&world, juliet)), (0, SERVERS));
