@@ -112,6 +112,8 @@ pub enum Fault {
     EncodingTrusted,
     /// The quick reader lets an element have an attribute twice.
     AttributeTwice,
+    /// What stands behind a term of Erlang is not looked at.
+    TailIgnored,
 }
 
 #[cfg(feature = "planted-faults")]

@@ -172,6 +172,38 @@ fn archives_move_in_once_and_out_again() {
     );
 }
 
+/// Files come once, with their times, and under names that their old paths lead to.
+#[cfg(feature = "upload")]
+#[test]
+fn files_move_in_once() {
+    let folder = Folder::new();
+    let config = "hosts = [\"localhost\"]\n[sasl]\niterations = 4096\n[modules.upload]\nexpires = \"2000 weeks\"\n";
+    std::fs::write(folder.0.join("couplet.toml"), config).unwrap();
+    let from = fixtures().join("prosody").display().to_string();
+    let import = ["import", "prosody", &from, "--config", "couplet.toml"];
+    let row = |table: &str| counts(table).into_iter().find(|(name, _)| name == "files").unwrap().1;
+    let (_, first, complaints) = folder.run(&import);
+    assert_eq!(row(&first), [1, 0, 0, 0, 1]);
+    assert!(first.contains("skipped: files: never brought, or deleted since (1)"), "{first}");
+    assert!(complaints.contains("short.bin: it is not as long as it should be"), "{complaints}");
+    let path = folder.0.join("couplet-data/uploads").join(couplet::core::slots::moved_id("0197c4b5-9d10"));
+    let meta = std::fs::metadata(&path).unwrap();
+    let stored = meta.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!((stored.as_secs(), meta.permissions().mode() & 0o777), (1_577_836_800, 0o600));
+    let bytes = std::fs::read(&path).unwrap();
+    let file = couplet::http::upload::read_label(&bytes, meta.len(), stored.as_secs()).unwrap();
+    assert_eq!((file.name.as_str(), file.owner.as_str(), file.size), ("a b.txt", "romeo@localhost", 15));
+    assert!(bytes.ends_with(b"It is the east\n"));
+    // His account can be younger than the file: it is granted by who takes it in.
+    assert!(file.granted_s > file.stored_s);
+    assert!(first.contains("skipped: files: of users without an account here (1)"), "{first}");
+    assert_eq!(row(&folder.run(&import).1), [0, 1, 0, 0, 1]);
+    let other = Folder::new();
+    let (_, table, _) = other.run(&import);
+    assert!(table.contains("skipped: files: older than what is kept, see expires of [modules.upload] (4)"), "{table}");
+    assert!(!other.0.join("couplet-data/uploads").exists());
+}
+
 #[test]
 fn what_is_here_stays_unless_it_is_to_be_replaced() {
     let folder = Folder::new();
@@ -336,4 +368,86 @@ fn what_prosody_kept_in_sqlite_moves_in_once() {
     std::fs::write(folder.0.join("foreign.sqlite"), "Nothing of SQLite's.").unwrap();
     let (code, _, complaints) = folder.run(&["import", "prosody", "foreign.sqlite"]);
     assert!(code == 1 && complaints.contains("it is no file of SQLite"), "{complaints}");
+}
+
+/// ejabberd's tables, with and without hosts in their rows.
+#[test]
+fn what_ejabberd_kept_in_sqlite_moves_in_once() {
+    for (file, accounts) in [("ejabberd.sqlite", 3), ("ejabberd-old.sqlite", 3)] {
+        let folder = Folder::new();
+        std::fs::write(folder.0.join("couplet.toml"), FOR_EVER).unwrap();
+        let from = fixtures().join(file).display().to_string();
+        let import = ["import", "ejabberd", &from, "--config", "couplet.toml"];
+        let (code, first, complaints) = folder.run(&import);
+        assert_eq!(code, 1, "{complaints}");
+        let mut new: Vec<(String, u64)> = counts(&first).into_iter().map(|(name, row)| (name, row[0])).collect();
+        let wanted = [
+            ("accounts", accounts),
+            ("archived in rooms", 1),
+            ("archived messages", 2),
+            ("blocklists", 1),
+            ("contacts", 3),
+            ("items of nodes", 2),
+            ("last activities", 1),
+            ("nodes", 1),
+            ("offline messages", 1),
+            ("private elements", 1),
+            ("push registrations", 1),
+            ("rooms", 1),
+            ("vCards", 1),
+        ];
+        new.sort();
+        assert_eq!(new, wanted.map(|(name, count)| (name.to_string(), count)), "{first}{complaints}");
+        for line in [
+            "rosterusers: romeo@localhost: \"@@\" is no contact",
+            "users: tybalt@localhost: its keys are not whole, or of a hash function that is not known here",
+            "spool: romeo@localhost: a message that is none",
+            "muc_room: broken@conference.localhost: its options cannot be read",
+        ] {
+            assert!(complaints.contains(line), "{line:?} is missing in {complaints}");
+        }
+        assert_eq!(complaints.contains("elsewhere.example is none of hosts"), !file.contains("old"), "{complaints}");
+        for line in [
+            "skipped: archived messages: written with compress_xml, which is not read (1)",
+            "skipped: conference.localhost: rooms that end with their last occupant (1)",
+            "skipped: messages of the day: nothing here keeps that (1)",
+            "skipped: nodes of a service: nothing here keeps that (1)",
+            "skipped: privacy lists that are no default: nothing here keeps that (1)",
+            "skipped: rules of privacy lists that block no address (1)",
+        ] {
+            assert!(first.contains(line), "{line:?} is missing in {first}");
+        }
+        let (_, second, _) = folder.run(&[&import[..], &["--replace"]].concat());
+        assert!(counts(&second).iter().all(|(_, row)| row[0] + row[2] + row[3] + row[4] == 0), "{second}");
+        let (code, document, _) = folder.run(&["export", "--config", "couplet.toml"]);
+        assert_eq!(code, 0);
+        for part in [
+            "<result xmlns='urn:xmpp:mam:2' id='1577836800000000'><forwarded",
+            "stamp='2020-01-01T00:00:00.003Z'/>",
+            "<item jid='juliet@localhost' name='J &amp; co' subscription='both'><group>Friends</group>",
+            "<group>Vérona</group>",
+            "<item jid='rosaline@elsewhere.example' subscription='none' ask='subscribe'/>",
+            "<status>Let me see you</status>",
+            "<value>A \"title\"</value>",
+            "<affiliation jid='juliet@localhost' affiliation='publisher'/>",
+            "<subscription jid='juliet@localhost' subscription='subscribed'/>",
+            "<item id='one' publisher='juliet@localhost'>",
+            "<body>line 2</body>",
+        ] {
+            assert!(document.contains(part), "{part:?} is missing in {document}");
+        }
+        assert!(!document.contains("stanza-id"), "{document}");
+    }
+    // Two hosts, and rows that say nothing of either.
+    let folder = Folder::new();
+    std::fs::write(folder.0.join("couplet.toml"), "hosts = [\"localhost\", \"example.org\"]\n").unwrap();
+    let from = fixtures().join("ejabberd-old.sqlite").display().to_string();
+    let import = ["import", "ejabberd", &from, "--config", "couplet.toml"];
+    let (code, _, complaints) = folder.run(&import);
+    assert!(code == 1 && complaints.contains("say with --host whose file it is"), "{complaints}");
+    let (_, table, _) = folder.run(&[&import[..], &["--host", "example.org"]].concat());
+    assert!(counts(&table).contains(&("accounts".to_string(), vec![3, 0, 0, 0, 0])), "{table}");
+    let prosody = fixtures().join("prosody.sqlite").display().to_string();
+    let (code, _, complaints) = folder.run(&["import", "ejabberd", &prosody, "--config", "couplet.toml"]);
+    assert!(code == 1 && complaints.contains("it has no tables of ejabberd's"), "{complaints}");
 }

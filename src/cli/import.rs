@@ -4,10 +4,12 @@
 //! account or a room is one batch or several; those that are ready go to the disk together.
 
 mod archive;
+mod ejabberd;
 mod pie;
 mod prosody;
 mod report;
 mod sqlite;
+mod uploads;
 
 use super::{Exit, complain, offline, say, with_config};
 use crate::config::Config;
@@ -38,6 +40,7 @@ pub struct Import {
 #[argh(subcommand)]
 enum Verb {
     Prosody(Prosody),
+    Ejabberd(Ejabberd),
     Pie(Pie),
 }
 
@@ -64,6 +67,31 @@ struct Prosody {
     /// configuration file; one that ends in ".lua" is Prosody's, which says where its data is
     #[argh(option, short = 'c', arg_name = "file")]
     config: Vec<PathBuf>,
+}
+
+/// From ejabberd: its SQLite file (`sql_type: sqlite`). Of others, `ejabberdctl export_piefxis` makes documents.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "ejabberd")]
+struct Ejabberd {
+    /// the file that `sql_database` names
+    #[argh(positional)]
+    from: PathBuf,
+
+    /// say what would be taken, and take nothing
+    #[argh(switch)]
+    dry_run: bool,
+
+    /// what is here and differs is replaced; without it, it stays
+    #[argh(switch)]
+    replace: bool,
+
+    /// only this host; can be given several times. Without `new_sql_schema` the file names none: then say whose it is
+    #[argh(option, arg_name = "host")]
+    host: Vec<String>,
+
+    /// configuration file
+    #[argh(option, short = 'c', arg_name = "file")]
+    config: Option<PathBuf>,
 }
 
 /// From a document of XEP-0227, such as `ejabberdctl export_piefxis` and `couplet export` write.
@@ -95,6 +123,11 @@ impl Import {
     pub fn run(&self) -> Exit {
         match &self.verb {
             Verb::Prosody(verb) => verb.run(),
+            Verb::Ejabberd(verb) => with_config(verb.config.as_ref(), |config| {
+                let how = How { dry_run: verb.dry_run, replace: verb.replace };
+                let only_host = if let [host] = config.server.hosts.as_slice() { Some(host.clone()) } else { None };
+                import(config, how, |importer| ejabberd::run(importer, &verb.from, &verb.host, only_host))
+            }),
             Verb::Pie(verb) => with_config(verb.config.as_ref(), |config| {
                 let how = How { dry_run: verb.dry_run, replace: verb.replace };
                 import(config, how, |importer| pie::run(importer, &verb.from, &verb.host))
@@ -148,6 +181,8 @@ fn import(config: &Config, how: How, from: impl FnOnce(&mut Importer) -> Result<
     let fed = from(&mut importer);
     let settled = importer.settle(0);
     offline::give_to_owner(config);
+    #[cfg(feature = "upload")]
+    offline::give_uploads_to_owner(config);
     let report = importer.report;
     say(&report.table(how.dry_run));
     let problems = report.problems();
@@ -169,6 +204,9 @@ struct Importer {
     /// Messages of a room that can be kept.
     history_max: usize,
     how: How,
+    /// Where files of users go, if they are kept.
+    #[cfg(feature = "upload")]
+    files: Option<uploads::Files>,
     report: Report,
 }
 
@@ -190,7 +228,19 @@ impl Importer {
         let engine = Engine::new(config.engine_settings(), reader, Box::new(entropy), clock.now());
         let engine = engine.map_err(|error| error.to_string())?;
         let history_max = config.limits.muc_history_max as usize;
-        Ok(Self { engine, writer, clock, history_max, how, report: Report::default() })
+        let report = Report::default();
+        #[cfg(feature = "upload")]
+        let files = super::run::files(config).map(uploads::Files::new);
+        Ok(Self {
+            engine,
+            writer,
+            clock,
+            history_max,
+            how,
+            #[cfg(feature = "upload")]
+            files,
+            report,
+        })
     }
 
     /// Terms for one account or room.

@@ -146,6 +146,29 @@ pub fn give_to_owner(config: &Config) {
     }
 }
 
+/// The same with the files of users.
+#[cfg(all(feature = "upload", feature = "import"))]
+pub fn give_uploads_to_owner(config: &Config) {
+    let folder = config.uploads_folder();
+    let give = || -> io::Result<()> {
+        let owner = fs::metadata(config.data_folder())?;
+        let inside = fs::read_dir(&folder)?.filter_map(Result::ok).map(|entry| entry.path());
+        for path in [folder.clone()].into_iter().chain(inside) {
+            let meta = fs::symlink_metadata(&path)?;
+            if meta.uid() != owner.uid() && !meta.is_symlink() {
+                std::os::unix::fs::lchown(&path, Some(owner.uid()), Some(owner.gid()))?;
+            }
+        }
+        Ok(())
+    };
+    if rustix::process::geteuid().is_root()
+        && folder.is_dir()
+        && let Err(error) = give()
+    {
+        log::warn!("not all that is in {} belongs to the owner of the data folder: {error}", folder.display());
+    }
+}
+
 /// The same with the folder of certificates and what is in it, links excepted: what they lead to is somebody else's.
 pub fn give_certificates_to_owner(config: &Config) {
     let folder = config.certificates_folder();

@@ -339,7 +339,7 @@ fn site(config: &Config) -> crate::http::SiteOptions {
 
 /// Where users' files are, if they are kept.
 #[cfg(feature = "upload")]
-fn files(config: &Config) -> Option<crate::http::upload::FilesOptions> {
+pub(super) fn files(config: &Config) -> Option<crate::http::upload::FilesOptions> {
     let upload = &config.modules.upload;
     (!config.modules.general.is_off("upload")).then(|| crate::http::upload::FilesOptions {
         folder: config.uploads_folder(),

@@ -4,12 +4,16 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
 use ring::hmac;
 
 use crate::encoding::{percent_decoded, percent_encoded};
 
 /// The folder of the site in which files are.
 pub const FOLDER: &str = "/upload/";
+
+/// The folder of the site in which Prosody has had them: what has moved in from there keeps its URL.
+pub const MOVED_FOLDER: &str = "/file_share/";
 
 /// Bytes of a file's name.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -105,6 +109,24 @@ pub fn read_path(path: &str) -> Option<(&str, String)> {
     (is_id(id) && tidy_name(&name).as_ref() == Some(&name)).then_some((id, name))
 }
 
+/// The id of a file that Prosody has had in that slot.
+pub fn moved_id(slot: &str) -> String {
+    // As ids of ours, it does not start with a dash.
+    let mut id = String::from("M");
+    id.push_str(&BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, slot.as_bytes())));
+    id.truncate(ID_BYTES);
+    id
+}
+
+/// Id and name of a file that somebody asks for.
+pub fn asked(path: &str) -> Option<(String, String)> {
+    let Some(moved) = path.strip_prefix(MOVED_FOLDER) else {
+        return read_path(path).map(|(id, name)| (id.to_owned(), name));
+    };
+    let (slot, encoded) = moved.split_once('/')?;
+    Some((moved_id(slot), tidy_name(&percent_decoded(encoded)?)?))
+}
+
 /// A file's name without what is none of a name: folders, control characters, what makes a text run the other way. One
 /// that is too long loses its middle, so that its ending stays. None when nothing is left.
 pub fn tidy_name(name: &str) -> Option<String> {
@@ -190,6 +212,21 @@ mod tests {
         ] {
             assert_eq!(read_path(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn files_of_prosody_keep_their_paths() {
+        let (id, name) = asked("/file_share/0197c4b5-9d10-7000-8000-000000000001/a%20b.jpg").unwrap();
+        assert!(is_id(&id) && name == "a b.jpg");
+        assert_eq!(id, moved_id("0197c4b5-9d10-7000-8000-000000000001"));
+        assert_ne!(id, moved_id("0197c4b5-9d10-7000-8000-000000000002"));
+        assert_eq!(asked(&slot().path()), Some((slot().id, slot().name)));
+        for wrong in
+            ["/file_share/", "/file_share/x", "/file_share/x/", "/file_share/x/..", "/file_share/x/%ff", "/y/x/a"]
+        {
+            assert_eq!(asked(wrong), None, "{wrong}");
+        }
+        assert_eq!(read_path("/file_share/x/a"), None, "nothing is brought there");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::invitation;
 use super::pages::Pages;
 use super::upload::FilesOptions;
 use crate::core::gate::Network;
-use crate::core::slots::FOLDER;
+use crate::core::slots::{FOLDER, MOVED_FOLDER};
 
 /// WebSocket's path, as Prosody's.
 pub const WEBSOCKET_PATH: &str = "/xmpp-websocket";
@@ -87,7 +87,7 @@ impl Site {
         if let Some(answer) = self.page(head) {
             return Resource::Ready(answer);
         }
-        if head.path.starts_with(FOLDER) {
+        if head.path.starts_with(FOLDER) || head.path.starts_with(MOVED_FOLDER) {
             return Resource::File;
         }
         if head.path == invitation::PATH {

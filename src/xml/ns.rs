@@ -58,7 +58,7 @@ pub const DATA: &str = "jabber:x:data";
 #[cfg(feature = "unified_push")]
 pub const UNIFIED_PUSH: &str = "http://gultsch.de/xmpp/drafts/unified-push";
 /// XEP-0363.
-#[cfg(feature = "upload")]
+#[cfg(any(feature = "upload", feature = "import"))]
 pub const UPLOAD: &str = "urn:xmpp:http:upload:0";
 /// XEP-0363: what a file is for.
 #[cfg(feature = "upload")]

@@ -10,6 +10,7 @@ Prints one line for each check, as slix.py does.
 import argparse
 import asyncio
 import base64
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -270,6 +271,122 @@ class Citizen(Client):
     ask = Resident.ask
 
 
+SCHEMAS = Path("/usr/share/ejabberd/sql")
+KEPT = ("mod_private", "mod_privacy", "mod_blocking", "mod_last", "mod_mam")
+
+
+def in_sqlite(old, schema):
+    """ejabberd keeps all that it can in one file of SQLite."""
+    file, config = old.folder / "ejabberd.sqlite", old.folder / "ejabberd.yml"
+    with sqlite3.connect(file) as made:
+        made.executescript((SCHEMAS / schema).read_text())
+    made.close()
+    archived = "mod_mam:\n    default: always"
+    new = str(schema == "lite.new.sql").lower()
+    config.write_text(config.read_text().replace("mod_mam: {}", archived) + "\ndefault_db: sql\nauth_method: sql\n"
+                      f"sql_type: sqlite\nsql_database: \"{file}\"\nnew_sql_schema: {new}\n")
+    return file
+
+
+async def ejabberd_archives(new, stanzas):
+    """What clients know of both archives, before and behind the move."""
+    romeo = Resident(new, "romeo", peer_password)
+    await romeo.arrive()
+    mine = await archive(romeo)
+    assert [(ident, body) for ident, _, _, body in mine] == stanzas["romeo"], (mine, stanzas)
+    assert await archive(romeo, None, mine[0][0]) == mine[1:]
+    said = await archive(romeo, ROOM)
+    assert [(ident, sender, body) for ident, _, sender, body in said] == stanzas["room"], (said, stanzas)
+    await romeo.leave()
+
+
+async def from_ejabberd_sql(check, args, schema):
+    """ejabberd's own tables."""
+    world = peers.World()
+    try:
+        old = peers.Ejabberd(world, "localhost", modules=KEPT)
+        file = in_sqlite(old, schema)
+        old.start()
+        await add_users(old, ("romeo", "juliet"))
+        romeo, juliet = Citizen(old, "romeo"), Citizen(old, "juliet")
+        await romeo.arrive()
+        await juliet.arrive()
+        await romeo.ask("set", "<query xmlns='jabber:iq:roster'><item jid='juliet@localhost' name='J'>"
+                               "<group>Friends</group></item></query>")
+        await romeo.ask("set", "<vCard xmlns='vcard-temp'><FN>Romeo M.</FN></vCard>")
+        await romeo.ask("set", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'>a &amp; b</notes></query>")
+        await romeo.ask("set", "<block xmlns='urn:xmpp:blocking'><item jid='spam.example'/></block>")
+        await romeo.ask("set", f"<pubsub xmlns='{PUBSUB}'><publish node='urn:xmpp:bookmarks:1'><item id='{ROOM}'>"
+                               "<conference xmlns='urn:xmpp:bookmarks:1' name='A room'/></item></publish></pubsub>")
+        for who, other, body in ((romeo, "juliet@localhost", "What & light?"), (juliet, "romeo@localhost", "Ay me! ♥")):
+            who.send_message(other, body, mtype="chat")
+        await romeo.message("Ay me! ♥")
+        await join(romeo)
+        fields = "".join(f"<field var='muc#roomconfig_{k}'><value>{v}</value></field>" for k, v in {
+            "roomname": "The orchard", "persistentroom": "1"}.items()) + "<field var='mam'><value>1</value></field>"
+        await romeo.ask("set", f"<query xmlns='{MUC}#owner'><x xmlns='jabber:x:data' type='submit'><field "
+                               f"var='FORM_TYPE'><value>{MUC}#roomconfig</value></field>{fields}</x></query>", ROOM)
+        for body in ("She speaks.", "Anon!"):
+            mark = len(romeo.seen)
+            romeo.send_message(ROOM, body, mtype="groupchat")
+            await romeo.message(body, mark)
+        stanzas = {"romeo": [(i, b) for i, _, _, b in await archive(romeo)],
+                   "room": [(i, s, b) for i, _, s, b in await archive(romeo, ROOM)]}
+        assert stanzas["romeo"] and stanzas["room"], stanzas
+        await juliet.leave()
+        romeo.send_presence(pto="juliet@localhost", ptype="subscribe")
+        romeo.send_message("juliet@localhost", "first", mtype="chat")
+        await romeo.ask("get", "<query xmlns='jabber:iq:roster'/>")
+        stanzas["romeo"] = [(i, b) for i, _, _, b in await archive(romeo)]
+        await romeo.leave()
+        old.stop()
+        with sqlite3.connect(file) as whole:
+            whole.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        whole.close()
+        with server.Couplet(args.binary) as new:
+            async with check(f"what ejabberd keeps in SQLite is taken ({schema})"):
+                moved = couplet(new, "import", "ejabberd", file)
+                assert moved.returncode == 0, f"{moved.stdout}{moved.stderr}"
+                print("\n".join(f"# {line}" for line in moved.stdout.splitlines()))
+            async with check("and the second time nothing"):
+                again = couplet(new, "import", "ejabberd", file)
+                counts = [line.split()[-5:] for line in again.stdout.splitlines()[1:] if not line.startswith("skipped")]
+                assert again.returncode == 0 and counts, f"{again.stdout}{again.stderr}"
+                assert all(row[0] == row[3] == row[4] == "0" for row in counts), again.stdout
+            await start(new)
+            async with check("the same password of ejabberd logs in, and the same data is there"):
+                romeo = Resident(new, "romeo", peer_password)
+                await romeo.arrive()
+                await same_data(romeo)
+                bookmarks = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}'><items node='urn:xmpp:bookmarks:1'/></pubsub>")
+                assert [item.get("id") for item in bookmarks.iter(f"{{{PUBSUB}}}item")] == [ROOM], canonical(bookmarks)
+                await romeo.leave()
+            async with check("the same archives with the same ids"):
+                await ejabberd_archives(new, stanzas)
+            async with check("the same message and request wait"):
+                await same_wait(new)
+    finally:
+        world.close()
+
+
+async def same_data(romeo):
+    assert await romeo.contacts() == {"juliet@localhost": ("none", "J", ["Friends"])}, await romeo.contacts()
+    vcard = await romeo.ask("get", "<vCard xmlns='vcard-temp'/>")
+    assert vcard.findtext("{vcard-temp}FN") == "Romeo M.", canonical(vcard)
+    notes = await romeo.ask("get", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'/></query>")
+    assert notes.findtext("{urn:test:notes}notes") == "a & b", canonical(notes)
+    blocked = await romeo.ask("get", "<blocklist xmlns='urn:xmpp:blocking'/>")
+    assert [item.get("jid") for item in blocked] == ["spam.example"], canonical(blocked)
+
+
+async def same_wait(new):
+    juliet = Resident(new, "juliet", peer_password)
+    await juliet.arrive()
+    await juliet.message("first")
+    await juliet.presence("subscribe", "romeo@localhost")
+    await juliet.leave()
+
+
 async def from_ejabberd(check, args):
     """ejabberd writes what it has as documents of XEP-0227, one for each host."""
     world = peers.World()
@@ -311,20 +428,10 @@ async def from_ejabberd(check, args):
                 romeo = Resident(new, "romeo", peer_password)
                 await romeo.arrive()
             async with check("the same contacts, vCard, private storage and blocked addresses"):
-                assert await romeo.contacts() == {"juliet@localhost": ("none", "J", ["Friends"])}, await romeo.contacts()
-                vcard = await romeo.ask("get", "<vCard xmlns='vcard-temp'/>")
-                assert vcard.findtext("{vcard-temp}FN") == "Romeo M.", canonical(vcard)
-                notes = await romeo.ask("get", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'/></query>")
-                assert notes.findtext("{urn:test:notes}notes") == "a & b", canonical(notes)
-                blocked = await romeo.ask("get", "<blocklist xmlns='urn:xmpp:blocking'/>")
-                assert [item.get("jid") for item in blocked] == ["spam.example"], canonical(blocked)
+                await same_data(romeo)
                 await romeo.leave()
             async with check("the same message and request wait"):
-                juliet = Resident(new, "juliet", peer_password)
-                await juliet.arrive()
-                await juliet.message("first")
-                await juliet.presence("subscribe", "romeo@localhost")
-                await juliet.leave()
+                await same_wait(new)
     finally:
         world.close()
 
@@ -395,7 +502,10 @@ async def main():
     parser.add_argument("--storage", choices=("internal", "sql"), default="internal")
     args = parser.parse_args()
     checks = Checks()
-    if args.source == "ejabberd":
+    if args.source == "ejabberd" and args.storage == "sql":
+        for schema in ("lite.sql", "lite.new.sql"):
+            await from_ejabberd_sql(checks, args, schema)
+    elif args.source == "ejabberd":
         await from_ejabberd(checks, args)
     else:
         await run(checks, args)

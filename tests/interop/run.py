@@ -247,7 +247,8 @@ def run_moving(tally, binary, python):
     except tools.Missing as why:
         tally.missing("moving", why)
         return
-    for name, *how in (("prosody",), ("sqlite", "--storage", "sql"), ("ejabberd", "--source", "ejabberd")):
+    for name, *how in (("prosody",), ("sqlite", "--storage", "sql"), ("ejabberd", "--source", "ejabberd"),
+                       ("ejabberd's tables", "--source", "ejabberd", "--storage", "sql")):
         Client(tally, f"from {name}", [python, HERE / "moving.py", "--binary", binary, *how]).finish()
 
 

@@ -124,10 +124,12 @@ def promtool():
 
 
 def moving():
-    """Servers whose data moves; lua-dbi-sqlite3 lets Prosody keep it in SQLite."""
+    """Servers whose data moves, with what lets them keep it in SQLite."""
     federation()
     if not list(Path("/usr/lib").glob("*/lua/*/dbd/sqlite3.so")):
         debian("lua-dbi-sqlite3")
+    if not list(Path("/usr/lib").glob("**/p1_sqlite3-*/ebin/sqlite3.beam")):
+        debian("erlang-p1-sqlite3")
 
 
 def strophe(work):

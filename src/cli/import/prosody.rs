@@ -2,7 +2,7 @@
 //! letter.
 
 use super::archive::Said;
-use super::{Importer, prepared, sqlite};
+use super::{Importer, prepared, sqlite, uploads};
 use crate::cli::convert;
 use crate::core::moving::{Piece, Terms};
 use crate::jid::Jid;
@@ -35,10 +35,12 @@ pub(super) const STORES: [&str; 9] = [
 ];
 
 /// What it keeps for itself, and nobody misses.
-const OWN: [&str; 13] = [
+const OWN: [&str; 15] = [
     "archive_cleanup",
     "auth_tokens",
     "caps_cache",
+    // Files are taken by what `uploads.list` says of them.
+    "http_file_share",
     "cron",
     "invite_token",
     "persistent",
@@ -48,6 +50,7 @@ const OWN: [&str; 13] = [
     "state",
     "tokens",
     "tombstones",
+    "upload_stats",
     "vcard_legacy",
 ];
 
@@ -110,7 +113,7 @@ impl Place {
 
 fn from_folder(importer: &mut Importer, from: &Path, only: &[String]) -> Result<(), String> {
     let only = prepared(only);
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut with_files) = (BTreeSet::new(), Vec::new());
     for (name, path) in folders(from)? {
         let host = decoded(&name).and_then(|host| Jid::parse(&host).ok()).filter(Jid::is_host);
         // `_global` is nobody's.
@@ -119,6 +122,7 @@ fn from_folder(importer: &mut Importer, from: &Path, only: &[String]) -> Result<
         if !only.is_empty() && !only.contains(host.domain()) {
             continue;
         }
+        with_files.push(path.clone());
         if path.join("accounts").is_dir() && importer.engine.keeps(host.domain()) {
             accounts(importer, &host, &path)?;
         } else if path.join("config").is_dir() && importer.engine.keeps(host.domain()) {
@@ -130,10 +134,27 @@ fn from_folder(importer: &mut Importer, from: &Path, only: &[String]) -> Result<
             importer.report.foreign(&path.display().to_string(), host.domain(), hint);
         }
     }
+    // They belong to accounts, often of another host.
+    for path in with_files {
+        files(importer, &path)?;
+    }
     for host in only.difference(&seen) {
         importer.report.line(format!("{}: there is nothing of {host}", from.display()));
     }
     Ok(())
+}
+
+/// What users have shared, by what is known of it.
+fn files(importer: &mut Importer, folder: &Path) -> Result<(), String> {
+    let (records, files) = (folder.join("uploads.list"), folder.join(uploads::STORE));
+    if !records.is_file() {
+        return Ok(());
+    }
+    let mut each = |importer: &mut Importer, entry: Entry| {
+        importer.take_file(&files, &entry);
+        Ok(())
+    };
+    each_item(importer, &records, ns::UPLOAD, &mut each).map_err(|error| error.to_string())
 }
 
 /// Names and paths of what is in a folder, in their order.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LINES_MAX: usize = 1000;
 
 /// Kinds of pieces in the order in which they are printed.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 18] = [
     "accounts",
     "administrators",
     "contacts",
@@ -26,7 +26,12 @@ const KINDS: [&str; 17] = [
     "push registrations",
     "archived messages",
     "archived in rooms",
+    "files",
 ];
+
+/// Where files stand in that list.
+#[cfg(feature = "upload")]
+const FILES: usize = 17;
 
 /// New, the same, another one stays, replaced, refused.
 type Counts = [u64; 5];
@@ -68,20 +73,7 @@ fn kind(piece: &Piece) -> usize {
 impl Report {
     /// Counts a piece.
     pub fn count(&mut self, owner: &Jid, place: &str, piece: &Piece, outcome: &Outcome) {
-        if let Ok(Taken::Left(why)) = outcome {
-            return self.unknown(format!("{}: {why}", KINDS.get(kind(piece)).copied().unwrap_or_default()));
-        }
-        let row = self.counts.entry(kind(piece)).or_default();
-        let column = match outcome {
-            Ok(Taken::New) => 0,
-            Ok(Taken::Same) => 1,
-            Ok(Taken::Stays) => 2,
-            Ok(Taken::Replaced) => 3,
-            Ok(Taken::NotMine | Taken::Left(_)) | Err(_) => 4,
-        };
-        if let Some(count) = row.get_mut(column) {
-            *count += 1;
-        }
+        self.add(kind(piece), outcome);
         if let Err(refusal) = outcome {
             let what = match piece {
                 Piece::Contact { jid, .. } => format!("the contact {jid}"),
@@ -90,6 +82,31 @@ impl Report {
                 piece => KINDS.get(kind(piece)).copied().unwrap_or_default().to_string(),
             };
             self.line(format!("{place}: {owner}: {what}: {refusal}"));
+        }
+    }
+
+    /// Counts a file.
+    #[cfg(feature = "upload")]
+    pub fn file(&mut self, place: &str, outcome: &Outcome) {
+        self.add(FILES, outcome);
+        if let Err(refusal) = outcome {
+            self.line(format!("{place}: {refusal}"));
+        }
+    }
+
+    fn add(&mut self, kind: usize, outcome: &Outcome) {
+        let column = match outcome {
+            Ok(Taken::Left(why)) => {
+                return self.unknown(format!("{}: {why}", KINDS.get(kind).copied().unwrap_or_default()));
+            }
+            Ok(Taken::New) => 0,
+            Ok(Taken::Same) => 1,
+            Ok(Taken::Stays) => 2,
+            Ok(Taken::Replaced) => 3,
+            Ok(Taken::NotMine) | Err(_) => 4,
+        };
+        if let Some(count) = self.counts.entry(kind).or_default().get_mut(column) {
+            *count += 1;
         }
     }
 

@@ -4,12 +4,12 @@
 
 use super::archive::Said;
 use super::prosody::{self, STORES};
-use super::{Importer, prepared};
+use super::{Importer, prepared, uploads};
 use crate::core::moving::{Piece, Terms};
 use crate::jid::Jid;
 use crate::moving::json;
 use crate::moving::lua::{Table, Value};
-use crate::moving::prosody::data::{self, Entry};
+use crate::moving::prosody::data::{self, Entry, encoded};
 use crate::moving::prosody::vcard;
 use crate::moving::sqlite::{Cell, Database, SqliteError, TableInfo};
 use crate::storage::StoreError;
@@ -39,20 +39,7 @@ type Places = BTreeMap<(String, String), BTreeMap<String, Vec<i64>>>;
 /// When it cannot go on: the file cannot be read, or storage fails.
 pub fn run(importer: &mut Importer, file: &Path, only: &[String]) -> Result<(), String> {
     let wrong = |error: SqliteError| format!("{}: {error}", file.display());
-    for (suffix, what) in [("-wal", "a write-ahead log"), ("-journal", "a journal")] {
-        let mut beside = file.as_os_str().to_owned();
-        beside.push(suffix);
-        if fs::metadata(PathBuf::from(&beside)).is_ok_and(|meta| meta.len() > 0) {
-            return Err(format!(
-                "{} has {what} with changes that are not in it: stop Prosody, then let SQLite put them \
-                 there: sqlite3 {} 'PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE;'",
-                file.display(),
-                file.display()
-            ));
-        }
-    }
-    let opened = File::open(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    let mut database = Database::open(opened).map_err(wrong)?;
+    let mut database = open(file, "Prosody")?;
     let keyval = source(&mut database, "prosody", 6).map_err(wrong)?;
     let archive = source(&mut database, "prosodyarchive", 8).map_err(wrong)?;
     let Some(keyval) = keyval else { return Err(format!("{}: it has no table of Prosody's", file.display())) };
@@ -61,20 +48,54 @@ pub fn run(importer: &mut Importer, file: &Path, only: &[String]) -> Result<(), 
     places_of(&mut database, &keyval, &only, &mut places, |_| true).map_err(wrong)?;
     let mut lists = Places::new();
     if let Some(archive) = &archive {
-        let is_list = |store: &str| ["offline", "archive", "muc_log"].contains(&store) || store.starts_with("pep_");
+        let is_list =
+            |store: &str| ["offline", "archive", "muc_log", "uploads"].contains(&store) || store.starts_with("pep_");
         places_of(&mut database, archive, &only, &mut lists, is_list).map_err(wrong)?;
     }
     let (mut hosts, name) = (BTreeSet::new(), file.display().to_string());
     let mut one = One { importer, database, keyval, archive, name };
+    let (of_hosts, mut lists): (Places, Places) = lists.into_iter().partition(|((_, user), _)| user.is_empty());
     for ((host, user), stores) in places {
         hosts.insert(host.clone());
         let lists = lists.remove(&(host.clone(), user.clone())).unwrap_or_default();
         one.take(&host, &user, stores, &lists)?;
     }
+    // They belong to accounts, often of another host.
+    for ((host, _), stores) in &of_hosts {
+        hosts.insert(host.clone());
+        // The files stand beside the database, as Prosody has them by default.
+        let folder = file.parent().unwrap_or(Path::new("")).join(encoded(host)).join(uploads::STORE);
+        for number in stores.get("uploads").into_iter().flatten() {
+            match one.entry(*number, ns::UPLOAD) {
+                Ok(entry) => one.importer.take_file(&folder, &entry),
+                Err(why) => one.importer.report.line(format!("{}: {host}: uploads: {why}", one.name)),
+            }
+        }
+    }
     for host in only.difference(&hosts) {
         one.importer.report.line(format!("{}: there is nothing of {host}", one.name));
     }
     Ok(())
+}
+
+/// Opens a database in which all is that a server has written.
+///
+/// # Errors
+/// What to do.
+pub(super) fn open(file: &Path, server: &str) -> Result<Database<File>, String> {
+    let name = file.display();
+    for (suffix, what) in [("-wal", "a write-ahead log"), ("-journal", "a journal")] {
+        let mut beside = file.as_os_str().to_owned();
+        beside.push(suffix);
+        if fs::metadata(PathBuf::from(&beside)).is_ok_and(|meta| meta.len() > 0) {
+            return Err(format!(
+                "{name} has {what} with changes that are not in it: stop {server}, then let SQLite put them there: \
+                 sqlite3 {name} 'PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE;'"
+            ));
+        }
+    }
+    let opened = File::open(file).map_err(|error| format!("{name} cannot be read: {error}"))?;
+    Database::open(opened).map_err(|error| format!("{name}: {error}"))
 }
 
 fn source(database: &mut Database<File>, name: &str, count: usize) -> Result<Option<Source>, SqliteError> {

@@ -66,6 +66,10 @@ impl Muc {
         };
         if matches!(taken, Taken::New | Taken::Replaced) {
             store::put(core, room, &record);
+            // Where there are no archives, a room does without.
+            if let Ok(wish) = archive::wish(core, &Form::of(CONFIG, piece.fields.iter())) {
+                archive::configure(core, room, wish)?;
+            }
         }
         for piece in &piece.standings {
             let Some(affiliation) = Affiliation::parse(&piece.affiliation).filter(|a| *a != Affiliation::None) else {

@@ -6,12 +6,13 @@ use crate::core::moving::{ArchivedPiece, NodePiece, Piece, RoomPiece, StandingPi
 use crate::core::roster;
 use crate::encoding::{from_hex, percent_decoded};
 use crate::jid::Jid;
+use crate::moving::fragment;
 use crate::moving::lua::{Table, Value};
 use crate::setting::Secret;
 use crate::stanza::form::Values;
 use crate::stanza::{Kind, MessageType, PresenceType, Stanza};
 use crate::stream::sasl::ScramKeys;
-use crate::xml::{Element, ns, write_attribute};
+use crate::xml::{Element, ns};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
@@ -20,6 +21,21 @@ use zeroize::Zeroizing;
 pub fn decoded(name: &str) -> Option<String> {
     let is_its = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'_'));
     is_its.then(|| percent_decoded(name)).flatten()
+}
+
+/// The name of a file or folder for a user, a host or a slot.
+pub fn encoded(name: &str) -> String {
+    let mut out = String::new();
+    for byte in name.bytes() {
+        match byte {
+            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            byte => {
+                out.push('%');
+                out.push_str(&crate::encoding::hex(&[byte]));
+            }
+        }
+    }
+    out
 }
 
 /// An account, from `accounts`.
@@ -251,13 +267,7 @@ pub fn entry(value: &Value, root_ns: &str) -> Result<Entry, String> {
 /// When it holds no element.
 pub fn row(key: &str, seconds: f64, with: &str, xml: &str, root_ns: &str) -> Result<Entry, String> {
     // A stanza names no namespace there when it is that of clients.
-    let mut around = b"<w".to_vec();
-    write_attribute("xmlns", root_ns, &mut around);
-    let around = format!("{}>{xml}</w>", String::from_utf8_lossy(&around));
-    let element = crate::xml::parse(&around).ok().and_then(|whole| {
-        let mut children = whole.root().children();
-        children.next().filter(|_| children.next().is_none()).map(|child| child.to_element())
-    });
+    let element = fragment(xml, root_ns);
     let element = element.ok_or("a row is no element")?;
     Ok(Entry { key: key.to_string(), wall_ms: milliseconds(seconds) as i64, with: with.to_string(), element })
 }
@@ -344,7 +354,7 @@ pub fn room(value: &Value) -> Result<Option<Piece>, String> {
 
 /// The configuration under the names of XEP-0045 section 10.2.
 fn room_fields(data: &Table) -> Vec<Values> {
-    const SAME: [(&str, &str); 9] = [
+    const SAME: [(&str, &str); 10] = [
         ("name", "roomname"),
         ("description", "roomdesc"),
         ("language", "lang"),
@@ -354,6 +364,7 @@ fn room_fields(data: &Table) -> Vec<Values> {
         ("changesubject", "changesubject"),
         ("allow_member_invites", "allowinvites"),
         ("history_length", "historylength"),
+        ("archiving", "enablearchiving"),
     ];
     let named = |name: &str, values: Vec<String>| (format!("muc#roomconfig_{name}"), values);
     let one = |name: &str, value: &str| named(name, vec![value.to_string()]);

@@ -223,3 +223,36 @@ fn a_start_deletes_what_is_nobodys() {
     assert!(server.folder.join("uploads/notes.txt").exists());
     server.stop();
 }
+
+/// What Prosody has had keeps its URL, and goes if it is nobody's; nothing is brought there.
+#[test]
+fn a_file_that_has_moved_in_is_fetched() {
+    use couplet::core::slots::{Slot, moved_id};
+    let server = start_with_files("moved", 0, 3600);
+    server.add_user("romeo");
+    let (id, name) = (moved_id("0197c4b5-9d10"), "a b.txt".to_owned());
+    let (media_type, owner) = ("text/plain".to_owned(), "romeo@localhost".to_owned());
+    let slot = Slot { id, name, size: 5, media_type, owner, expires_s: 2_000_000_000 };
+    let folder = server.folder.join("uploads");
+    std::fs::create_dir_all(&folder).unwrap();
+    let nobodys = Slot { id: moved_id("0197c4b5-9d12"), owner: "mercutio@localhost".to_owned(), ..slot.clone() };
+    for slot in [&slot, &nobodys] {
+        std::fs::write(folder.join(&slot.id), [&couplet::http::upload::label(slot)[..], b"12345"].concat()).unwrap();
+    }
+    let mut client = web(&server);
+    let mut get = |path: &str| {
+        client.say(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        answer(&mut client)
+    };
+    let (head, text) = get("/file_share/0197c4b5-9d10/a%20b.txt");
+    assert_eq!((status(&head), text.as_str()), (200, "12345"), "{head}");
+    assert!(head.contains("Content-Type: text/plain\r\n"), "{head}");
+    for wrong in ["0197c4b5-9d11/a%20b.txt", "0197c4b5-9d10/a.exe", "0197c4b5-9d10", "0197c4b5-9d10/..", ""] {
+        assert_eq!(status(&get(&format!("/file_share/{wrong}")).0), 404, "{wrong}");
+    }
+    goes(&folder.join(&nobodys.id));
+    assert!(folder.join(&slot.id).exists());
+    let (head, _) = put(&mut web(&server), "/file_share/0197c4b5-9d10/a%20b.txt", "x", b"12345");
+    assert_eq!(status(&head), 404, "{head}");
+    server.stop();
+}

@@ -134,8 +134,8 @@ impl Shell {
                 }
                 Err(status) => return self.answer_shared(id, &head, Answer::error(status), now),
             },
-            Method::Get | Method::Head => match slots::read_path(&head.path) {
-                Some((file, _)) => (Kind::Asked, Job::Open(id, file.to_owned())),
+            Method::Get | Method::Head => match slots::asked(&head.path) {
+                Some((file, _)) => (Kind::Asked, Job::Open(id, file)),
                 None => return self.answer_shared(id, &head, Answer::error(Status::NotFound), now),
             },
             Method::Post => {
@@ -211,14 +211,14 @@ impl Shell {
     fn send_file(&mut self, id: ConnId, found: &upload::Stored, now: Now) {
         let Some(expires_s) = self.web.site.options.files.as_ref().map(|options| options.expires_s) else { return };
         let Some(file) = self.web.guests.get_mut(&id).and_then(|guest| guest.file.as_mut()) else { return };
-        let Some((asked, name)) = slots::read_path(&file.head.path) else { return };
+        let Some((asked, name)) = slots::asked(&file.head.path) else { return };
         // Whoever makes a link to a file of others cannot give it another name; and what is too old is gone, also
         // before somebody has looked for it.
         let is_late = i64::try_from(found.stored_s + u64::from(expires_s)).is_ok_and(|at| at < now.wall_ms / 1000);
         if found.name != name || is_late {
             return self.end_file(id, Status::NotFound, now);
         }
-        let (answer, part) = upload::answer(&file.head, asked, found, expires_s, now.wall_ms);
+        let (answer, part) = upload::answer(&file.head, &asked, found, expires_s, now.wall_ms);
         let answer = self.web.site.share(&file.head, answer);
         if let Some(part) = part {
             let from = found.start + part.from;
