@@ -62,7 +62,9 @@ replayed! {
     #[cfg(feature = "acme")] acme
     config dns engine frames
     #[cfg(feature = "http")] http
-    jid sasl server store stranger structure
+    jid
+    #[cfg(feature = "import")] moving
+    sasl server store stranger structure
 }
 
 #[test]

@@ -19,6 +19,9 @@ mod frames;
 mod http;
 #[path = "targets/jid.rs"]
 mod jid;
+#[cfg(feature = "import")]
+#[path = "targets/moving.rs"]
+mod moving;
 #[path = "targets/sasl.rs"]
 mod sasl;
 #[path = "targets/store.rs"]
@@ -53,6 +56,8 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "http")]
     Target { name: "http", run: http::run, fault: Fault::ChunkForgotten },
     Target { name: "jid", run: jid::run, fault: Fault::FoldedPlainly },
+    #[cfg(feature = "import")]
+    Target { name: "moving", run: moving::run, fault: Fault::TailIgnored },
     Target { name: "sasl", run: sasl::run, fault: Fault::StrangerTold },
     Target { name: "server", run: strangers::server, fault: Fault::DialbackBelieved },
     Target { name: "store", run: store::run, fault: Fault::NumberPadded },
