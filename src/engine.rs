@@ -12,6 +12,8 @@ mod archive;
 mod client;
 #[cfg(feature = "commands")]
 mod commands;
+#[cfg(feature = "compression")]
+mod compression;
 mod ending;
 mod failed;
 #[cfg(feature = "http")]
@@ -161,6 +163,9 @@ pub struct Engine {
     conns: Slab<Conn>,
     budget: Budget,
     outputs: VecDeque<Output>,
+    /// Of connections that are compressed.
+    #[cfg(feature = "compression")]
+    codecs: BTreeMap<ConnId, Box<crate::stream::compression::Codec>>,
     /// Connections that have something to say.
     dirty: BTreeSet<ConnId>,
     timers: Flat<(u64, Timer), ()>,
@@ -279,6 +284,8 @@ impl Engine {
             conns: Slab::default(),
             budget,
             outputs: VecDeque::new(),
+            #[cfg(feature = "compression")]
+            codecs: BTreeMap::new(),
             dirty: BTreeSet::new(),
             timers: Flat::default(),
             managed: Flat::default(),
@@ -361,10 +368,14 @@ impl Engine {
             }
             Input::Wrote { conn, waiting_bytes } if self.is_link(conn) => self.link_wrote(conn, waiting_bytes),
             Input::Wrote { conn, waiting_bytes } => {
+                #[cfg(feature = "compression")]
+                let unknown_bytes = self.waiting_of(conn, waiting_bytes);
+                #[cfg(not(feature = "compression"))]
+                let unknown_bytes = waiting_bytes;
                 if let Some(c) = self.conns.get_mut(conn.0) {
                     c.waiting_bytes = waiting_bytes;
                     self.dirty.insert(conn);
-                    let arrived = c.out.taken(waiting_bytes);
+                    let arrived = c.out.taken(unknown_bytes);
                     if !arrived.is_empty() {
                         self.arrived(arrived);
                     }
@@ -566,6 +577,12 @@ impl Engine {
                 }
             }
         }
+        #[cfg(feature = "compression")]
+        let (bytes, codec_bytes) = self.deflate(id, bytes);
+        #[cfg(feature = "compression")]
+        let Some(c) = self.conns.get_mut(id.0) else { return };
+        #[cfg(feature = "compression")]
+        let managed_bytes = managed_bytes + codec_bytes;
         let waiting_bytes = c.waiting_bytes + bytes.len();
         c.waiting_bytes = waiting_bytes;
         let held = managed_bytes + c.stream.heap_bytes() + c.out.held_bytes() + allocated(waiting_bytes);

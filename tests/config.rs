@@ -467,6 +467,15 @@ fn modules_run_where_there_is_memory_for_them() {
     }
 }
 
+#[cfg(feature = "compression")]
+#[test]
+fn whoever_compresses_is_warned() {
+    let warnings = |text: &str| load_text(text, &[]).unwrap().warnings;
+    assert!(warnings("[compression]\nenabled = false").is_empty());
+    let said = warnings("[compression]\nenabled = true");
+    assert!(said.len() == 1 && said[0].contains("CRIME"), "{said:?}");
+}
+
 #[cfg(feature = "statistics")]
 #[test]
 fn statistics_are_bounded_and_go_to_places() {

@@ -24,6 +24,9 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 #[cfg(feature = "planted-faults")]
 #[path = "shell/bugs.rs"]
 mod bugs;
+#[cfg(feature = "compression")]
+#[path = "shell/compression.rs"]
+mod compression;
 #[cfg(all(feature = "http", feature = "register"))]
 #[path = "shell/invitations.rs"]
 mod invitations;

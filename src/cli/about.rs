@@ -74,6 +74,8 @@ fn about(config: &Config) -> String {
     line(format_args!("  in the core: RFC 6120, RFC 6121, RFC 7590, RFC 5802, RFC 7677, RFC 9266, RFC 5929,"));
     line(format_args!("               XEP-0198 (stream management, 1.6.3), XEP-0368 (direct TLS),"));
     line(format_args!("               XEP-0440 (channel binding types)"));
+    #[cfg(feature = "compression")]
+    line(format_args!("               XEP-0138 (stream compression, 2.1), where compression.enabled says so"));
     let of = match &config.file {
         Some(file) => format!("as {} has it", file.display()),
         None => "without a configuration".to_string(),

@@ -20,6 +20,14 @@ pub fn check(config: &mut Config, errors: &mut Vec<ConfigError>) {
     super::acme::check(config, errors);
     #[cfg(feature = "statistics")]
     super::statistics::check(config, errors);
+    #[cfg(feature = "compression")]
+    if config.compression.enabled {
+        config.warnings.push(
+            "compression.enabled: compression under TLS can leak secrets (CRIME): whoever watches how long a client's \
+             messages are can guess what is in them; switch it off unless bytes are dear"
+                .to_string(),
+        );
+    }
 }
 
 fn hosts(config: &mut Config, errors: &mut Vec<ConfigError>) {

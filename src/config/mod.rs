@@ -34,6 +34,8 @@ pub use federation::{ComponentSecret, Components, Dns, NameServer, S2s};
 pub use http::Http;
 pub use limits::shown as shown_limits;
 pub use rates::{Addresses, C2sRate, ComponentRate, Factor, Network, Preset, Rates, S2sRate};
+#[cfg(feature = "compression")]
+pub use sections::Compression;
 pub use sections::{
     Admin, Backend, Backup, C2s, Durability, Format, Level, Log, Memory, MemoryMode, Output, Process, Promised, Sasl,
     Server, Storage, Tcp, Tls,
@@ -82,6 +84,9 @@ pub struct Config {
     /// `[http]`
     #[cfg(feature = "http")]
     pub http: Http,
+    /// `[compression]`
+    #[cfg(feature = "compression")]
+    pub compression: Compression,
     /// `[tcp]`
     pub tcp: Tcp,
     /// `[tls]`
@@ -280,6 +285,8 @@ impl Config {
             fast_lifetime_s: self.sasl.fast_token_lifetime.0,
             fast_rotation_s: self.sasl.fast_token_rotation.0,
             iterations: self.sasl.iterations,
+            #[cfg(feature = "compression")]
+            compression: self.compression.enabled,
             memory: settings::Memory {
                 max_bytes: self.memory.max.0 as usize,
                 warning_percent: self.memory.warning,
@@ -392,6 +399,8 @@ impl Config {
             &mut self.process,
             &mut self.memory,
             &mut self.tcp,
+            #[cfg(feature = "compression")]
+            &mut self.compression,
             &mut self.limits,
             &mut self.addresses,
             &mut self.rates,

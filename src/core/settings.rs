@@ -28,6 +28,9 @@ pub struct Settings {
     pub fast_rotation_s: u32,
     /// Rounds of PBKDF2 for new passwords, at least 4096.
     pub iterations: u32,
+    /// Streams of clients can be compressed (XEP-0138).
+    #[cfg(feature = "compression")]
+    pub compression: bool,
     /// The ceiling of the memory.
     pub memory: Memory,
     /// Components that may connect (XEP-0114).
@@ -104,6 +107,8 @@ impl Default for Settings {
             fast_lifetime_s: 1_814_400,
             fast_rotation_s: 86_400,
             iterations: 10_000,
+            #[cfg(feature = "compression")]
+            compression: false,
             memory: Memory::default(),
             components: Vec::new(),
             s2s: Policy::default(),

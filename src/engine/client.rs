@@ -33,6 +33,10 @@ macro_rules! stream_cx {
 
 impl Engine {
     pub(super) fn bytes(&mut self, conn: ConnId, data: &[u8]) {
+        #[cfg(feature = "compression")]
+        if self.take_compressed(conn, data) {
+            return self.drive(conn);
+        }
         self.tick_bytes += data.len();
         match self.conns.get_mut(conn.0) {
             Some(c) if !c.ends => c.stream.feed(data),
@@ -62,6 +66,8 @@ impl Engine {
             // Flushed in any case: what it holds may have changed, and so its charge.
             self.dirty.insert(conn);
             match event {
+                #[cfg(feature = "compression")]
+                None if self.inflate(conn) => {}
                 None => return,
                 Some(event) => self.event(conn, event),
             }
@@ -77,6 +83,8 @@ impl Engine {
                 self.flush(conn);
                 self.outputs.push_back(Output::StartTls { conn });
             }
+            #[cfg(feature = "compression")]
+            Event::Compress => self.compress(conn),
             Event::NeedKeys { .. } | Event::NeedTokens { .. } => self.log_in(conn, event),
             Event::Refused { user } => self.login_failed(conn, user.as_deref()),
             Event::Hash { password, work } => self.need_hash(conn, password, work),
@@ -367,7 +375,7 @@ impl Engine {
         self.begin_end(conn);
     }
 
-    fn count_error(&mut self, conn: ConnId, error: StreamError) {
+    pub(super) fn count_error(&mut self, conn: ConnId, error: StreamError) {
         self.core.counters.stream_errors = self.core.counters.stream_errors.wrapping_add(1);
         if let Some(c) = self.conns.get(conn.0) {
             let session = c.session.and_then(|id| self.core.sessions.get(id));
@@ -407,6 +415,8 @@ impl Engine {
         if let Some(at) = c.deadline_ms {
             self.timers.remove(&(at, Timer::Conn(conn)));
         }
+        #[cfg(feature = "compression")]
+        self.codecs.remove(&conn);
         self.dirty.remove(&conn);
         self.visits.remove(&conn);
         self.login_end(conn);

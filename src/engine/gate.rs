@@ -63,7 +63,12 @@ impl Engine {
             Role::Client => {
                 self.may_enter(peer)?;
                 self.enter(role, peer)?;
-                Some(self.admit_client(transport == Transport::DirectTls, transport == Transport::StartTls, peer))
+                Some(self.admit_client(
+                    transport == Transport::DirectTls,
+                    transport == Transport::StartTls,
+                    false,
+                    peer,
+                ))
             }
             #[cfg(feature = "http")]
             Role::Web | Role::Authority => self.accept_guest(peer),
@@ -86,8 +91,10 @@ impl Engine {
         Some(())
     }
 
-    /// A client is here. `has_tls`: under TLS from the first byte; `starttls`: it can be had.
-    pub(super) fn admit_client(&mut self, has_tls: bool, starttls: bool, peer: IpAddr) -> ConnId {
+    /// A client is here. `has_tls`: under TLS from the first byte; `starttls`: it can be had; `is_framed`: its stream
+    /// comes in messages of another protocol.
+    #[cfg_attr(not(feature = "compression"), expect(unused_variables, reason = "nothing else depends on it"))]
+    pub(super) fn admit_client(&mut self, has_tls: bool, starttls: bool, is_framed: bool, peer: IpAddr) -> ConnId {
         let settings = self.core.settings.clone();
         let options = Options {
             direct_tls: has_tls,
@@ -96,6 +103,8 @@ impl Engine {
             plain_allowed: settings.plain_allowed,
             sasl2: settings.sasl2,
             fast: settings.fast,
+            #[cfg(feature = "compression")]
+            compression: settings.compression && !is_framed,
             iterations: settings.iterations,
         };
         let mut charge = Charge::default();

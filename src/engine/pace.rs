@@ -101,6 +101,10 @@ impl Engine {
             self.conns.get_mut(conn.0).and_then(|c| c.pace.set(why, holds && !c.ends))
         };
         self.outputs.extend(news.map(|pauses| reading(conn, pauses)));
+        #[cfg(feature = "compression")]
+        if !holds && why != Pause::Tick {
+            self.inflate_later(conn);
+        }
     }
 
     /// Counts bytes that a connection has brought. While they are more than its rate allows, nothing more is read.

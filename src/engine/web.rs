@@ -181,7 +181,7 @@ impl Engine {
         self.core.now = now;
         self.may_enter(peer)?;
         self.enter(Role::Client, peer)?;
-        Some(self.admit_client(is_secure, false, peer))
+        Some(self.admit_client(is_secure, false, true, peer))
     }
 
     /// What a client that comes through HTTP has sent is none of a stream: it ends with that error.

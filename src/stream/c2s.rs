@@ -46,6 +46,8 @@ use std::rc::Rc;
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "compression")]
+use super::compression;
 use super::framing::Framer;
 use super::negotiation::{Negotiation, NewStream, Stop};
 use super::sasl::keys::{HashWork, Known};
@@ -74,6 +76,9 @@ pub struct Options {
     pub sasl2: bool,
     /// Tokens of XEP-0484 are offered, with SASL2.
     pub fast: bool,
+    /// It can be compressed once the client has logged in (XEP-0138).
+    #[cfg(feature = "compression")]
+    pub compression: bool,
     /// Iterations of SCRAM that accounts get, and that those are told who ask for the first account.
     pub iterations: u32,
 }
@@ -98,6 +103,9 @@ pub struct StreamCx<'a> {
 pub enum Event {
     /// Start TLS behind the output. Answer: [`C2s::facts`].
     StartTls,
+    /// The client wants both directions to be compressed (XEP-0138). Answer: [`C2s::compressed`].
+    #[cfg(feature = "compression")]
+    Compress,
     /// Look up the keys of this prepared localpart at [`C2s::host`]. Answer: [`C2s::keys`] or [`C2s::refuse_login`].
     NeedKeys {
         /// Localpart.
@@ -285,6 +293,19 @@ impl C2s {
         self.shut();
     }
 
+    /// As [`C2s::fail`], for a client whose bytes cannot be inflated (XEP-0138 section 3).
+    #[cfg(feature = "compression")]
+    pub fn processing_failed(&mut self, entropy: &mut dyn Entropy) {
+        if let Phase::Negotiating(n) = &self.phase
+            && !n.header_sent
+        {
+            header::write(n.host.as_deref(), None, entropy, &mut self.output);
+        }
+        StreamError::write_processing_failed(&mut self.output);
+        self.output.extend_from_slice(END);
+        self.shut();
+    }
+
     /// Closes our side of the stream without an error (section 4.4). [`Event::Closed`] follows when the client has
     /// closed its side; what it sends before that is dropped.
     pub fn close(&mut self) {
@@ -355,6 +376,12 @@ impl C2s {
             n.features(extra, output, cx);
             Ok(None)
         });
+    }
+
+    /// Answers [`Event::Compress`]: everything behind the output is compressed, if there is `room` for that.
+    #[cfg(feature = "compression")]
+    pub fn compressed(&mut self, room: bool, cx: &mut StreamCx<'_>) {
+        self.answer(cx, |n, output, _| Ok(n.compressed(room, output)));
     }
 
     /// Answers [`Event::Ask`] with a result or an error.
@@ -464,6 +491,12 @@ impl C2s {
             (FrameKind::Element, phase) => {
                 let template = self.template.as_ref().ok_or(StreamError::BadFormat)?;
                 let element = cx.reader.element(template, bytes)?;
+                #[cfg(feature = "compression")]
+                if matches!(phase, Phase::Bound(_)) && compression::read(element.root()).is_some() {
+                    // It is too late for that.
+                    compression::write_failure(compression::SETUP_FAILED, &mut self.output);
+                    return Ok(None);
+                }
                 if element.root().is(ns::STREAM, "error") {
                     // The client's side is at its end, and so is ours (section 4.9.1.1).
                     return Err(Stop::Over);
@@ -555,6 +588,8 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StartTls => f.write_str("StartTls"),
+            #[cfg(feature = "compression")]
+            Self::Compress => f.write_str("Compress"),
             Self::NeedKeys { user } => write!(f, "NeedKeys({user:?})"),
             Self::NeedTokens { user, client } => write!(f, "NeedTokens({user:?}, {client:?})"),
             Self::Refused { user } => write!(f, "Refused({user:?})"),

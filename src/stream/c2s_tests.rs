@@ -22,6 +22,8 @@ const ID: &str = "AAAAAAAAAAAAAAAAAAAAAAAA";
 const CLIENT_KEY: [u8; 32] = [7; 32];
 const EXPORTER: [u8; 32] = [0xCB; 32];
 const OPTIONS: Options = Options {
+    #[cfg(feature = "compression")]
+    compression: false,
     direct_tls: false,
     starttls: true,
     encryption_required: true,
@@ -157,6 +159,8 @@ impl Play {
     fn oblige(&mut self, event: Event) {
         self.with(|c2s, cx| match event {
             Event::StartTls => c2s.facts(&facts()),
+            #[cfg(feature = "compression")]
+            Event::Compress => c2s.compressed(false, cx),
             Event::NeedKeys { user } => c2s.keys((user == "romeo").then(account), cx),
             Event::Hash { password, .. } => c2s.verified(password.as_str() == "right", None, cx),
             Event::NeedFeatures if !c2s.is_authenticated() => c2s.features(&[], cx),

@@ -126,6 +126,16 @@ impl StreamError {
         out.extend_from_slice(b"</stream:error>");
     }
 
+    /// XEP-0138 section 3: what the peer sends cannot be inflated.
+    #[cfg(feature = "compression")]
+    pub(super) fn write_processing_failed(out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<stream:error><undefined-condition");
+        write_attribute("xmlns", ns::STREAM_ERROR, out);
+        out.extend_from_slice(b"/>");
+        super::compression::write_failure("processing-failed", out);
+        out.extend_from_slice(b"</stream:error>");
+    }
+
     /// XEP-0198 section 6: the peer acknowledges more stanzas than there were.
     pub(super) fn write_handled_too_high(h: u32, sent: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<stream:error><undefined-condition");

@@ -1,6 +1,10 @@
 //! One connection without I/O: negotiation, SASL, stream errors. Knows no accounts, no other connections, no sockets.
 
 mod c2s;
+#[cfg(feature = "compression")]
+pub mod compression;
+#[cfg(feature = "compression")]
+mod deflate;
 mod error;
 mod features;
 mod framing;

@@ -6,6 +6,8 @@ use std::mem;
 use std::rc::Rc;
 
 use super::c2s::{Event, Options, StreamCx};
+#[cfg(feature = "compression")]
+use super::compression;
 use super::profile::{self, Request};
 use super::sasl::Known;
 use super::sasl::{
@@ -37,6 +39,8 @@ pub(super) struct Negotiation {
     login: Option<Box<login::Login>>,
     /// One has come as far as its tasks: there is no other on this stream (XEP-0388 section 5.8).
     continued: bool,
+    #[cfg(feature = "compression")]
+    compressed: bool,
     /// Bare address in the client's header.
     from: Option<Jid>,
     /// Our header has been sent on the present stream.
@@ -78,6 +82,9 @@ enum State {
     BindingInline,
     /// The engine must say whether a session is resumed (XEP-0198 section 5).
     Resuming,
+    /// The engine must say whether there is room to compress (XEP-0138).
+    #[cfg(feature = "compression")]
+    Compressing,
 }
 
 /// The client will send a new header next.
@@ -107,6 +114,8 @@ impl Negotiation {
             is_sasl2: false,
             login: None,
             continued: false,
+            #[cfg(feature = "compression")]
+            compressed: false,
             from: None,
             header_sent: false,
             host: None,
@@ -129,6 +138,8 @@ impl Negotiation {
             State::Tls | State::Keys(_) | State::Tokens(_) | State::Verdict(_) | State::Admitting => true,
             State::Features | State::Asking | State::Binding(_) | State::BindingInline | State::Resuming => true,
             State::Header | State::Strange | State::Response(_) | State::Task(_) | State::Unbound => false,
+            #[cfg(feature = "compression")]
+            State::Compressing => true,
         }
     }
 
@@ -218,6 +229,10 @@ impl Negotiation {
                 self.bind(root, output);
                 Ok(None)
             }
+            #[cfg(feature = "compression")]
+            (State::Unbound, ns::COMPRESS) if root.name() == "compress" => {
+                self.compress(root, more, output).map(|()| None)
+            }
             (State::Unbound, ns::SM) => self.manage(root, output).map(|()| None),
             (State::Unbound, other) if !matches!(other, ns::CLIENT | ns::STREAM | ns::SASL | ns::SASL2 | ns::TLS) => {
                 self.event = Some(Event::Element(element));
@@ -226,6 +241,50 @@ impl Negotiation {
             _ if is_stanza => Err(StreamError::NotAuthorized.into()),
             _ => Err(StreamError::UnsupportedStanzaType.into()),
         }
+    }
+
+    /// The client wants to compress (XEP-0138 section 3).
+    #[cfg(feature = "compression")]
+    fn compress(&mut self, root: ElementRef<'_>, more: bool, output: &mut Vec<u8>) -> Result<(), Stop> {
+        let methods = compression::read(root).unwrap_or_default();
+        match compression::refusal(&methods, self.may_compress()) {
+            Some(why) => compression::write_failure(why, output),
+            None if more => {
+                return Err(Stop::Error(StreamError::PolicyViolation, Some("bytes behind the request to compress")));
+            }
+            None => {
+                self.state = State::Compressing;
+                self.event = Some(Event::Compress);
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "compression")]
+    pub(super) fn compressed(&mut self, room: bool, output: &mut Vec<u8>) -> Option<NewStream> {
+        if !matches!(self.state, State::Compressing) {
+            return None;
+        }
+        if !room {
+            self.state = State::Unbound;
+            compression::write_failure(compression::SETUP_FAILED, output);
+            return None;
+        }
+        self.compressed = true;
+        compression::write_compressed(output);
+        Some(self.new_stream())
+    }
+
+    #[cfg(feature = "compression")]
+    fn may_compress(&self) -> bool {
+        self.options.compression && !self.compressed
+    }
+
+    /// Features of a stream whose client has logged in.
+    #[cfg(feature = "compression")]
+    pub(super) fn with_compression(&self, features: &[Element]) -> Vec<Element> {
+        let offer = self.may_compress().then(compression::offer);
+        features.iter().cloned().chain(offer).collect()
     }
 
     /// At the begin of a login with SASL2, and in the middle of one.
@@ -433,6 +492,8 @@ impl Negotiation {
         }
         if self.user.is_some() {
             self.state = State::Unbound;
+            #[cfg(feature = "compression")]
+            let extra = &self.with_compression(extra)[..];
             return features::write_after_auth(extra, cx.limits.stanza_bytes_max, output);
         }
         self.state = State::Strange;

@@ -90,6 +90,10 @@ pub const ADDRESS: &str = "http://jabber.org/protocol/address";
 pub const JID: &str = "urn:xmpp:jid:0";
 /// XEP-0198.
 pub const SM: &str = "urn:xmpp:sm:3";
+/// XEP-0138: the elements of the negotiation.
+pub const COMPRESS: &str = "http://jabber.org/protocol/compress";
+/// XEP-0138: the feature.
+pub const COMPRESS_FEATURE: &str = "http://jabber.org/features/compress";
 /// XEP-0352.
 pub const CSI: &str = "urn:xmpp:csi:0";
 /// XEP-0380.

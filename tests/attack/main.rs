@@ -5,6 +5,8 @@
 //! `COUPLET_ATTACK=carbons,rooms` runs what has one of these words in its name, `COUPLET_BINARY` attacks another build,
 //! and with `COUPLET_FLOODS=5` floods last five seconds each and the figures are measured that are promised.
 
+#[cfg(feature = "compression")]
+mod bombs;
 #[path = "../load/client.rs"]
 #[allow(dead_code, reason = "tests of power cuts and kills need more of it")]
 mod client;
@@ -106,6 +108,14 @@ fn witnessed(target: &Target, act: fn(&Target) -> Vec<String>) {
 #[test]
 fn every_hostile_input_has_its_answer() {
     witnessed(&Target::start("inputs", &[]).unwrap(), inputs);
+}
+
+#[cfg(feature = "compression")]
+#[test]
+fn bombs_end_their_streams_and_take_no_memory() {
+    // As fast as they come: else the rate of a client would hold them.
+    let settings = [("COUPLET_COMPRESSION__ENABLED", "true"), ("COUPLET_LIMITS__C2S__RATE", "unlimited")];
+    witnessed(&Target::start("bombs", &settings).unwrap(), bombs::drop_all);
 }
 
 #[test]

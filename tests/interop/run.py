@@ -3,7 +3,7 @@
 
     tests/interop/run.py --binary target/debug/couplet          slixmpp, @xmpp/client, stanza.js and, where Chromium
                                                                 is, web clients in it, as `make test` runs them
-    tests/interop/run.py ... --clients                          libstrophe, profanity and poezio too, for `make interop`
+    tests/interop/run.py ... --clients                          libstrophe, gloox, profanity and poezio too, for `make interop`
     tests/interop/run.py ... --federation               and servers: Debian's Prosody and ejabberd
     tests/interop/run.py ... --moving                   and what Debian's Prosody and ejabberd have kept moves in
     tests/interop/run.py ... --acme                             and pebble, an authority that issues certificates
@@ -224,6 +224,15 @@ def run_strophe(tally, host, program):
         ASCII_PASSWORD]).finish()
 
 
+def run_gloox(tally, host, program):
+    """Stream compression, which only a server of the tier `balanced` has."""
+    if host.kind != "couplet" or not tools.answers(host.http_port):
+        tally.line("gloox", "skip stream compression: this build has none")
+        return
+    Client(tally, "gloox", [
+        program, host.starttls_port, host.certificate, server.HOST, "launce", ASCII_PASSWORD]).finish()
+
+
 def run_poezio(tally, host, program):
     Client(tally, "poezio", [
         sys.executable, HERE / "poezio_tmux.py", "--poezio", program, *slix_address(host), "--user", "launce",
@@ -311,17 +320,17 @@ def main():
     parser.add_argument("--kind", choices=("couplet", "prosody"), default="couplet")
     parser.add_argument("--binary", type=Path, default=ROOT / "target/debug/couplet")
     parser.add_argument("--work", type=Path, default=ROOT / "target/interop", help="for what has to be installed")
-    parser.add_argument("--clients", action="store_true", help="libstrophe, and profanity and poezio in tmux, too")
+    parser.add_argument("--clients", action="store_true", help="libstrophe and gloox, and profanity and poezio in tmux, too")
     parser.add_argument("--federation", action="store_true", help="with Prosody and ejabberd, too")
     parser.add_argument("--moving", action="store_true", help="with imports from Prosody and ejabberd, too")
     parser.add_argument("--acme", action="store_true", help="with pebble, too")
     parser.add_argument("--strict", action="store_true", help="fail where a client cannot be had")
     parser.add_argument("--only", action="append", choices=(
-        "slixmpp", "journeys", "admin", "xmppjs", "websocket", "browsers", "cross", "strophe", "profanity", "poezio",
-        "federation", "moving", "acme", "promtool"))
+        "slixmpp", "journeys", "admin", "xmppjs", "websocket", "browsers", "cross", "strophe", "gloox", "profanity",
+        "poezio", "federation", "moving", "acme", "promtool"))
     args = parser.parse_args()
     asked = (("federation", args.federation), ("moving", args.moving), ("acme", args.acme))
-    more = [*(("strophe", "profanity", "poezio") if args.clients else ()), *(name for name, is_on in asked if is_on)]
+    more = [*(("strophe", "gloox", "profanity", "poezio") if args.clients else ()), *(name for name, is_on in asked if is_on)]
     wanted = set(args.only or (
         "slixmpp", "journeys", "admin", "xmppjs", "websocket", "browsers", "cross", "promtool", *more))
     args.work.mkdir(parents=True, exist_ok=True)
@@ -350,7 +359,7 @@ def main():
             wanted.discard("profanity")
             tally.missing("profanity", why)
     installed = {}
-    for name, install in (("strophe", tools.strophe), ("poezio", tools.poezio)):
+    for name, install in (("strophe", tools.strophe), ("gloox", tools.gloox), ("poezio", tools.poezio)):
         if name in wanted:
             try:
                 installed[name] = install(args.work)
@@ -381,6 +390,8 @@ def main():
                 run_profanity(tally, host)
             if "strophe" in installed:
                 run_strophe(tally, host, installed["strophe"])
+            if "gloox" in installed:
+                run_gloox(tally, host, installed["gloox"])
             if "poezio" in installed:
                 run_poezio(tally, host, installed["poezio"])
             if python and "federation" in wanted:

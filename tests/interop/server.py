@@ -130,6 +130,7 @@ class Couplet(Server):
             COUPLET_COMPONENTS__SECRETS=f"echo.{HOST}={COMPONENT_SECRET}",
             COUPLET_HTTP__LISTEN=f"127.0.0.1:{self.http_port}",
             COUPLET_HTTP__TLS_LISTEN=f"127.0.0.1:{self.https_port}",
+            COUPLET_COMPRESSION__ENABLED="true",
             COUPLET_S2S__LISTEN="",
             COUPLET_S2S__DIRECT_TLS_LISTEN="",
             COUPLET_STORAGE__PATH=str(self.folder / "data"),

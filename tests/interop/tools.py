@@ -144,6 +144,18 @@ def strophe(work):
     return program
 
 
+def gloox(work):
+    """The program that gloox.cpp becomes with Debian's gloox."""
+    program = work / "gloox"
+    build = ["c++", "-Wall", "-Wextra", "-Werror", "-O1", HERE / "gloox.cpp", "-o", program, "-lgloox", "-lpthread"]
+    try:
+        run(build)
+    except Missing:
+        debian("g++", "libgloox-dev")
+        run(build)
+    return program
+
+
 def poezio(work):
     """The program, in a virtual environment of its own: it wants its own slixmpp."""
     programs("tmux", "unshare", packages=("tmux", "util-linux"))

@@ -23,6 +23,7 @@ pub enum Rule {
 use Rule::{By, Nothing, Same, Silent};
 
 const ONE_FILE: &str = "everything is kept in one file; see [storage], and `couplet import prosody` for what is there";
+const COMPRESSION: &str = "off: compression under encryption can leak secrets; CSI saves the bytes; see [compression]";
 const NO_GC: &str = "nothing is needed: there is no garbage collector";
 const ALWAYS: &str = "nothing is needed: it is always so";
 const BY_SYSTEM: &str = "the service manager does that";
@@ -129,7 +130,7 @@ const OPTIONS: &[(&[&str], Rule)] = &[
     (&["receive_buffer_size", "connection_pool"], Nothing("nothing is needed: what is read is handled at once")),
     (&["gc_settings", "gc"], Nothing(NO_GC)),
     (&["network"], By(network)),
-    (&["compression"], Nothing("not offered: compression under encryption can leak secrets; CSI saves the bytes")),
+    (&["compression"], Nothing(COMPRESSION)),
     (&["message_optimization"], Nothing("nothing is needed: writes are gathered, and CSI holds presence back")),
     (&["allow_registration"], Same("modules.register", "open")),
     (&["registration_watchers"], Same("modules.register", "notify")),
@@ -300,7 +301,8 @@ const OTHER: &[(&[&str], &str)] = &[
     (&["pubsub_hub", "groups", "mimicking", "tombstones"], NOT_YET),
     (&["firewall"], FIREWALL),
     (&["anti_spam", "block_strangers"], "see [modules.strangers], [modules.rtbl] and [[rules]]"),
-    (&["legacyauth", "auth_legacy", "compression"], "not offered: it is not safe"),
+    (&["legacyauth", "auth_legacy"], "not offered: it is not safe"),
+    (&["compression"], COMPRESSION),
     (&["storage_sql", "storage_internal", "storage_memory", "storage_xmlarchive"], ONE_FILE),
 ];
 

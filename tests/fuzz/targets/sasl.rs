@@ -99,6 +99,8 @@ fn stream(first: u8, rest: &[u8], exists: bool) -> Vec<String> {
     };
     let options = Options {
         direct_tls: true,
+        #[cfg(feature = "compression")]
+        compression: true,
         starttls: false,
         encryption_required: true,
         plain_allowed: first & 8 == 0,
