@@ -2,6 +2,8 @@
 
 mod login;
 
+#[cfg(feature = "compression")]
+use std::borrow::Cow;
 use std::mem;
 use std::rc::Rc;
 
@@ -282,9 +284,11 @@ impl Negotiation {
 
     /// Features of a stream whose client has logged in.
     #[cfg(feature = "compression")]
-    pub(super) fn with_compression(&self, features: &[Element]) -> Vec<Element> {
-        let offer = self.may_compress().then(compression::offer);
-        features.iter().cloned().chain(offer).collect()
+    pub(super) fn with_compression<'a>(&self, features: &'a [Element]) -> Cow<'a, [Element]> {
+        if !self.may_compress() {
+            return Cow::Borrowed(features);
+        }
+        features.iter().cloned().chain([compression::offer()]).collect()
     }
 
     /// At the begin of a login with SASL2, and in the middle of one.
