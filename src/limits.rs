@@ -56,7 +56,7 @@ limits! {
     stanza_bytes_max = 262144 Bytes "one stanza of an authenticated client, as Prosody's c2s_stanza_size_limit";
     stanza_bytes_max_before_auth = 10000 Bytes "one element or stream header of a stranger";
     #[cfg(feature = "compression")]
-    compression_ratio_max = 100 Count "bytes that come out of one compressed byte (XEP-0138), beyond the first 64 KiB of a stream; stanzas become a third to a thirtieth, bombs a thousandth";
+    compression_ratio_max = 100 Count "bytes out of a compressed one, behind 64 KiB; stanzas make 3 to 30, bombs 1000";
     depth_max = 64 Count "nested elements in a stanza; the XML reader's cost grows with the square of it";
     attributes_max = 64 Count "attributes of one element, namespace declarations among them";
     namespaces_max = 64 Count "namespace prefixes declared in one stanza; the XML reader copies them for each element";

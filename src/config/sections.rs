@@ -47,8 +47,8 @@ section! {
 
 #[cfg(feature = "compression")]
 section! {
-    /// Compression of streams of clients (XEP-0138), by its one registered method that is in use, zlib; for lz4 there is
-    /// no name that a client could ask for. What saves a phone most bytes is client state indication, [modules.csi].
+    /// Compression of streams of clients (XEP-0138), by its one registered method that is in use, zlib; for lz4 there
+    /// is no name that a client could ask for. What saves a phone most bytes is client state indication, [modules.csi].
     pub struct Compression in "compression" {
         /// Offer it to clients that have logged in. Compression under TLS can leak secrets: whoever makes a client's
         /// messages longer and watches their size can guess what else is in them (CRIME). And it takes 50 kB for each

@@ -1,4 +1,4 @@
-//! Stream compression (XEP-0138) with its one method that everybody has, zlib: the negotiation's elements, and the codec
+//! Stream compression (XEP-0138) with the one method that everybody has, zlib: its elements, and the codec
 //! of one stream, without I/O.
 //!
 //! What a peer sends is inflated a piece at a time, and only when what came out of the last one was handled: so a bomb
