@@ -543,6 +543,7 @@ fn certificates_by_themselves_are_for_names_below_hosts() {
 }
 
 #[test]
+#[cfg(feature = "rules")]
 fn rows_of_one_kind_stand_under_double_brackets() {
     let text = "[[rules]]\nname = \"a\"\naction = \"drop\"\nfrom = [\"list:bad\"]\n\n[[rules]]\naction = \"log\"\n\
                 rate = \"few\"\n[[lists]]\nname = \"bad\"\nentries = [\"x.example\"]\n[[rates]]\nname = \"few\"\n";
@@ -559,6 +560,7 @@ fn rows_of_one_kind_stand_under_double_brackets() {
 }
 
 #[test]
+#[cfg(feature = "rules")]
 fn wrong_rows_are_explained() {
     let rule = "[[rules]]\naction = \"drop\"\n";
     for (text, expected) in [
@@ -609,6 +611,7 @@ fn wrong_rows_are_explained() {
 }
 
 #[test]
+#[cfg(feature = "rules")]
 fn lists_may_lie_in_files() {
     let folder = Folder::new();
     let list = folder.file("bad.txt", "# spam\n\n  spam.example\n*.spam.example # no comment here\n");
