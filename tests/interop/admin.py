@@ -91,11 +91,12 @@ async def administration(check, args):
         queen = await Client(args, args.new, "mab", "dream").arrive()
     async with check("commands: online users are counted and listed"):
         number = await admin.administer("get-online-users-num")
-        assert number["form"].get_values()["onlineusersnum"] == "3", number
+        # Those of other checks may not be gone yet.
+        assert int(number["form"].get_values()["onlineusersnum"]) >= 3, number
         users = await admin.administer("get-online-users-list", max_items="25")
         online = users["form"].get_values()["onlineuserjids"]
         online = online.split("\n") if isinstance(online, str) else online
-        assert sorted(online) == sorted([admin.boundjid.bare, user.boundjid.bare, new]), online
+        assert {admin.boundjid.bare, user.boundjid.bare, new} <= set(online), online
     async with check("commands: an announcement reaches everybody"):
         since = len(user.seen), len(queen.seen)
         await admin.administer("announce", announcement="A plague o' both your houses!")

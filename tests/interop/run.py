@@ -384,6 +384,9 @@ def main():
                 run_cross(tally, host, python, folder, node)
             if python and "journeys" in wanted and host.kind == "couplet":
                 run_journeys(tally, host, python)
+            # Behind a restart all figures begin anew.
+            if "promtool" in wanted:
+                run_promtool(tally, host)
             if python and "admin" in wanted and host.kind == "couplet":
                 run_admin(tally, host, python)
             if "profanity" in wanted:
@@ -400,8 +403,6 @@ def main():
                 run_moving(tally, args.binary, python)
             if "acme" in wanted:
                 run_acme(tally, args.binary)
-            if "promtool" in wanted:
-                run_promtool(tally, host)
             if host.kind == "couplet":
                 check_threads(tally, host)
             check_end(tally, host)
