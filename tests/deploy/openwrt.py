@@ -1,4 +1,4 @@
-"""The init script for OpenWrt, run by busybox with stubs of procd and UCI; and the packages, read back and installed."""
+"""The init script for OpenWrt, run by busybox with stubs of procd and UCI."""
 
 import os
 import shutil
@@ -9,8 +9,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 OPENWRT = ROOT / "cross" / "deploy" / "openwrt"
-
-PACKED_BYTES = 1 << 20
 
 OWN_CONFIG = """
 config couplet 'global'
@@ -117,83 +115,10 @@ def init_script(checks, binary):
         checks.that("the shipped couplet.toml is right", checked.returncode == 0, checked.stderr)
 
 
-def packages(checks, binary):
-    """All three kinds, of a binary that runs here; the writer itself reads them back to the byte."""
-    target = "x86_64-unknown-linux-musl"
-    first = {}
-    with tempfile.TemporaryDirectory(prefix="couplet-packages-") as name:
-        # It is the packing that is tried: a part of a large debug build does.
-        packed = Path(name) / "couplet"
-        packed.write_bytes(binary.read_bytes()[:PACKED_BYTES])
-        for _ in range(2):
-            for kind in ["deb", "ipk", "apk"]:
-                done = subprocess.run([ROOT / "cross" / "package", kind, target, packed], capture_output=True, text=True,
-                                      env=dict(os.environ, COUPLET=str(binary)))
-                checks.that(f"{kind} is written and read back", done.returncode == 0, done.stdout + done.stderr)
-                if done.returncode:
-                    return
-                package = ROOT / done.stdout.splitlines()[0].split()[1]
-                content = package.read_bytes()
-                checks.that(f"{kind}: the same input gives the same bytes", first.setdefault(kind, content) == content, "")
-                damaged = Path(name) / package.name
-                damaged.write_bytes(content[:len(content) // 2] + b"\xff\0\xff" + content[len(content) // 2 + 3:])
-                broken = subprocess.run([ROOT / "cross" / "package", "list", damaged], capture_output=True, text=True)
-                checks.that(f"{kind}: damage is noticed", broken.returncode != 0, broken.stdout)
-                real_tools(checks, kind, package, Path(name))
-
-
-def real_tools(checks, kind, package, folder):
-    """Installs, upgrades and removes with the tools of the systems themselves, where they are."""
-    root = folder / f"root-{kind}"
-    shutil.rmtree(root, ignore_errors=True)
-    run = lambda *command: subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    kept = root / "etc" / "config" / "couplet"
-    if kind == "apk":
-        apk = os.environ.get("APK") or shutil.which("apk")
-        if not apk:
-            return checks.skip("apk: installed by the real tool", "no apk (apk-tools 3) here; name one with APK=")
-        base = [apk, "--root", root, "--arch", "x86_64", "--allow-untrusted", "--no-network"]
-        verified = run(apk, "verify", "--allow-untrusted", package)
-        checks.that("apk: the real tool finds it whole", verified.returncode == 0, verified.stdout + verified.stderr)
-        (root / "etc" / "apk").mkdir(parents=True)
-        (root / "etc" / "apk" / "arch").write_text("x86_64\n")
-        install = run(*base, "add", "--initdb", "--no-scripts", package)
-        again = lambda: run(*base, "add", "--no-scripts", package)
-        remove = lambda: run(*base, "del", "--no-scripts", "couplet")
-    elif kind == "ipk":
-        opkg = os.environ.get("OPKG") or shutil.which("opkg")
-        if not opkg:
-            return checks.skip("ipk: installed by the real tool", "no opkg here; name one with OPKG=")
-        conf = root / "etc" / "opkg.conf"
-        for part in ["etc", "tmp", "var/lock"]:
-            (root / part).mkdir(parents=True)
-        conf.write_text("dest root /\narch all 1\narch x86_64 10\n")
-        base = [opkg, "-o", root, "-f", conf]
-        install = run(*base, "install", package)
-        again = lambda: run(*base, "--force-reinstall", "install", package)
-        remove = lambda: run(*base, "remove", "couplet")
-    else:
-        dpkg = shutil.which("dpkg-deb")
-        if not dpkg:
-            return checks.skip("deb: read by the real tool", "no dpkg-deb here")
-        read = run(dpkg, "--field", package, "Package", "Version")
-        unpacked = run(dpkg, "--extract", package, root)
-        checks.that("deb: the real tool reads it", read.returncode == 0 and unpacked.returncode == 0, read.stderr)
-        return None
-    checks.that(f"{kind}: installed by the real tool", install.returncode == 0 and kept.exists(), install.stdout + install.stderr)
-    kept.write_text("# mine\n")
-    upgraded = again()
-    checks.that(f"{kind}: an upgrade keeps what its owner has changed",
-                upgraded.returncode == 0 and kept.read_text() == "# mine\n", upgraded.stdout + upgraded.stderr)
-    removed = remove()
-    checks.that(f"{kind}: removed by the real tool",
-                removed.returncode == 0 and not (root / "usr" / "bin" / "couplet").exists(), removed.stdout + removed.stderr)
-    return None
-
-
 def lint(checks):
     """Scripts of the shell, by shellcheck."""
-    scripts = [*(ROOT / "cross" / name for name in ["build", "image", "pack", "reproducible", "size"]), OPENWRT / "test.sh", OPENWRT / "couplet.init",
+    scripts = [*(ROOT / "cross" / name for name in ["build", "image", "pack", "reproducible", "size"]),
+               OPENWRT / "test.sh", OPENWRT / "couplet.init",
                *(ROOT / "cross" / "deploy" / "deb").iterdir()]
     if not shutil.which("shellcheck"):
         return checks.skip("shellcheck", "not installed; try `apt-get install shellcheck`")
