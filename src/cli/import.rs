@@ -4,6 +4,7 @@
 //! account or a room is one batch or several; those that are ready go to the disk together.
 
 mod archive;
+mod dry;
 mod ejabberd;
 mod pie;
 mod prosody;
@@ -19,7 +20,7 @@ use crate::engine::{Engine, Input, Output};
 use crate::jid::Jid;
 use crate::net::admin::{CallError, call};
 use crate::net::clock::{Clock, SystemEntropy};
-use crate::storage::{Batch, StoreError, Writer, memory};
+use crate::storage::{StoreError, Writer, memory};
 use argh::FromArgs;
 use report::Report;
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of what was taken in that wait for the disk.
 const PENDING_BYTES_MAX: usize = 1 << 20;
+/// The same in a dry run while an account or a room comes in: of that nothing but the account stays behind it.
+const DRY_BYTES_MAX: usize = 1 << 24;
 
 /// Take in what another server has kept. The server must not run.
 #[derive(FromArgs)]
@@ -204,6 +207,8 @@ struct Importer {
     /// Messages of a room that can be kept.
     history_max: usize,
     how: How,
+    /// Whose pieces were taken in last.
+    last: Option<Jid>,
     /// Where files of users go, if they are kept.
     #[cfg(feature = "upload")]
     files: Option<uploads::Files>,
@@ -214,7 +219,7 @@ impl Importer {
     fn open(config: &Config, how: How) -> Result<Self, String> {
         let store = config.store();
         let is_there = store.has_other_form() || store.file().is_some_and(Path::exists);
-        let (reader, writer) = if is_there || !how.dry_run {
+        let store = if is_there || !how.dry_run {
             offline::make_folder(config)?;
             let opened = store.open().map_err(|error| error.to_string())?;
             offline::give_to_owner(config);
@@ -222,7 +227,7 @@ impl Importer {
         } else {
             memory::open()
         };
-        let writer = if how.dry_run { Box::new(Nowhere) } else { writer };
+        let (reader, writer) = if how.dry_run { dry::open(store.0) } else { store };
         let clock = Clock::start();
         let entropy = SystemEntropy::open().ok_or("the system gives no random bytes: couplet needs getrandom(2)")?;
         let engine = Engine::new(config.engine_settings(), reader, Box::new(entropy), clock.now());
@@ -237,6 +242,7 @@ impl Importer {
             clock,
             history_max,
             how,
+            last: None,
             #[cfg(feature = "upload")]
             files,
             report,
@@ -261,11 +267,15 @@ impl Importer {
         pieces: &[Piece],
         terms: &mut Terms,
     ) -> Result<Vec<Outcome>, StoreError> {
+        if self.last.as_ref() != Some(owner) {
+            self.settle(PENDING_BYTES_MAX)?;
+            self.last = Some(owner.clone());
+        }
         let outcomes = self.engine.take_in(self.clock.now(), owner, pieces, terms);
         for (piece, outcome) in pieces.iter().zip(&outcomes) {
             self.report.count(owner, place, piece, outcome);
         }
-        self.settle(PENDING_BYTES_MAX)?;
+        self.settle(if self.how.dry_run { DRY_BYTES_MAX } else { PENDING_BYTES_MAX })?;
         Ok(outcomes)
     }
 
@@ -289,15 +299,6 @@ impl Importer {
                 }
             }
         }
-        Ok(())
-    }
-}
-
-/// Where a dry run writes to.
-struct Nowhere;
-
-impl Writer for Nowhere {
-    fn commit(&mut self, _: &[Batch]) -> Result<(), StoreError> {
         Ok(())
     }
 }

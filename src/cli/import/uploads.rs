@@ -56,8 +56,7 @@ mod taking {
             let path = folder.join(format!("{}.bin", encoded(&entry.key)));
             let (now, dry_run) = (self.clock.now(), self.how.dry_run);
             let engine = &mut self.engine;
-            // A dry run has put no account anywhere.
-            let mut is_owned = |slot: &Slot| dry_run || engine.is_owned(now, &slot.owned());
+            let mut is_owned = |slot: &Slot| engine.is_owned(now, &slot.owned());
             let outcome = match &mut self.files {
                 Some(files) => take(files, &path, entry, now.wall_ms, dry_run, &mut is_owned),
                 None => Ok(Taken::Left("upload is switched off in modules.disabled")),
