@@ -63,8 +63,8 @@ fn counts(table: &str) -> Vec<(String, Vec<u64>)> {
 /// What has to be said for old messages to be kept.
 const FOR_EVER: &str = "hosts = [\"localhost\"]\n[sasl]\niterations = 4096\n[modules.mam]\nkeep = 0\nrooms_keep = 0\n";
 
-const EVERYTHING: [(&str, u64); 12] = [
-    ("accounts", 2),
+const EVERYTHING: [(&str, u64); 13] = [
+    ("accounts", 3),
     ("administrators", 1),
     ("contacts", 3),
     ("roster versions", 1),
@@ -76,6 +76,7 @@ const EVERYTHING: [(&str, u64); 12] = [
     ("items of nodes", 1),
     ("rooms", 1),
     ("messages in rooms", 3),
+    ("archive preferences", 1),
 ];
 
 /// The data of a folder that has seen better days: what is good of it, and why the rest is not.
@@ -108,6 +109,7 @@ fn what_prosody_kept_moves_in_once() {
     }
     for line in [
         "reminders: nothing here keeps that (1)",
+        "skipped: passwords of accounts that are disabled there: laurence@localhost (1)",
         "roster: files of users without an account (1)",
         "skipped: archived messages: older than what is kept, see keep and rooms_keep of [modules.mam] (2)",
         "skipped: archived in rooms: older than what is kept, see keep and rooms_keep of [modules.mam] (3)",
@@ -123,7 +125,10 @@ fn what_prosody_kept_moves_in_once() {
     for (name, row) in counts(&third) {
         assert_eq!((row[0], row[3]), (0, 0), "{name} came twice: {third}");
     }
-    assert_eq!(folder.run(&["user", "list", "--config", "couplet.toml"]).1, "mer,cu=tio@localhost\nromeo@localhost\n");
+    assert_eq!(
+        folder.run(&["user", "list", "--config", "couplet.toml"]).1,
+        "laurence@localhost\nmer,cu=tio@localhost\nromeo@localhost\n"
+    );
 }
 
 /// Archives come once, with their ids, and go out again in documents.
@@ -182,8 +187,12 @@ fn files_move_in_once() {
     let from = fixtures().join("prosody").display().to_string();
     let import = ["import", "prosody", &from, "--config", "couplet.toml"];
     let row = |table: &str| counts(table).into_iter().find(|(name, _)| name == "files").unwrap().1;
+    let (_, dry, _) = folder.run(&[&import[..], &["--dry-run"]].concat());
+    assert_eq!(row(&dry), [2, 0, 0, 0, 1]);
+    assert!(dry.contains("skipped: files: of users without an account here (1)"), "{dry}");
     let (_, first, complaints) = folder.run(&import);
-    assert_eq!(row(&first), [1, 0, 0, 0, 1]);
+    // One is of somebody whose account is said to come from the future.
+    assert_eq!(row(&first), [2, 0, 0, 0, 1]);
     assert!(first.contains("skipped: files: never brought, or deleted since (1)"), "{first}");
     assert!(complaints.contains("short.bin: it is not as long as it should be"), "{complaints}");
     let path = folder.0.join("couplet-data/uploads").join(couplet::core::slots::moved_id("0197c4b5-9d10"));
@@ -197,11 +206,39 @@ fn files_move_in_once() {
     // His account can be younger than the file: it is granted by who takes it in.
     assert!(file.granted_s > file.stored_s);
     assert!(first.contains("skipped: files: of users without an account here (1)"), "{first}");
-    assert_eq!(row(&folder.run(&import).1), [0, 1, 0, 0, 1]);
+    assert_eq!(row(&folder.run(&import).1), [0, 2, 0, 0, 1]);
     let other = Folder::new();
     let (_, table, _) = other.run(&import);
-    assert!(table.contains("skipped: files: older than what is kept, see expires of [modules.upload] (4)"), "{table}");
+    assert!(table.contains("skipped: files: older than what is kept, see expires of [modules.upload] (5)"), "{table}");
     assert!(!other.0.join("couplet-data/uploads").exists());
+}
+
+/// More of one account than waits for the disk at a time.
+#[cfg(feature = "mam")]
+#[test]
+fn a_dry_run_refuses_nothing_that_an_import_takes() {
+    let folder = Folder::new();
+    std::fs::write(folder.0.join("couplet.toml"), FOR_EVER).unwrap();
+    let host = folder.0.join("prosody/localhost");
+    ["accounts", "archive"].iter().for_each(|store| std::fs::create_dir_all(host.join(store)).unwrap());
+    std::fs::write(host.join("accounts/romeo.dat"), "return { password = \"pencil\" };\n").unwrap();
+    let item = |n: u32| {
+        format!(
+            "item({{ [\"name\"] = \"message\"; [\"attr\"] = {{ [\"from\"] = \"nurse@localhost/r\" }};\n\
+             [\"when\"] = {}; [\"key\"] = \"k{n}\"; [\"with\"] = \"nurse@localhost\";\n\
+             {{ [\"name\"] = \"body\"; [\"attr\"] = {{}}; \"{}\" }} }});\n",
+            1_577_836_800 + n,
+            "x".repeat(100_000)
+        )
+    };
+    // They are taken in by 64, and come to 16 MB with the third time.
+    std::fs::write(host.join("archive/romeo.list"), (0..250).map(item).collect::<String>()).unwrap();
+    let import = ["import", "prosody", "prosody", "--config", "couplet.toml"];
+    let (code, dry, complaints) = folder.run(&[&import[..], &["--dry-run"]].concat());
+    assert_eq!((code, complaints.as_str()), (0, ""), "{dry}");
+    let (_, table, _) = folder.run(&import);
+    assert_eq!(counts(&dry), counts(&table));
+    assert!(counts(&table).contains(&("archived messages".to_string(), vec![250, 0, 0, 0, 0])), "{table}");
 }
 
 #[test]
@@ -214,8 +251,27 @@ fn what_is_here_stays_unless_it_is_to_be_replaced() {
     assert_eq!(add.0, 0, "{add:?}");
     let import = ["import", "prosody", &from, "--host", "localhost", "--config", "couplet.toml"];
     let row = |table: &str| counts(table).into_iter().find(|(name, _)| name == "accounts").unwrap().1;
-    assert_eq!(row(&folder.run(&import).1), [1, 0, 1, 0, 0]);
-    assert_eq!(row(&folder.run(&[&import[..], &["--replace"]].concat()).1), [0, 1, 0, 1, 0]);
+    assert_eq!(row(&folder.run(&import).1), [2, 0, 1, 0, 0]);
+    assert_eq!(row(&folder.run(&[&import[..], &["--replace"]].concat()).1), [0, 2, 0, 1, 0]);
+    // An account that is disabled there has no password here, until somebody gives it one.
+    let keys = |folder: &Folder| {
+        let document = folder.run(&["export", "--config", "couplet.toml"]).1;
+        let user =
+            document.split("<user name='laurence'>").nth(1).unwrap().split("</user>").next().unwrap().to_string();
+        user.contains("scram-credentials")
+    };
+    assert!(!keys(&folder));
+    let give = ["user", "passwd", "laurence@localhost", "--password-file", "password", "--config", "couplet.toml"];
+    assert_eq!(folder.run(&give).0, 0);
+    let (_, table, _) = folder.run(&import);
+    assert_eq!(row(&table), [0, 2, 1, 0, 0]);
+    assert!(
+        table.contains("skipped: accounts that are disabled there, and not here: laurence@localhost (1)"),
+        "{table}"
+    );
+    assert!(keys(&folder));
+    assert_eq!(row(&folder.run(&[&import[..], &["--replace"]].concat()).1), [0, 2, 0, 1, 0]);
+    assert!(!keys(&folder));
     let (_, other, complaints) = folder.run(&["import", "prosody", &from, "--host", "nowhere.example"]);
     assert!(other.contains("nothing was found") && complaints.contains("there is nothing of nowhere.example"));
 }
@@ -270,10 +326,13 @@ fn documents_come_out_as_they_went_in() {
     let from = fixtures().join("prosody").display().to_string();
     one.run(&["import", "prosody", &from, "--config", "couplet.toml"]);
     let (code, _, text) = one.run(&["export", "a.xml", "--config", "couplet.toml"]);
-    assert!(code == 0 && text.contains("2 accounts") && text.contains("that it is an administrator's (1)"), "{text}");
+    assert!(code == 0 && text.contains("3 accounts") && text.contains("that it is an administrator's (1)"), "{text}");
     let first = std::fs::read_to_string(one.0.join("a.xml")).unwrap();
     let mode = std::fs::metadata(one.0.join("a.xml")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+    let prefs = "<prefs xmlns='urn:xmpp:mam:2' default='roster'><always><jid>juliet@elsewhere.example</jid></always>\
+                 <never><jid>spam.example</jid></never></prefs>";
+    assert!(first.contains(prefs), "{first}");
     let file = one.0.join("a.xml").display().to_string();
     let import = ["import", "xep0227", &file, "--config", "couplet.toml"];
     assert_eq!(other.run(&import).0, 0);
@@ -294,7 +353,7 @@ fn documents_in_documents_are_read_and_nothing_beside_them() {
     assert_eq!(code, 1);
     let new: Vec<(String, u64)> = counts(&table).into_iter().map(|(name, row)| (name, row[0])).collect();
     let wanted = [
-        ("accounts", 3),
+        ("accounts", 4),
         ("contacts", 3),
         ("vCards", 1),
         ("private elements", 1),
@@ -303,6 +362,7 @@ fn documents_in_documents_are_read_and_nothing_beside_them() {
         ("offline messages", 2),
         ("nodes", 1),
         ("items of nodes", 2),
+        ("archive preferences", 1),
     ];
     assert_eq!(new, wanted.map(|(name, count)| (name.to_string(), count)), "{table}{complaints}");
     for line in [
@@ -317,6 +377,7 @@ fn documents_in_documents_are_read_and_nothing_beside_them() {
     }
     for line in [
         "\"\" at \"localhost\" is no user (1)",
+        "passwords of accounts that are disabled there: friar@localhost (1)",
         "romeo@localhost: credentials for \"SCRAM-SHA-512\" (1)",
         "romeo@localhost: credentials that are not whole (1)",
         "romeo@localhost: <x/> in \"urn:unknown\", which nothing here keeps (1)",
@@ -327,6 +388,8 @@ fn documents_in_documents_are_read_and_nothing_beside_them() {
     }
     let (_, exported, _) = folder.run(&["export", "--config", "couplet.toml"]);
     assert!(exported.contains("<value>whitelist</value>"), "{exported}");
+    let friar = exported.split("<user name='friar'>").nth(1).and_then(|user| user.split("</user>").next()).unwrap();
+    assert!(!friar.contains("credentials") && !friar.contains("banned"), "{exported}");
     // What stands in a user's own data is his.
     assert!(exported.contains("href='../secret.xml'"), "{exported}");
 }
@@ -345,7 +408,7 @@ fn what_prosody_kept_in_sqlite_moves_in_once() {
     assert_eq!(code, 1);
     let new: Vec<(String, u64)> = counts(&first).into_iter().map(|(name, row)| (name, row[0])).collect();
     let mut wanted = EVERYTHING.map(|(name, count)| match name {
-        "accounts" => (name.to_string(), 40),
+        "accounts" => (name.to_string(), 41),
         "contacts" => (name.to_string(), 2),
         "items of nodes" => (name.to_string(), 60),
         _ => (name.to_string(), count),
@@ -373,7 +436,7 @@ fn what_prosody_kept_in_sqlite_moves_in_once() {
 /// ejabberd's tables, with and without hosts in their rows.
 #[test]
 fn what_ejabberd_kept_in_sqlite_moves_in_once() {
-    for (file, accounts) in [("ejabberd.sqlite", 3), ("ejabberd-old.sqlite", 3)] {
+    for (file, accounts) in [("ejabberd.sqlite", 4), ("ejabberd-old.sqlite", 4)] {
         let folder = Folder::new();
         std::fs::write(folder.0.join("couplet.toml"), FOR_EVER).unwrap();
         let from = fixtures().join(file).display().to_string();
@@ -383,6 +446,7 @@ fn what_ejabberd_kept_in_sqlite_moves_in_once() {
         let mut new: Vec<(String, u64)> = counts(&first).into_iter().map(|(name, row)| (name, row[0])).collect();
         let wanted = [
             ("accounts", accounts),
+            ("archive preferences", 1),
             ("archived in rooms", 1),
             ("archived messages", 2),
             ("blocklists", 1),
@@ -410,6 +474,7 @@ fn what_ejabberd_kept_in_sqlite_moves_in_once() {
         for line in [
             "skipped: archived messages: written with compress_xml, which is not read (1)",
             "skipped: conference.localhost: rooms that end with their last occupant (1)",
+            "skipped: passwords of accounts that are disabled there: laurence@localhost (1)",
             "skipped: messages of the day: nothing here keeps that (1)",
             "skipped: nodes of a service: nothing here keeps that (1)",
             "skipped: privacy lists that are no default: nothing here keeps that (1)",
@@ -433,6 +498,9 @@ fn what_ejabberd_kept_in_sqlite_moves_in_once() {
             "<subscription jid='juliet@localhost' subscription='subscribed'/>",
             "<item id='one' publisher='juliet@localhost'>",
             "<body>line 2</body>",
+            "<prefs xmlns='urn:xmpp:mam:2' default='roster'><always><jid>juliet@localhost/b</jid></always>",
+            "<never><jid>spam.example</jid></never>",
+            "<user name='laurence'>\n<query",
         ] {
             assert!(document.contains(part), "{part:?} is missing in {document}");
         }
@@ -446,7 +514,7 @@ fn what_ejabberd_kept_in_sqlite_moves_in_once() {
     let (code, _, complaints) = folder.run(&import);
     assert!(code == 1 && complaints.contains("say with --host whose file it is"), "{complaints}");
     let (_, table, _) = folder.run(&[&import[..], &["--host", "example.org"]].concat());
-    assert!(counts(&table).contains(&("accounts".to_string(), vec![3, 0, 0, 0, 0])), "{table}");
+    assert!(counts(&table).contains(&("accounts".to_string(), vec![4, 0, 0, 0, 0])), "{table}");
     let prosody = fixtures().join("prosody.sqlite").display().to_string();
     let (code, _, complaints) = folder.run(&["import", "ejabberd", &prosody, "--config", "couplet.toml"]);
     assert!(code == 1 && complaints.contains("it has no tables of ejabberd's"), "{complaints}");

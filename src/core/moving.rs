@@ -33,6 +33,8 @@ pub enum Piece {
         password: Option<Secret>,
         /// When it was made, in milliseconds since 1970, if that is known.
         created_ms: Option<u64>,
+        /// Nobody may log in there. Here it has no password then, until it is given one.
+        disabled: bool,
     },
     /// It is an administrator's.
     Administrator,
@@ -84,6 +86,8 @@ pub enum Piece {
         /// The form of options to publish with.
         options: Option<Element>,
     },
+    /// What it wants archived, as `<prefs/>` (XEP-0441); without a default, that of the server holds.
+    ArchivePrefs(Element),
     /// A message of its archive (XEP-0313). Older ones come before newer ones.
     Archived(Box<ArchivedPiece>),
     /// A room (XEP-0045).
@@ -219,6 +223,8 @@ impl From<StanzaError> for Refusal {
 pub struct Terms {
     /// What is here and differs goes.
     pub replace: bool,
+    /// The account was not here before.
+    pub is_new: bool,
     /// Nodes that were not here before: all that they have came with them.
     pub fresh: BTreeSet<String>,
 }
@@ -259,11 +265,12 @@ impl Core {
         let replace = terms.replace;
         let owner = account.bare_str();
         match piece {
+            Piece::Account { disabled: true, created_ms, .. } => self.take_disabled(account, *created_ms, terms),
             Piece::Account { password: Some(password), created_ms, .. } => {
-                self.take_password(account, &password.0, *created_ms, replace)
+                self.take_password(account, &password.0, *created_ms, terms)
             }
             Piece::Account { sha1, sha256, created_ms, .. } => {
-                self.take_account(account, (sha1, sha256), *created_ms, replace)
+                self.take_account(account, (sha1, sha256), *created_ms, terms)
             }
             Piece::Administrator => {
                 let node = account.node().unwrap_or_default().as_bytes();
@@ -293,19 +300,36 @@ impl Core {
         }
     }
 
+    /// An account that nobody logs in to: without keys, and with its name taken.
+    fn take_disabled(&mut self, account: &Jid, created_ms: Option<u64>, terms: &mut Terms) -> Outcome {
+        let old = self.view.get::<Accounts>(account.bare_str(), b"")?;
+        let Some(Account { created_ms, .. }) = old.filter(|old| old.sha1.is_some() || old.sha256.is_some()) else {
+            return self.take_account(account, (&None, &None), created_ms, terms);
+        };
+        // That it is disabled can be said behind its keys.
+        let taken = if terms.is_new { Taken::Same } else { verdict(terms.replace) };
+        if taken != Taken::Stays {
+            self.view.put::<Accounts>(account.bare_str(), b"", &Account { sha1: None, sha256: None, created_ms });
+            self.fast_end(account.bare_str())?;
+        }
+        Ok(taken)
+    }
+
     fn take_account(
         &mut self,
         account: &Jid,
         (sha1, sha256): (&Option<ScramKeys>, &Option<ScramKeys>),
         created_ms: Option<u64>,
-        replace: bool,
+        terms: &mut Terms,
     ) -> Outcome {
         let (owner, node) = (account.bare_str(), account.node().unwrap_or_default());
         let keys = |keys: &Option<ScramKeys>| keys.clone().map(Keys::from);
         let (sha1, sha256) = (keys(sha1), keys(sha256));
         let old = self.view.get::<Accounts>(owner, b"")?;
-        let created_ms = old.as_ref().map(|old| old.created_ms).or(created_ms);
-        let created_ms = created_ms.unwrap_or_else(|| u64::try_from(self.now.wall_ms).unwrap_or(0));
+        // What was brought before an account was made is not its owner's: its date cannot be to come.
+        let now_ms = self.wall_ms();
+        let created_ms = created_ms.unwrap_or(now_ms).min(now_ms);
+        let created_ms = old.as_ref().map_or(created_ms, |old| old.created_ms);
         // Keys that were added since, when the password was known, are of the same password.
         let is_same = |old: &Account| {
             let same = |a: &Option<Keys>, b: &Option<Keys>| b.is_none() || a == b;
@@ -314,7 +338,8 @@ impl Core {
         if old.as_ref().is_some_and(is_same) {
             return Ok(Taken::Same);
         }
-        let taken = if old.is_some() { verdict(replace) } else { Taken::New };
+        let taken = if old.is_some() { verdict(terms.replace) } else { Taken::New };
+        terms.is_new |= taken == Taken::New;
         if taken != Taken::Stays {
             self.view.put::<Accounts>(owner, b"", &Account { sha1, sha256, created_ms });
             self.view.put::<AccountIndex>(account.domain(), node.as_bytes(), &Present {});
@@ -323,7 +348,7 @@ impl Core {
         Ok(taken)
     }
 
-    fn take_password(&mut self, account: &Jid, password: &str, created_ms: Option<u64>, replace: bool) -> Outcome {
+    fn take_password(&mut self, account: &Jid, password: &str, created_ms: Option<u64>, terms: &mut Terms) -> Outcome {
         let password = prepare_password(password).map_err(|_| Refusal::because("its password cannot be one"))?;
         let hashed = |work| run(HashJob { id: 0, password: password.clone(), work }).outcome;
         if let Some(old) = self.account_keys(account.bare_str())? {
@@ -337,7 +362,7 @@ impl Core {
         self.entropy.fill(&mut salt);
         match hashed(HashWork::Derive { salt, iterations: self.settings.iterations }) {
             HashOutcome::Derived { sha1, sha256 } => {
-                self.take_account(account, (&Some(sha1), &Some(sha256)), created_ms, replace)
+                self.take_account(account, (&Some(sha1), &Some(sha256)), created_ms, terms)
             }
             HashOutcome::Verified(_) | HashOutcome::Upgraded(_) => Err(Refusal::because("its password was not hashed")),
         }
@@ -408,7 +433,7 @@ impl Core {
         let owner = account.bare_str();
         let Some(Account { sha1, sha256, created_ms }) = self.view.get::<Accounts>(owner, b"")? else { return Ok(()) };
         let (sha1, sha256) = (sha1.map(ScramKeys::from), sha256.map(ScramKeys::from));
-        to(Piece::Account { sha1, sha256, password: None, created_ms: Some(created_ms) });
+        to(Piece::Account { sha1, sha256, password: None, created_ms: Some(created_ms), disabled: false });
         if self.view.contains::<Admins>(account.domain(), account.node().unwrap_or_default().as_bytes())? {
             to(Piece::Administrator);
         }

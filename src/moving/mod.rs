@@ -17,7 +17,8 @@ pub mod pie;
 pub mod prosody;
 pub mod sqlite;
 
-use crate::xml::{Element, write_attribute};
+use crate::core::moving::Piece;
+use crate::xml::{Builder, Element, ns, write_attribute};
 
 /// An element that was stored as text, of which it is known in which namespace it stood.
 pub fn fragment(xml: &str, root_ns: &str) -> Option<Element> {
@@ -27,4 +28,20 @@ pub fn fragment(xml: &str, root_ns: &str) -> Option<Element> {
     let whole = crate::xml::parse(&around).ok()?;
     let mut children = whole.root().children();
     children.next().filter(|_| children.next().is_none()).map(|child| child.to_element())
+}
+
+/// What an account wants archived: `always`, `roster` or `never` for all but those with a rule of their own.
+pub fn archive_prefs<S: AsRef<str>>(
+    default: Option<&str>,
+    always: impl Iterator<Item = S>,
+    never: impl Iterator<Item = S>,
+) -> Piece {
+    let mut b = Builder::new(ns::MAM, "prefs");
+    default.iter().for_each(|rule| _ = b.attr("default", rule));
+    b.open(ns::MAM, "always");
+    always.for_each(|jid| _ = b.leaf(ns::MAM, "jid", jid.as_ref()));
+    b.close().open(ns::MAM, "never");
+    never.for_each(|jid| _ = b.leaf(ns::MAM, "jid", jid.as_ref()));
+    b.close();
+    Piece::ArchivePrefs(b.finish())
 }

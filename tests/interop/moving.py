@@ -21,12 +21,13 @@ from slixmpp.xmlstream import ET
 
 import peers
 import server
-from slix import Checks, Peer
+from slix import Checks, Peer, Refused
 from talker import PASSWORD as peer_password, Client, add_users
 from watcher import WAIT_S
 
 PASSWORD = "p=encil, ünï ♥"
 USERS = ("romeo", "juliet", "nurse", "mer,cu=tio")
+BANNED = "tybalt"
 ROOM = "orchard@conference.localhost"
 MUC = "http://jabber.org/protocol/muc"
 PUBSUB = "http://jabber.org/protocol/pubsub"
@@ -78,6 +79,22 @@ class Resident(Peer):
                               f"</publish>{options}</pubsub>")
 
 
+PREFERRED = "always", ["juliet@localhost"], ["paris@localhost", "spam.example"]
+
+
+async def prefer(user):
+    """Says what is to be archived."""
+    await user.ask("set", "<prefs xmlns='urn:xmpp:mam:2' default='always'><always><jid>juliet@localhost</jid></always>"
+                          "<never><jid>spam.example</jid><jid>paris@localhost</jid></never></prefs>")
+
+
+async def preferences(user):
+    prefs = await user.ask("get", "<prefs xmlns='urn:xmpp:mam:2'/>")
+    mam = "{urn:xmpp:mam:2}"
+    return prefs.get("default"), *(sorted(j.text for j in prefs.iterfind(f"{mam}{rule}/{mam}jid"))
+                                   for rule in ("always", "never"))
+
+
 def canonical(xml):
     """An element as text that does not depend on how it was written."""
     return None if xml is None else ET.canonicalize(ET.tostring(xml, encoding="unicode"), strip_text=True,
@@ -123,6 +140,7 @@ async def fill(host):
         who.send_message(other, body, mtype="chat")
     await romeo.message("Ay me! ♥")
     await fill_room(romeo, juliet)
+    await prefer(romeo)
     await romeo.fence()
     await romeo.leave()
     await juliet.leave()
@@ -199,6 +217,7 @@ async def look(host):
     # What stands in it is compared as bookmarks; here it is no node of its own.
     names = sorted(item.get("node") for item in nodes if item.get("node") not in (None, "storage:bookmarks"))
     seen["nodes"] = names
+    seen["preferences of the archive"] = await preferences(romeo)
     for name in names:
         found = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}'><items node='{name}'/></pubsub>")
         items = {item.get("id"): canonical(next(iter(item), None)) for item in found.iter(f"{{{PUBSUB}}}item")}
@@ -338,6 +357,7 @@ async def from_ejabberd_sql(check, args, schema):
         romeo.send_message("juliet@localhost", "first", mtype="chat")
         await romeo.ask("get", "<query xmlns='jabber:iq:roster'/>")
         stanzas["romeo"] = [(i, b) for i, _, _, b in await archive(romeo)]
+        await prefer(romeo)
         await romeo.leave()
         old.stop()
         with sqlite3.connect(file) as whole:
@@ -360,6 +380,7 @@ async def from_ejabberd_sql(check, args, schema):
                 await same_data(romeo)
                 bookmarks = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}'><items node='urn:xmpp:bookmarks:1'/></pubsub>")
                 assert [item.get("id") for item in bookmarks.iter(f"{{{PUBSUB}}}item")] == [ROOM], canonical(bookmarks)
+                assert await preferences(romeo) == PREFERRED, await preferences(romeo)
                 await romeo.leave()
             async with check("the same archives with the same ids"):
                 await ejabberd_archives(new, stanzas)
@@ -441,6 +462,28 @@ def couplet(new, *words):
                           capture_output=True, text=True)
 
 
+def disable(old, user):
+    """As newer versions of Prosody do it; that of Debian 12 does not know it yet."""
+    file = old.folder / f"data/localhost/accounts/{user}.dat"
+    if file.exists():
+        file.write_text(file.read_text().replace("return {", "return { disabled = true;", 1))
+        return
+    with sqlite3.connect(old.folder / "data/prosody.sqlite") as made:
+        made.execute("INSERT INTO prosody (host, user, store, key, type, value) VALUES (?, ?, ?, ?, ?, ?)",
+                     ("localhost", user, "accounts", "disabled", "boolean", "true"))
+    made.close()
+
+
+async def turned_away(user):
+    """That it cannot log in."""
+    try:
+        await user.login()
+    except Refused as why:
+        assert str(why) == "not-authorized", why
+        return
+    raise AssertionError("it logs in")
+
+
 async def run(check, args):
     with Prosody(args.storage) as old, server.Couplet(args.binary) as new:
         old.start()
@@ -448,7 +491,11 @@ async def run(check, args):
             old.add_user(user, PASSWORD)
         await fill(old)
         before = await look(old)
+        # Debian's Prosody keeps in SQL what is false, and does not find it there.
+        before["preferences of the archive"] = PREFERRED
+        old.add_user(BANNED, PASSWORD)
         old.stop()
+        disable(old, BANNED)
         # In SQL, the folder has nothing but the file.
         source = old.folder / "data"
         async with check("a dry run takes nothing"):
@@ -481,6 +528,8 @@ async def run(check, args):
                 peer = Peer(args_of, user, PASSWORD, "x", mechanism="SCRAM-SHA-1")
                 await peer.login()
                 await peer.leave()
+        async with check("who is disabled there does not log in"):
+            await turned_away(Resident(new, BANNED))
         for user in ("romeo", "juliet"):
             async with check(f"a client of {user} need not load the roster again"):
                 assert await unchanged(new, user, before[f"version {user}"])

@@ -58,7 +58,7 @@ impl World {
         let engine = Engine::new(settings, reader, Box::new(super::seeded::Seeded(1)), now()).unwrap();
         let mut world = Self { engine, memory, writer, said: String::new() };
         let password = Some(Secret(Zeroizing::new("p".to_string())));
-        let account = Piece::Account { sha1: None, sha256: None, password, created_ms: None };
+        let account = Piece::Account { sha1: None, sha256: None, password, created_ms: None, disabled: false };
         assert_eq!(world.take("romeo@localhost", &[account]), [Ok(Taken::New)]);
         world
     }
@@ -219,6 +219,7 @@ fn an_archive_that_was_void_takes_in_what_is_older() {
         sha256: None,
         password: Some(Secret(Zeroizing::new("p".to_string()))),
         created_ms: None,
+        disabled: false,
     };
     let taken = world.take("romeo@localhost", &[account, archived("a", HOUR_MS, "one")]);
     assert_eq!(taken, [Ok(Taken::New), Ok(Taken::New)]);

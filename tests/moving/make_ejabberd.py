@@ -9,7 +9,7 @@ db = sqlite3.connect(path)
 db.execute("PRAGMA page_size=512")
 db.execute("PRAGMA journal_mode=DELETE")
 HOSTED = {"users", "last", "rosterusers", "rostergroups", "spool", "archive", "vcard", "private_storage", "push_session",
-          "privacy_default_list", "privacy_list", "muc_room", "motd"}
+          "privacy_default_list", "privacy_list", "archive_prefs", "muc_room", "motd"}
 made = {}
 
 
@@ -45,6 +45,10 @@ put("users", username="tybalt", password=f"sha512:{key(64)}", serverkey=key(64),
 if is_new:
     put("users", at="elsewhere.example", username="paris", password="x", serverkey="", salt="", iterationcount=0,
         created_at=created, type=1)
+put("users", username="laurence", password=key(20), serverkey=key(20), salt=key(16), iterationcount=4096,
+    created_at=created, **({"type": 2} if is_new else {}))
+put("archive_prefs", username="romeo", created_at=created, always='[{<<"juliet">>,<<"localhost">>,<<"b">>}]',
+    never='[{<<>>,<<"spam.example">>,<<>>}]', **{"def": "roster"})
 for jid, nick, subscription, ask in (("juliet@localhost", "J & co", "B", "N"), ("nurse@localhost", "", "N", "I"),
                                      ("rosaline@elsewhere.example", "", "N", "O"), ("@@", "", "N", "N")):
     put("rosterusers", username="romeo", jid=jid, nick=nick, subscription=subscription, approved="false", ask=ask,
@@ -54,6 +58,8 @@ for group in ("Friends", "Vérona"):
 put("vcard", username="romeo", vcard="<vCard xmlns='vcard-temp'><FN>Romeo</FN></vCard>")
 put("private_storage", username="romeo", namespace="urn:test:notes",
     data=f"<notes xmlns='urn:test:notes'><n id='1'>{'a &amp; b ' * 200}</n></notes>")
+put("private_storage", username="laurence", namespace="jabber:ejabberd:banned",
+    data="<banned xmlns='jabber:ejabberd:banned'><reason>A potion</reason></banned>")
 put("last", username="romeo", seconds="1577836800", state="")
 put("spool", username="romeo", created_at=created,
     xml="<message type='chat' from='juliet@localhost/b' to='romeo@localhost'><body>O</body></message>")

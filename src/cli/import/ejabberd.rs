@@ -4,7 +4,7 @@ use super::{Importer, prepared, sqlite};
 use crate::clock::datetime_ms;
 use crate::core::moving::{NodePiece, Piece, Terms};
 use crate::jid::Jid;
-use crate::moving::ejabberd::data::{self, Archived, Contact, Login};
+use crate::moving::ejabberd::data::{self, Archived, BANNED, Contact, Login};
 use crate::moving::fragment;
 use crate::moving::sqlite::{Cell, Database, SqliteError, TableInfo};
 use crate::storage::StoreError;
@@ -20,14 +20,13 @@ const NOTES_MAX: usize = 1 << 22;
 const AT_ONCE: usize = 64;
 
 /// What nothing here keeps, and an administrator should hear of.
-const UNKNOWN: [(&str, &str); 7] = [
+const UNKNOWN: [(&str, &str); 6] = [
     ("sr_group", "shared roster groups"),
     ("motd", "messages of the day"),
     ("muc_registered", "nicknames registered with the service"),
     ("muc_room_subscribers", "subscribers of rooms"),
     ("mix_channel", "channels of MIX"),
     ("mqtt_pub", "messages of MQTT"),
-    ("archive_prefs", "preferences of archives"),
 ];
 
 /// A row, by the names of its columns.
@@ -192,6 +191,14 @@ impl One<'_> {
             login.add(kind, row.text("password"), row.text("serverkey"), row.text("salt"), iterations);
             if logins.len() > NOTES_MAX { Err(Ends::Full) } else { Ok(()) }
         })?;
+        self.each("private_storage", &mut |one, row| {
+            if row.text("namespace") == BANNED.0
+                && let Some(login) = one.owner(row).and_then(|jid| logins.get_mut(&jid))
+            {
+                login.disabled = true;
+            }
+            Ok(())
+        })?;
         for (jid, login) in logins {
             match self.take(&jid, "users", login.piece()) {
                 Ok(()) => {}
@@ -228,7 +235,7 @@ impl One<'_> {
 
     /// Tables whose rows are pieces.
     fn plain(&mut self) -> Result<(), String> {
-        let read: [(&str, Read); 5] = [
+        let read: [(&str, Read); 6] = [
             ("vcard", |row| {
                 let vcard = fragment(row.text("vcard"), ns::VCARD).filter(|vcard| vcard.root().is(ns::VCARD, "vCard"));
                 vcard.map(Piece::VCard).ok_or_else(|| "it is no vCard".to_string())
@@ -244,11 +251,14 @@ impl One<'_> {
                     .ok_or_else(|| "a time that is none".to_string())
             }),
             ("spool", |row| data::offline(row.text("xml"), row.created_ms())),
+            ("archive_prefs", |row| data::archive_prefs(row.text("def"), row.text("always"), row.text("never"))),
             ("push_session", |row| data::push(row.text("service"), row.text("node"), row.text("xml"))),
         ];
         for (table, read) in read {
             self.each(table, &mut |one, row| {
-                let Some(owner) = one.owner(row) else { return Ok(()) };
+                // A ban is none of a user's data.
+                let is_ban = table == "private_storage" && row.text("namespace") == BANNED.0;
+                let Some(owner) = one.owner(row).filter(|_| !is_ban) else { return Ok(()) };
                 one.take(&owner, table, read(row))
             })?;
         }

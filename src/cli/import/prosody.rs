@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 1 << 24;
 pub(super) const ITEMS_AT_ONCE: usize = 64;
 
 /// Stores that are looked at by name, beside those of [`data::of_account`], in this order.
-pub(super) const STORES: [&str; 9] = [
+pub(super) const STORES: [&str; 10] = [
     "account_roles",
     "roles",
     "roster",
@@ -32,6 +32,7 @@ pub(super) const STORES: [&str; 9] = [
     "lastlog2",
     "account_activity",
     "cloud_notify",
+    "archive_prefs",
 ];
 
 /// What it keeps for itself, and nobody misses.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LINES_MAX: usize = 1000;
 
 /// Kinds of pieces in the order in which they are printed.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 19] = [
     "accounts",
     "administrators",
     "contacts",
@@ -24,6 +24,7 @@ const KINDS: [&str; 18] = [
     "vCards of rooms",
     "messages in rooms",
     "push registrations",
+    "archive preferences",
     "archived messages",
     "archived in rooms",
     "files",
@@ -31,7 +32,7 @@ const KINDS: [&str; 18] = [
 
 /// Where files stand in that list.
 #[cfg(feature = "upload")]
-const FILES: usize = 17;
+const FILES: usize = 18;
 
 /// New, the same, another one stays, replaced, refused.
 type Counts = [u64; 5];
@@ -65,8 +66,9 @@ fn kind(piece: &Piece) -> usize {
         Piece::RoomCard(_) => 12,
         Piece::RoomLine { .. } => 13,
         Piece::Push { .. } => 14,
-        Piece::Archived(_) => 15,
-        Piece::RoomArchived(_) => 16,
+        Piece::ArchivePrefs(_) => 15,
+        Piece::Archived(_) => 16,
+        Piece::RoomArchived(_) => 17,
     }
 }
 
@@ -74,6 +76,15 @@ impl Report {
     /// Counts a piece.
     pub fn count(&mut self, owner: &Jid, place: &str, piece: &Piece, outcome: &Outcome) {
         self.add(kind(piece), outcome);
+        match (piece, outcome) {
+            (Piece::Account { disabled: true, .. }, Ok(Taken::Stays)) => {
+                self.unknown(format!("accounts that are disabled there, and not here: {owner}"));
+            }
+            (Piece::Account { disabled: true, .. }, Ok(_)) => {
+                self.unknown(format!("passwords of accounts that are disabled there: {owner}"));
+            }
+            _ => {}
+        }
         if let Err(refusal) = outcome {
             let what = match piece {
                 Piece::Contact { jid, .. } => format!("the contact {jid}"),

@@ -234,6 +234,9 @@ impl Module for Mam {
 
     #[cfg(feature = "import")]
     fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+        if let Piece::ArchivePrefs(prefs) = piece {
+            return prefs::take_in(core, owner.bare_str(), prefs.root(), self.rule(), terms.replace);
+        }
         let Piece::Archived(piece) = piece else { return Ok(Taken::NotMine) };
         let ArchivedPiece { id, wall_ms, with: Some(with), message, .. } = &**piece else {
             return Err(Refusal::because("nobody knows with whom"));
@@ -242,6 +245,12 @@ impl Module for Mam {
         let new = New { with: with.bare_str(), xml: &xml, ..New::default() };
         let mover = Mover { name: id, wall_ms: *wall_ms, keep_s: self.config.keep.0, new };
         core.archive_take(owner.bare_str(), mover, terms.replace)
+    }
+
+    #[cfg(feature = "import")]
+    fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece)) -> Result<(), StoreError> {
+        prefs::give_out(core, owner.bare_str(), self.rule())?.into_iter().map(Piece::ArchivePrefs).for_each(to);
+        Ok(())
     }
 }
 

@@ -1,11 +1,14 @@
 //! What an account wants to have archived (XEP-0441): a rule for each address that it names, and one for all others.
 
 use super::Stored;
+#[cfg(feature = "import")]
+use crate::core::moving::{Outcome, Taken, verdict};
 use crate::core::{Core, roster};
 use crate::jid::Jid;
 use crate::stanza::{Condition, StanzaError};
 use crate::storage::Table;
 use crate::xml::{Builder, Element, ElementRef, ns};
+use std::collections::BTreeMap;
 
 crate::record! {
     /// Whether messages are archived.
@@ -74,29 +77,48 @@ fn by(core: &mut Core, account: &str, other: &Jid, rule: Rule) -> Stored<bool> {
     }
 }
 
+/// By address; that of the empty one is for all others.
+type All = BTreeMap<String, Rule>;
+
+/// Reads what a client wants.
+fn read(core: &Core, prefs: ElementRef<'_>, default: Option<Rule>) -> Result<All, StanzaError> {
+    let default = default.ok_or_else(|| Condition::BadRequest.because("The default is always, never or roster."))?;
+    let mut rules = All::from([(String::new(), default)]);
+    for (name, rule) in [("always", Rule::Always), ("never", Rule::Never)] {
+        for jid in prefs.child(ns::MAM, name).iter().flat_map(|list| list.children()).filter(|c| c.is(ns::MAM, "jid")) {
+            let jid = Jid::parse(jid.text().trim()).map_err(|_| StanzaError::from(Condition::JidMalformed))?;
+            rules.insert(jid.as_str().to_owned(), rule);
+        }
+    }
+    if rules.len() - 1 > core.settings.limits.mam_rules_max as usize {
+        return Err(Condition::ResourceConstraint.because("Too many addresses are named."));
+    }
+    Ok(rules)
+}
+
+/// What was said; nothing at all, or with a rule for all others.
+fn said(core: &mut Core, account: &str) -> Stored<All> {
+    let rows = core.view.list::<Rules>(account, usize::MAX)?;
+    Ok(rows.into_iter().filter_map(|(sub, row)| Some((String::from_utf8(sub).ok()?, row.rule))).collect())
+}
+
+fn replace(core: &mut Core, account: &str, old: &All, new: &All) {
+    for address in old.keys() {
+        core.view.delete::<Rules>(account, address.as_bytes());
+    }
+    for (address, rule) in new {
+        core.view.put::<Rules>(account, address.as_bytes(), &RuleRow { rule: *rule });
+    }
+}
+
 /// Takes over what a client wants: all of it, in the place of what was.
 ///
 /// # Errors
 /// `bad-request` for a default that there is not, `jid-malformed`, `resource-constraint` for too many addresses.
 pub fn set(core: &mut Core, account: &str, prefs: ElementRef<'_>) -> Result<(), StanzaError> {
-    let default = prefs.attr("default").and_then(Rule::parse);
-    let default = default.ok_or_else(|| Condition::BadRequest.because("The default is always, never or roster."))?;
-    let mut rows = vec![(String::new(), default)];
-    for (name, rule) in [("always", Rule::Always), ("never", Rule::Never)] {
-        for jid in prefs.child(ns::MAM, name).iter().flat_map(|list| list.children()).filter(|c| c.is(ns::MAM, "jid")) {
-            let jid = Jid::parse(jid.text().trim()).map_err(|_| StanzaError::from(Condition::JidMalformed))?;
-            rows.push((jid.as_str().to_owned(), rule));
-        }
-    }
-    if rows.len() - 1 > core.settings.limits.mam_rules_max as usize {
-        return Err(Condition::ResourceConstraint.because("Too many addresses are named."));
-    }
-    for (sub, _) in core.view.list::<Rules>(account, usize::MAX)? {
-        core.view.delete::<Rules>(account, &sub);
-    }
-    for (sub, rule) in rows {
-        core.view.put::<Rules>(account, sub.as_bytes(), &RuleRow { rule });
-    }
+    let new = read(core, prefs, prefs.attr("default").and_then(Rule::parse))?;
+    let old = said(core, account)?;
+    replace(core, account, &old, &new);
     Ok(())
 }
 
@@ -105,16 +127,42 @@ pub fn set(core: &mut Core, account: &str, prefs: ElementRef<'_>) -> Result<(), 
 /// # Errors
 /// When storage cannot be read.
 pub fn get(core: &mut Core, account: &str, default: Rule) -> Result<Element, StanzaError> {
-    let rows = core.view.list::<Rules>(account, usize::MAX)?;
-    let default = rows.iter().find(|(sub, _)| sub.is_empty()).map_or(default, |(_, row)| row.rule);
+    Ok(build(&said(core, account)?, default))
+}
+
+fn build(rules: &All, default: Rule) -> Element {
+    let default = rules.get("").copied().unwrap_or(default);
     let mut b = Builder::new(ns::MAM, "prefs");
     b.attr("default", default.as_str());
     for rule in [Rule::Always, Rule::Never] {
         b.open(ns::MAM, rule.as_str());
-        for (sub, _) in rows.iter().filter(|(sub, row)| !sub.is_empty() && row.rule == rule) {
-            b.leaf(ns::MAM, "jid", std::str::from_utf8(sub).unwrap_or_default());
+        for (address, _) in rules.iter().filter(|(address, of)| !address.is_empty() && **of == rule) {
+            b.leaf(ns::MAM, "jid", address);
         }
         b.close();
     }
-    Ok(b.finish())
+    b.finish()
+}
+
+/// Takes in what was wanted on another server, where `default` stands in for nothing said of all others.
+#[cfg(feature = "import")]
+pub fn take_in(core: &mut Core, account: &str, prefs: ElementRef<'_>, default: Rule, over: bool) -> Outcome {
+    let new = read(core, prefs, prefs.attr("default").map_or(Some(default), Rule::parse))?;
+    let old = said(core, account)?;
+    let taken = match () {
+        () if old == new => Taken::Same,
+        () if old.is_empty() => Taken::New,
+        () => verdict(over),
+    };
+    if matches!(taken, Taken::New | Taken::Replaced) {
+        replace(core, account, &old, &new);
+    }
+    Ok(taken)
+}
+
+/// What was said, for another server; none for nothing.
+#[cfg(feature = "import")]
+pub fn give_out(core: &mut Core, account: &str, default: Rule) -> Stored<Option<Element>> {
+    let rules = said(core, account)?;
+    Ok(if rules.is_empty() { None } else { Some(build(&rules, default)) })
 }

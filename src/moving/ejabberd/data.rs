@@ -4,7 +4,7 @@ use super::Term;
 use crate::core::moving::{ArchivedPiece, NodePiece, Piece, RoomPiece, StandingPiece};
 use crate::core::roster;
 use crate::jid::Jid;
-use crate::moving::fragment;
+use crate::moving::{self, fragment};
 use crate::setting::Secret;
 use crate::stanza::form::Values;
 use crate::stanza::{Kind, MessageType, PresenceType, Stanza};
@@ -14,12 +14,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+/// How a password begins that nobody has, which older versions give to whom they ban.
+pub const BANNED_PASSWORD: &str = "BANNED_ACCOUNT--";
+
+/// The namespace of what newer versions put into the private storage of whom they ban, with its name.
+pub const BANNED: (&str, &str) = ("jabber:ejabberd:banned", "banned");
+
 /// What a row of `users` says: one for each kind of key.
 #[derive(Clone, Debug, Default)]
 pub struct Login {
     sha1: Option<ScramKeys>,
     sha256: Option<ScramKeys>,
     password: Option<Secret>,
+    /// It is banned.
+    pub disabled: bool,
     /// Why there is nothing more of it.
     unknown: bool,
     /// When it was made, in milliseconds since 1970.
@@ -30,6 +38,10 @@ impl Login {
     /// Another row. `kind` is 0 in older tables, where the hash is said in the key itself.
     pub fn add(&mut self, kind: i64, password: &str, server_key: &str, salt: &str, iterations: i64) {
         if password.is_empty() {
+            return;
+        }
+        if password.starts_with(BANNED_PASSWORD) {
+            self.disabled = true;
             return;
         }
         if kind == 1 || (salt.is_empty() && server_key.is_empty()) {
@@ -65,13 +77,13 @@ impl Login {
     /// # Errors
     /// When nobody could log in.
     pub fn piece(self) -> Result<Piece, String> {
-        let Self { sha1, sha256, password, unknown, created_ms } = self;
-        if unknown && sha1.is_none() && sha256.is_none() && password.is_none() {
+        let Self { sha1, sha256, password, disabled, unknown, created_ms } = self;
+        if unknown && !disabled && sha1.is_none() && sha256.is_none() && password.is_none() {
             return Err("its keys are not whole, or of a hash function that is not known here".to_string());
         }
         // Keys count before a password beside them.
         let password = password.filter(|_| sha1.is_none() && sha256.is_none());
-        Ok(Piece::Account { sha1, sha256, password, created_ms })
+        Ok(Piece::Account { sha1, sha256, password, created_ms, disabled })
     }
 }
 
@@ -295,6 +307,23 @@ fn room_fields(opts: &Term, password: &str) -> Vec<Values> {
         fields.push(named("presencebroadcast", roles.collect()));
     }
     fields
+}
+
+/// A row of `archive_prefs`, with addresses as tuples of their three parts.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn archive_prefs(default: &str, always: &str, never: &str) -> Result<Piece, String> {
+    let [always, never] = [always, never].map(|text| {
+        let jid = |term: &Term| {
+            let [node, domain, resource] = term.tuple() else { return None };
+            let part = |term: &Term| term.text().filter(|text| !text.is_empty()).map(str::to_string);
+            Jid::from_parts(part(node).as_deref(), domain.text()?, part(resource).as_deref()).ok()
+        };
+        super::read(text).and_then(|list| list.list().iter().map(jid).collect::<Option<Vec<Jid>>>())
+    });
+    let (Some(always), Some(never)) = (always, never) else { return Err("addresses that cannot be read".to_string()) };
+    Ok(moving::archive_prefs(Some(default), always.iter().map(Jid::as_str), never.iter().map(Jid::as_str)))
 }
 
 /// A row of `push_session`.

@@ -5,6 +5,7 @@ use crate::clock::datetime_ms;
 use crate::core::moving::{ArchivedPiece, NodePiece, Piece};
 use crate::core::roster;
 use crate::jid::Jid;
+use crate::moving::ejabberd::data::{BANNED, BANNED_PASSWORD};
 use crate::setting::Secret;
 use crate::stanza::{Kind, PresenceType, Stanza, form};
 use crate::stream::sasl::ScramKeys;
@@ -44,6 +45,8 @@ struct Account {
     requests: BTreeMap<Jid, Box<Stanza>>,
     nodes: Vec<NodePiece>,
     version: Option<u64>,
+    /// ejabberd says so in its private storage.
+    disabled: bool,
     is_handed_on: bool,
     /// Its end.
     ends: bool,
@@ -106,9 +109,10 @@ impl Walker {
                 let name = root.attr("name").unwrap_or_default();
                 let jid = Jid::from_parts(Some(name), host, None).ok();
                 let password = root.attr("password").filter(|password| !password.is_empty());
+                let disabled = password.is_some_and(|password| password.starts_with(BANNED_PASSWORD));
                 let password = password.map(|password| Secret(Zeroizing::new(password.to_string())));
                 let is_known = jid.is_some();
-                self.user = Some(Box::new(Account { jid, password, ..Account::default() }));
+                self.user = Some(Box::new(Account { jid, password, disabled, ..Account::default() }));
                 if !is_known {
                     return Found::Skipped(format!("{name:?} at {host:?} is no user"));
                 }
@@ -151,6 +155,10 @@ impl Walker {
         let taken = match (space.as_str(), name.as_str()) {
             (space, "user") if is_pie(space) => user.child(root),
             (space, "offline-messages") if is_pie(space) => user.offline(root),
+            (ns::PRIVATE, "query") if root.is(BANNED.0, BANNED.1) => {
+                user.disabled = true;
+                Ok(())
+            }
             (ns::PRIVATE, "query") => {
                 user.last.push(Piece::Private(root.to_element()));
                 Ok(())
@@ -174,6 +182,7 @@ impl Account {
         match (root.ns(), root.name()) {
             (SCRAM, "scram-credentials") => return self.credentials(root),
             (ns::ROSTER, "query") => return self.roster(root),
+            (ns::MAM, "prefs") => self.pieces.push(Piece::ArchivePrefs(root.to_element())),
             (ns::VCARD, "vCard") => self.pieces.push(Piece::VCard(root.to_element())),
             (ns::CLIENT, "presence") => return self.presence(root),
             (PRIVACY, "query") => return self.privacy(root),
@@ -373,11 +382,12 @@ impl Account {
         let Some(jid) = self.jid.clone() else { return Found::Nothing };
         let mut pieces = std::mem::take(&mut self.pieces);
         let is_first = !std::mem::replace(&mut self.is_handed_on, true);
-        if is_first {
+        let disabled = std::mem::take(&mut self.disabled);
+        if is_first || disabled {
             let (sha1, sha256) = (self.sha1.take(), self.sha256.take());
             // Keys count before a password beside them.
             let password = self.password.take().filter(|_| sha1.is_none() && sha256.is_none());
-            pieces.insert(0, Piece::Account { sha1, sha256, password, created_ms: None });
+            pieces.insert(0, Piece::Account { sha1, sha256, password, created_ms: None, disabled });
         }
         Found::Pieces(jid, pieces, is_first)
     }

@@ -87,6 +87,7 @@ pub fn account(jid: &Jid, pieces: &[Piece], out: &mut dyn Write) -> io::Result<V
             }
             Piece::RosterVersion(number) => version = Some(*number),
             Piece::VCard(vcard) => put(vcard)?,
+            Piece::ArchivePrefs(prefs) => put(prefs)?,
             Piece::Private(element) => private.push(element),
             Piece::Blocked(jids) => put(&blocked(jids))?,
             Piece::LastSeen(ms) => put(&last_seen(*ms))?,

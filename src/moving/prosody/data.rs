@@ -6,8 +6,8 @@ use crate::core::moving::{ArchivedPiece, NodePiece, Piece, RoomPiece, StandingPi
 use crate::core::roster;
 use crate::encoding::{from_hex, percent_decoded};
 use crate::jid::Jid;
-use crate::moving::fragment;
 use crate::moving::lua::{Table, Value};
+use crate::moving::{self, fragment};
 use crate::setting::Secret;
 use crate::stanza::form::Values;
 use crate::stanza::{Kind, MessageType, PresenceType, Stanza};
@@ -44,13 +44,14 @@ pub fn encoded(name: &str) -> String {
 /// What is wrong with it.
 pub fn account(value: &Value) -> Result<Piece, String> {
     let table = value.table().ok_or("it is no table")?;
-    if table.get("disabled").is_some_and(|disabled| *disabled != Value::Bool(false)) {
-        return Err("the account is disabled there".to_string());
-    }
     let created_ms = table.get("created").and_then(Value::number).map(milliseconds);
+    let disabled = table.get("disabled").is_some_and(|disabled| *disabled != Value::Bool(false));
+    if disabled {
+        return Ok(Piece::Account { sha1: None, sha256: None, password: None, created_ms, disabled });
+    }
     if let Some(password) = table.get("password").and_then(Value::text).filter(|password| !password.is_empty()) {
         let password = Some(Secret(Zeroizing::new(password.to_string())));
-        return Ok(Piece::Account { sha1: None, sha256: None, password, created_ms });
+        return Ok(Piece::Account { sha1: None, sha256: None, password, created_ms, disabled });
     }
     let key = |name: &str| table.get(name).and_then(Value::text).and_then(from_hex);
     let (stored_key, server_key) = (key("stored_key"), key("server_key"));
@@ -58,7 +59,7 @@ pub fn account(value: &Value) -> Result<Piece, String> {
     let iterations = table.get("iteration_count").and_then(Value::int).and_then(|n| u32::try_from(n).ok());
     let (Some(stored_key), Some(server_key), Some(iterations)) = (stored_key, server_key, iterations) else {
         return match table.get("stored_key").or(table.get("salt")) {
-            None => Ok(Piece::Account { sha1: None, sha256: None, password: None, created_ms }),
+            None => Ok(Piece::Account { sha1: None, sha256: None, password: None, created_ms, disabled }),
             Some(_) => Err("its keys are not whole".to_string()),
         };
     };
@@ -68,8 +69,8 @@ pub fn account(value: &Value) -> Result<Piece, String> {
     let bytes = stored_key.len();
     let keys = Some(ScramKeys { salt, iterations, stored_key, server_key });
     match bytes {
-        20 => Ok(Piece::Account { sha1: keys, sha256: None, password: None, created_ms }),
-        32 => Ok(Piece::Account { sha1: None, sha256: keys, password: None, created_ms }),
+        20 => Ok(Piece::Account { sha1: keys, sha256: None, password: None, created_ms, disabled }),
+        32 => Ok(Piece::Account { sha1: None, sha256: keys, password: None, created_ms, disabled }),
         _ => Err("its keys are of a hash function that is not known here".to_string()),
     }
 }
@@ -91,6 +92,7 @@ pub fn of_account(store: &str, value: &Value) -> Option<Result<Vec<Piece>, Strin
         "blocklist" => blocklist,
         "private" => private,
         "cloud_notify" => push,
+        "archive_prefs" => |table| Ok(archive_prefs(table)),
         "pep" => |table| Ok(nodes(table)),
         "lastlog" | "lastlog2" | "account_activity" => |table| Ok(last_seen(table)),
         "vcard" => {
@@ -179,6 +181,18 @@ fn push(table: &Table) -> Result<Vec<Piece>, String> {
         Ok(Piece::Push { jid, node: text("node").unwrap_or_default().to_string(), options })
     };
     table.named().map(read).collect()
+}
+
+/// Addresses with whether messages are archived; under `false` the same for all others.
+fn archive_prefs(table: &Table) -> Vec<Piece> {
+    let all = table.0.iter().find(|(key, _)| *key == Value::Bool(false)).map(|(_, value)| value);
+    let default = all.and_then(|value| match value {
+        Value::Bool(true) => Some("always"),
+        Value::Bool(false) => Some("never"),
+        value => value.text(),
+    });
+    let with = |wanted| table.named().filter(move |(_, value)| **value == Value::Bool(wanted)).map(|(jid, _)| jid);
+    vec![moving::archive_prefs(default, with(true), with(false))]
 }
 
 fn nodes(table: &Table) -> Vec<Piece> {
