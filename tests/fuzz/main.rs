@@ -94,6 +94,26 @@ fn every_target_has_a_fault_of_its_own() {
     }
 }
 
+/// What the targets do only with a feature is built under libFuzzer, too: its crate has that feature, and turns it on.
+#[test]
+fn every_feature_of_the_targets_is_fuzzed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    let default = manifest.lines().find(|line| line.starts_with("default = ")).unwrap();
+    let targets = std::fs::read_dir(folder.join("targets")).unwrap().map(|file| file.unwrap().path());
+    let mut named = 0;
+    for path in targets.chain([folder.join("targets.rs")]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for feature in text.split("feature = \"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let (on, known) =
+                (default.contains(&format!("\"{feature}\"")), manifest.contains(&format!("\n{feature} = []")));
+            assert!(on && known, "{} names the feature {feature}", path.display());
+            named += 1;
+        }
+    }
+    assert!(named > 3);
+}
+
 #[test]
 fn the_corpora_are_small() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
