@@ -20,7 +20,7 @@ use crate::core::io::{Role, Transport};
 use crate::http::proxy::{Found, Prelude};
 use crate::net::bell::Clapper;
 use crate::net::shell::{Report, Tls as Shared};
-use crate::net::tls::{Progress, TlsAcceptor, TlsConn, TlsError};
+use crate::net::tls::{Progress, RECORD_BYTES_MAX, TlsAcceptor, TlsConn, TlsError};
 use crate::stream::TlsFacts;
 
 /// Room for the largest TLS record (RFC 8446 section 5.2) and a little more, so that a full record is one read.
@@ -36,14 +36,15 @@ pub struct Scratch {
     raw: Vec<u8>,
     /// Bytes of it that were read last.
     read: usize,
-    /// What TLS made of it.
+    /// What TLS made of it, and of a record that was incomplete before.
     plain: Vec<u8>,
 }
 
 impl Default for Scratch {
-    /// The only read buffers of the process.
+    /// The only read buffers of the process, as large as they will ever be: one that is allocated, or grows, while many
+    /// connections hold as much lies among theirs, and the allocator keeps the room of all of them for it.
     fn default() -> Self {
-        Self { raw: vec![0; READ_BYTES], read: 0, plain: Vec::new() }
+        Self { raw: vec![0; READ_BYTES], read: 0, plain: Vec::with_capacity(RECORD_BYTES_MAX + READ_BYTES) }
     }
 }
 
@@ -53,13 +54,6 @@ impl Scratch {
         self.raw.iter_mut().take(mem::take(&mut self.read)).for_each(|byte| *byte = 0);
         self.plain.fill(0);
         self.plain.clear();
-    }
-}
-
-impl Scratch {
-    /// Gives up what is needed for TLS alone.
-    pub fn shrink(&mut self) {
-        self.plain = Vec::new();
     }
 }
 

@@ -544,7 +544,6 @@ impl Shell {
         while let Some(&(_, id)) = self.closing_end.first() {
             self.forget(id, now);
         }
-        self.scratch.shrink();
         self.dials.forget_names();
         self.trim();
     }

@@ -35,7 +35,7 @@ use crate::budget::allocated;
 use crate::stream::{PeerCert, TlsFacts};
 
 /// The largest record on the wire: 2^14 bytes of plaintext, 2048 of expansion (RFC 5246 section 6.2.3), the header.
-const RECORD_BYTES_MAX: usize = 16_384 + 2_048 + 5;
+pub const RECORD_BYTES_MAX: usize = 16_384 + 2_048 + 5;
 
 /// An incomplete handshake message is kept up to this size; a longer one is refused. It is one record for a peer
 /// without a certificate of its own, which needs no more.
