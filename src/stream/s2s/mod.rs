@@ -22,6 +22,7 @@
 
 mod component;
 mod dialback;
+mod event;
 mod incoming;
 mod outgoing;
 mod pair;
@@ -43,6 +44,7 @@ use crate::xml::{Element, FrameKind, ReadError, Reader, ScanError, ScanLimits, S
 
 pub use component::{Component, proof};
 pub use dialback::Verdict;
+pub use event::Event;
 pub use pair::{Pair, Refusal};
 pub use policy::Policy;
 pub use wire::PeerLimits;
@@ -66,52 +68,6 @@ pub struct S2sCx<'a> {
     pub entropy: &'a mut dyn Entropy,
     /// That dialback keys are made from (XEP-0185).
     pub secret: &'a [u8; 32],
-}
-
-/// What the engine must know or do. Output is taken and sent before an event is acted upon.
-pub enum Event {
-    /// Start TLS behind the output. Answer: [`S2s::facts`].
-    StartTls,
-    /// An outgoing stream has TLS: keys may be verified on it, and [`S2s::authenticate`] goes on.
-    Secured,
-    /// An outgoing stream takes stanzas.
-    Ready {
-        /// The peer offers stream management.
-        management: bool,
-    },
-    /// The peer claims to be `pair.remote`: its key is to be verified with that domain on another stream. Answer:
-    /// [`S2s::verdict`].
-    Verify {
-        /// What it wants to send stanzas for.
-        pair: Pair,
-        /// Of this stream.
-        id: String,
-        /// As it came.
-        key: String,
-    },
-    /// What has become of a key that [`S2s::verify`] has asked about.
-    Verdict {
-        /// As asked.
-        pair: Pair,
-        /// As asked.
-        id: String,
-        /// The answer.
-        verdict: Verdict,
-    },
-    /// An incoming stream takes stanzas from one more domain.
-    Proved {
-        /// The domain, and that of ours which it was proved for.
-        pair: Pair,
-    },
-    /// A stanza, or an element of stream management. A stanza may come from any domain: see [`S2s::proves`].
-    Element(Element),
-    /// The stream is over. The connection is closed behind the output.
-    Closed {
-        /// What we have told the peer.
-        error: Option<StreamError>,
-        /// Of an outgoing stream, when another attempt would not help.
-        refusal: Option<Refusal>,
-    },
 }
 
 /// One server stream.
@@ -680,21 +636,5 @@ fn unsolicited() -> Stop {
 impl fmt::Debug for S2s {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S2s").field("side", &self.side).field("remote", &self.remote).finish_non_exhaustive()
-    }
-}
-
-/// Shows neither keys nor what people write.
-impl fmt::Debug for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StartTls => f.write_str("StartTls"),
-            Self::Secured => f.write_str("Secured"),
-            Self::Ready { management } => write!(f, "Ready({management})"),
-            Self::Verify { pair, .. } => write!(f, "Verify({pair})"),
-            Self::Verdict { pair, verdict, .. } => write!(f, "Verdict({pair}, {verdict:?})"),
-            Self::Proved { pair } => write!(f, "Proved({pair})"),
-            Self::Element(element) => write!(f, "Element({})", element.root().name()),
-            Self::Closed { error, refusal } => write!(f, "Closed({error:?}, {refusal:?})"),
-        }
     }
 }
