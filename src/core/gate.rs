@@ -9,6 +9,8 @@
 //! many addresses; it is mild and nobody waits for anybody else there, so nobody can shut a user out. Who has logged in
 //! to an account from his address before goes past both, until he has failed some times himself. Accounts that do not
 //! exist behave like others.
+//!
+//! **Guessing secrets of components** costs an address the same waits, during which it is not listened to at all.
 
 use super::flat::Flat;
 use super::rates::{Bucket, Rate};
@@ -249,6 +251,20 @@ impl Gate {
         self.known.insert(who.pair, Known { failures: 0, seen_s: (now_ms / 1000) as u32 });
     }
 
+    /// Whether nobody is listened to who comes from there, as secrets of components were guessed there. Unlike a login
+    /// such a look does not wait: a component tries again by itself.
+    pub fn is_barred(&self, place: Place, now_ms: u64) -> bool {
+        self.places.get(&place).is_some_and(|visitor| visitor.brake.next_ms > now_ms)
+    }
+
+    /// Somebody has given a wrong secret of a component.
+    pub fn guessed(&mut self, place: Place, now_ms: u64, limits: &Limits) {
+        let Some(Visitor { brake, .. }) = self.places.get_mut(&place) else { return };
+        let max_ms = u64::from(limits.login_delay_max_s) * 1000;
+        brake.fail(now_ms);
+        brake.next_ms = now_ms + brake.delay_ms(now_ms, limits.login_failures_free, max_ms);
+    }
+
     /// Forgets those that have no connection and nothing to be remembered for; when there are too many without a
     /// connection, those with the fewest failures.
     fn sweep(&mut self, now_ms: u64, bounds: Bounds) {
@@ -360,6 +376,24 @@ mod tests {
             assert_eq!(gate.enter(place(n), 0, Some(BOUNDS)), Ok(()), "those who stay are all counted");
         }
         assert!(gate.places.len() >= 2000);
+    }
+
+    #[test]
+    fn guessed_secrets_bar_their_address_ever_longer() {
+        let (mut gate, limits) = (Gate::default(), Limits::default());
+        gate.enter(place(1), 0, None).unwrap();
+        gate.enter(place(2), 0, None).unwrap();
+        let mut now_ms = 0;
+        for barred_ms in [0, 0, 0, 0, 250, 500, 1000, 2000, 4000, 8000, 8000] {
+            gate.guessed(place(1), now_ms, &limits);
+            let (last_ms, next_ms) = (now_ms + u64::max(barred_ms, 1) - 1, now_ms + barred_ms);
+            assert_eq!((gate.is_barred(place(1), last_ms), gate.is_barred(place(1), next_ms)), (barred_ms > 0, false));
+            now_ms = next_ms;
+        }
+        assert!(!gate.is_barred(place(2), 0), "another address is not");
+        gate.leave(place(1), now_ms, NEW);
+        gate.guessed(place(1), now_ms, &limits);
+        assert!(gate.is_barred(place(1), now_ms), "who has gone is still barred");
     }
 
     #[test]

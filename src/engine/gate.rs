@@ -267,6 +267,20 @@ impl Engine {
         }
     }
 
+    /// Whether no component at that address is listened to for now.
+    pub(super) fn is_barred(&self, peer: IpAddr) -> bool {
+        self.doors.servers.is_barred(Place::of(peer), self.core.now.mono_ms)
+    }
+
+    /// Somebody says to be a component, and its secret is another.
+    pub(super) fn secret_guessed(&mut self, peer: IpAddr, domain: &str) {
+        log::warn!(target: LOG, "failed login from {peer} as {domain}");
+        self.core.counters.logins_failed = self.core.counters.logins_failed.wrapping_add(1);
+        if !self.core.settings.is_exempt(peer) {
+            self.doors.servers.guessed(Place::of(peer), self.core.now.mono_ms, &self.core.settings.limits);
+        }
+    }
+
     /// A client has proved who it is.
     pub(super) fn logged_in(&mut self, conn: ConnId) {
         self.core.counters.logins = self.core.counters.logins.wrapping_add(1);

@@ -72,6 +72,7 @@ impl Engine {
             }
             Event::Verify { pair, id, key } => self.verify(conn, &pair, id, key),
             Event::Verdict { pair, id, verdict } => self.verdict(&pair, &id, verdict),
+            Event::Handshake { proof } => self.handshake(conn, &proof),
             Event::Proved { pair } => self.proved(conn, &pair),
             Event::Element(element) => self.link_element(conn, element),
             Event::Closed { error, refusal } => {
@@ -146,6 +147,21 @@ impl Engine {
             if self.remotes.peers.get(id.0).is_some_and(|peer| peer.via.is_none()) {
                 self.connect(id);
             }
+        }
+    }
+
+    /// A component says that it knows its secret. The line of those that do not is for programs, too.
+    fn handshake(&mut self, conn: ConnId, proof: &str) {
+        let settings = self.core.settings.clone();
+        let Some(ip) = self.remotes.links.get(conn.0).and_then(|link| link.ip) else { return };
+        if self.is_barred(ip) {
+            return self.fail_link(conn, StreamError::PolicyViolation, Some("Too many wrong secrets: wait a while."));
+        }
+        let Some(link) = self.remotes.links.get_mut(conn.0) else { return };
+        if !link.stream.handshake(proof, &mut s2s_cx!(self, settings)) {
+            let domain = link.stream.remote().unwrap_or_default().to_owned();
+            self.secret_guessed(ip, &domain);
+            self.fail_link(conn, StreamError::NotAuthorized, Some("The secret is another one."));
         }
     }
 

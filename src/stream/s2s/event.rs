@@ -36,6 +36,11 @@ pub enum Event {
         /// The answer.
         verdict: Verdict,
     },
+    /// A component shows that it knows its secret. Answer: [`super::S2s::handshake`].
+    Handshake {
+        /// As it came.
+        proof: Box<str>,
+    },
     /// An incoming stream takes stanzas from one more domain.
     Proved {
         /// The domain, and that of ours which it was proved for.
@@ -61,6 +66,7 @@ impl fmt::Debug for Event {
             Self::Ready { management } => write!(f, "Ready({management})"),
             Self::Verify { pair, .. } => write!(f, "Verify({pair})"),
             Self::Verdict { pair, verdict, .. } => write!(f, "Verdict({pair}, {verdict:?})"),
+            Self::Handshake { .. } => f.write_str("Handshake"),
             Self::Proved { pair } => write!(f, "Proved({pair})"),
             Self::Element(element) => write!(f, "Element({})", element.root().name()),
             Self::Closed { error, refusal } => write!(f, "Closed({error:?}, {refusal:?})"),

@@ -479,7 +479,7 @@ impl S2s {
         }
         match (root.ns(), &self.side) {
             (ns::DIALBACK, Side::In(_) | Side::Out(_)) => self.dialback(&element, cx),
-            (_, Side::Component(_)) => self.component_element(&element, cx),
+            (_, Side::Component(_)) => self.component_element(&element),
             (_, Side::In(_)) => self.in_element(&element, cx),
             (_, Side::Out(_)) => self.out_element(&element, cx),
         }
