@@ -18,8 +18,8 @@
 //! # When room runs out
 //!
 //! Room for what a full log adds to the file, and [`HEADROOM`](super::HEADROOM), is held in a second file with `.room`
-//! at the end of its name. While that cannot be had, commits that add rows or make them longer are refused. Others go
-//! on, and get that room when they find none.
+//! at the end of its name. While that cannot be had, and the file has not as many free pages, commits that add rows or
+//! make them longer are refused. Others go on, and get that room when they find none.
 //!
 //! # What SQLite does not see
 //!

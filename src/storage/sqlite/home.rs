@@ -34,7 +34,7 @@ pub(super) struct Home {
     pub(super) path: PathBuf,
     pub(super) name: String,
     pub(super) options: SqliteOptions,
-    page_bytes: u64,
+    pub(super) page_bytes: u64,
 }
 
 impl Home {

@@ -23,7 +23,9 @@ pub(super) struct SqliteWriter {
     is_durable: bool,
     /// Something was committed that is not durable.
     applied: bool,
-    /// There is no room in reserve.
+    /// There is room in reserve on the disk.
+    held: bool,
+    /// There is none, nor are there as many free pages in the file.
     tight: bool,
     /// Frames of the log from which it is to be taken into the file.
     due: i64,
@@ -60,7 +62,7 @@ impl Writer for SqliteWriter {
         let home = &self.shared.home;
         Ok(Stats {
             file_bytes: len(home.path.clone()) + len(home.log()),
-            headroom_bytes: if self.tight { 0 } else { self.reserve() },
+            headroom_bytes: if self.held { self.reserve() } else { 0 },
             used_bytes: used_bytes.unsigned_abs(),
             rows: rows.unsigned_abs(),
         })
@@ -100,7 +102,8 @@ impl Drop for SqliteWriter {
 impl SqliteWriter {
     pub(super) fn new(shared: Arc<Shared>, connection: Connection) -> Result<Self, StoreError> {
         let connection = Some(connection);
-        let mut writer = Self { shared, connection, is_durable: true, applied: false, tight: false, due: 0 };
+        let mut writer =
+            Self { shared, connection, is_durable: true, applied: false, held: false, tight: false, due: 0 };
         // What the last server has left there.
         writer.take_in("RESTART")?;
         writer.hold();
@@ -115,7 +118,7 @@ impl SqliteWriter {
         if self.shared.state().sync_failed {
             return Err(StoreError::FsyncFailed(self.shared.home.name.clone()));
         }
-        if self.tight {
+        if !self.held {
             self.hold();
             if self.tight && self.spends(batches)? {
                 return Err(StoreError::Full);
@@ -229,7 +232,14 @@ impl SqliteWriter {
     }
 
     fn hold(&mut self) {
-        self.tight = hold_file(&beside(&self.shared.home.path, ".room"), self.reserve()).is_err();
+        self.held = hold_file(&beside(&self.shared.home.path, ".room"), self.reserve()).is_ok();
+        self.tight = !self.held && !self.has_free_pages();
+    }
+
+    /// Whether pages of the file are free that do as well: what was deleted leaves no room on the disk, but there.
+    fn has_free_pages(&self) -> bool {
+        let free = self.on(|connection| connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0)));
+        free.is_ok_and(|pages| pages.unsigned_abs().saturating_mul(self.shared.home.page_bytes) >= self.reserve())
     }
 }
 
