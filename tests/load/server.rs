@@ -53,6 +53,8 @@ impl Server {
             ("COUPLET_LIMITS__OFFLINE_MESSAGES_MAX", "100000"),
             ("COUPLET_LIMITS__OFFLINE_BYTES_MAX", "100 MB"),
             ("COUPLET_LIMITS__OUT_BYTES_MAX", "20 MB"),
+            // A binary that was not built for speed weighs 24 MB by itself.
+            ("COUPLET_MEMORY__MAX", "64 MB"),
             ("COUPLET_LIMITS__SM_SPOOL_DELAY_MS", "20"),
         ];
         if cfg!(feature = "http") {

@@ -111,28 +111,50 @@ fn long(n: usize) -> String {
     format!("{n} {}", char::from(b'a' + (n % 26) as u8).to_string().repeat(20_000))
 }
 
-/// Sends `count` messages, and gives the numbers of those that the server has counted and not sent back.
-fn post(client: &mut Client, h: &mut u64, to: &str, from: usize, count: usize) -> io::Result<Vec<usize>> {
-    let mut kept: Vec<usize> = (from..from + count).collect();
-    for n in &kept {
-        let body = long(*n);
-        client.say(&format!("<message type='chat' id='{n}' to='{to}@localhost'><body>{body}</body></message>"))?;
+/// Who fills boxes, with stream management.
+struct Sender {
+    client: Client,
+    /// Messages that it has sent, and stanzas that it has got.
+    sent: u64,
+    got: u64,
+}
+
+impl Sender {
+    fn log_in(port: u16, user: &str) -> io::Result<Self> {
+        let mut client = Client::log_in(port, user)?;
+        client.enable()?;
+        Ok(Self { client, sent: 0, got: 0 })
     }
-    *h += count as u64;
-    client.say("<r xmlns='urn:xmpp:sm:3'/>")?;
-    loop {
-        let element = client.next()?;
-        if element.starts_with("<message") && attribute(&element, "type") == Some("error") {
-            assert!(element.contains("<resource-constraint "), "{element}");
-            let n = attribute(&element, "id").and_then(|id| id.parse().ok());
-            kept.retain(|kept| Some(*kept) != n);
+
+    /// Sends `count` messages, and gives the numbers of those that the server has counted and not sent back.
+    fn post(&mut self, to: &str, count: usize) -> io::Result<Vec<usize>> {
+        let from = self.sent as usize;
+        let mut kept: Vec<usize> = (from..from + count).collect();
+        for n in &kept {
+            let body = long(*n);
+            let message = format!("<message type='chat' id='{n}' to='{to}@localhost'><body>{body}</body></message>");
+            self.client.say(&message)?;
         }
-        if element.starts_with("<a ") {
-            if counted(&element) == Some(*h) {
-                return Ok(kept);
+        self.sent += count as u64;
+        self.client.say("<r xmlns='urn:xmpp:sm:3'/>")?;
+        loop {
+            let element = self.client.next()?;
+            if element.starts_with("<message") && attribute(&element, "type") == Some("error") {
+                assert!(element.contains("<resource-constraint "), "{element}");
+                let n = attribute(&element, "id").and_then(|id| id.parse().ok());
+                kept.retain(|kept| Some(*kept) != n);
+                self.got += 1;
             }
-            // It has not vouched for all of them yet.
-            client.say("<r xmlns='urn:xmpp:sm:3'/>")?;
+            if element.starts_with("<r ") {
+                self.client.say(&format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.got))?;
+            }
+            if element.starts_with("<a ") {
+                if counted(&element) == Some(self.sent) {
+                    return Ok(kept);
+                }
+                // It has not vouched for all of them yet.
+                self.client.say("<r xmlns='urn:xmpp:sm:3'/>")?;
+            }
         }
     }
 }
@@ -181,14 +203,11 @@ fn a_full_disk_refuses_what_is_new_and_nothing_else() {
     let answer = |asked: io::Result<String>| attribute(&asked.unwrap(), "type").map(ToOwned::to_owned).unwrap();
     assert_eq!(answer(writer.ask(&item("old", "name='Old'"))), "result");
     server.add_user("tybalt").unwrap();
-    let mut sender = Client::log_in(server.port, "emil").unwrap();
-    sender.enable().unwrap();
-    let (mut h, mut next) = (0, 0);
+    let mut sender = Sender::log_in(server.port, "emil").unwrap();
     let mut fill = |to: &str| {
         let mut kept = Vec::new();
         loop {
-            let more = post(&mut sender, &mut h, to, next, BURST).unwrap();
-            next += BURST;
+            let more = sender.post(to, BURST).unwrap();
             let full = more.len() < BURST;
             kept.extend(more);
             if full || kept.len() > 2000 {
