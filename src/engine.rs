@@ -563,7 +563,14 @@ impl Engine {
         let window = (limits.out_window_bytes as usize).saturating_sub(c.waiting_bytes);
         let (mut bytes, mut managed_bytes, mut asks) = (Vec::new(), 0, None);
         if window > 0 {
-            c.out.flush(durable, window, limits.sm_unacked_max as usize, &mut bytes, &mut self.left.clients);
+            let unacked_max = limits.sm_unacked_max as usize;
+            c.out.flush(durable, window, unacked_max, &mut bytes, &mut self.left.clients);
+            while bytes.len() < window
+                && let Some((to, row)) = c.out.wants(durable, unacked_max)
+            {
+                c.out.bring(self.core.spool_tail(&to, row));
+                c.out.flush(durable, window, unacked_max, &mut bytes, &mut self.left.clients);
+            }
             let managed = c.session.and_then(|session| self.managed.get_mut(&session));
             if let Some(managed) = managed.filter(|_| c.out.counts().is_some()) {
                 managed_bytes = size_of::<Managed>() + managed.inbound.heap_bytes();

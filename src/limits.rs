@@ -201,8 +201,8 @@ limits! {
     close_timeout_s = 5 Seconds "how long a closed stream may take to be written and answered";
     hash_queue_max = 64 Count "password checks waiting for the hashing thread; more are refused \
         with temporary-auth-failure";
-    out_bytes_max = 1572864 Bytes "bytes waiting in the queue of one connection: more than all offline messages and a \
-        stanza; a peer that lets more wait is closed";
+    out_bytes_max = 1572864 Bytes "bytes waiting in the queue of one connection, but for those that the disk has, such \
+        as offline messages; a peer that lets more wait is closed";
     out_window_bytes = 65536 Bytes "bytes handed to one socket before it has taken them";
     fair_bytes = 16384 Bytes "what a connection or a session may hold when memory is short; whoever holds more is \
         closed first";

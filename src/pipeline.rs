@@ -218,8 +218,8 @@ fn to_remote(core: &mut Core, flight: &InFlight, to: &Jid, out: &mut Vec<Deliver
 fn hand_to_server(core: &Core, flight: &InFlight, out: &mut Vec<Delivery>) {
     let InFlight { stanza, tail, promise, receipt, .. } = flight.clone();
     let since_ms = core.now.mono_ms;
-    let keep = Keep { receipt, row: None, row_after: Ticket(0), end: 0, since_ms, arrived: None };
-    let tail = tail.unwrap_or_else(|| stanza.tail());
+    let keep = Keep { receipt, since_ms, ..Keep::default() };
+    let tail = Some(tail.unwrap_or_else(|| stanza.tail()));
     let Stanza { kind, to, from, .. } = stanza;
     let keep = Some(Box::new(keep));
     let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy: false, read_ms: 0, keep };
@@ -468,9 +468,9 @@ fn deliver(
     };
     let keep = (is_owed || arrived.is_some()).then(|| {
         let since_ms = core.now.mono_ms;
-        Box::new(Keep { receipt, row, row_after: Ticket(0), end: 0, since_ms, arrived })
+        Box::new(Keep { receipt, row, since_ms, arrived, ..Keep::default() })
     });
-    let tail = tail.unwrap_or_else(|| stanza.tail());
+    let tail = Some(tail.unwrap_or_else(|| stanza.tail()));
     let Stanza { kind, to, from, .. } = stanza;
     let parcel = Parcel { kind, to, from, tail, after: Ticket(0), is_copy, read_ms: 0, keep };
     out.push(Delivery { to: Target::Session(session), parcel, promise, urgency });

@@ -151,8 +151,9 @@ pub struct Parcel {
     pub to: Option<Jid>,
     /// Sender; parcels of one sender keep their order.
     pub from: Option<Jid>,
-    /// All behind the head.
-    pub tail: Rc<[u8]>,
+    /// All behind the head. None while it is on the disk alone, in [`Keep::row`]: it is read when it is about to be
+    /// written.
+    pub tail: Option<Rc<[u8]>>,
     /// It leaves when this is durable.
     pub after: Ticket,
     /// A copy for another client, or a request that has its answer: it means nothing to anybody else.
@@ -164,7 +165,7 @@ pub struct Parcel {
 }
 
 /// What hangs on the arrival of a parcel.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Keep {
     /// Whose acknowledgement waits for it.
     pub receipt: Option<Receipt>,
@@ -176,6 +177,8 @@ pub struct Keep {
     pub end: u64,
     /// When it was sent, on the clock of [`Now::mono_ms`](crate::clock::Now::mono_ms).
     pub since_ms: u64,
+    /// Its row is durable, says the same, and has it whenever it is not about to be written: [`Parcel::shelve`].
+    pub shelved: bool,
     /// Set when it has arrived at one of several sessions that got it.
     pub arrived: Option<Rc<Cell<bool>>>,
 }
@@ -201,7 +204,7 @@ impl Parcel {
     /// Bytes that it holds in a queue; a shared tail counts for each holder, so that the sum is never too low.
     pub fn held_bytes(&self) -> usize {
         let keep = if self.keep.is_some() { const { allocated(size_of::<Keep>()) } } else { 0 };
-        let tail = allocated(2 * size_of::<usize>() + self.tail.len());
+        let tail = self.tail.as_ref().map_or(0, |tail| allocated(2 * size_of::<usize>() + tail.len()));
         tail + keep + const { allocated(size_of::<Self>()) } + size_of::<Item>()
     }
 
@@ -209,12 +212,21 @@ impl Parcel {
     pub fn written_bytes(&self) -> usize {
         let mut head = Vec::new();
         crate::stanza::write_head(self.kind, self.to.as_ref(), &mut head);
-        head.len() + self.tail.len()
+        head.len() + self.tail.as_ref().map_or(0, |tail| tail.len())
     }
 
-    /// The stanza, read again.
+    /// The stanza, read again. None where it is damaged, or on the disk alone; there
+    /// [`Core::spool_stanza`](super::Core::spool_stanza) finds it.
     pub fn stanza(&self) -> Option<Stanza> {
-        Stanza::of_tail(self.kind, self.to.as_ref(), &self.tail)
+        Stanza::of_tail(self.kind, self.to.as_ref(), self.tail.as_ref()?)
+    }
+
+    /// Leaves the text to the disk, if a row has it that is durable; no receipt waits then.
+    pub fn shelve(&mut self, durable: Ticket) {
+        if let Some(keep) = self.keep.as_mut().filter(|keep| keep.row.is_some() && keep.row_after <= durable) {
+            keep.shelved = true;
+            self.tail = None;
+        }
     }
 }
 
@@ -225,7 +237,7 @@ impl Item {
             kind: stanza.kind,
             to: stanza.to.clone(),
             from: stanza.from.clone(),
-            tail: stanza.tail(),
+            tail: Some(stanza.tail()),
             after: Ticket(0),
             is_copy: false,
             read_ms: 0,

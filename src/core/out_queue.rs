@@ -8,6 +8,7 @@ use crate::metrics::Left;
 use crate::stanza::{IqType, Kind, MessageType, PresenceType};
 use crate::storage::Ticket;
 use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// No less than the head of a stanza has beside its addressee.
 const HEAD_BYTES: usize = 16;
@@ -216,6 +217,7 @@ impl OutQueue {
             && let Some(item) = self.items.front()
             && item_leaves(item, durable)
             && !self.is_full(item, unacked_max)
+            && !is_away(item)
             && let Some(item) = self.items.pop_front()
         {
             self.write(item, out, left);
@@ -226,7 +228,27 @@ impl OutQueue {
         } else if out.len() < window_bytes {
             self.overtake(durable, window_bytes, unacked_max, out, left);
         }
-        self.written += out.len() as u64;
+    }
+
+    /// What would leave next and is on the disk alone: whose row, and which. [`OutQueue::bring`] takes its text.
+    pub fn wants(&self, durable: Ticket, unacked_max: usize) -> Option<(Jid, u64)> {
+        let item = self.items.front().filter(|item| self.items.len() > self.held() && is_away(item))?;
+        let Item::Stanza(parcel) = item else { return None };
+        let leaves = item_leaves(item, durable) && !self.is_full(item, unacked_max);
+        parcel.to.clone().zip(parcel.row()).filter(|_| leaves)
+    }
+
+    /// The text of that stanza; it is dropped when there is none.
+    pub fn bring(&mut self, tail: Option<Rc<[u8]>>) {
+        let Some(Item::Stanza(mut parcel)) = self.items.pop_front() else { return };
+        self.held_bytes -= parcel.held_bytes();
+        self.unsent -= 1;
+        if tail.is_some() {
+            parcel.tail = tail;
+            self.held_bytes += parcel.held_bytes();
+            self.unsent += 1;
+            self.items.push_front(Item::Stanza(parcel));
+        }
     }
 
     /// True while somebody's message is to go back to this client.
@@ -266,7 +288,7 @@ impl OutQueue {
                 // Bytes of the stream, such as its end, pass nothing.
                 return;
             };
-            if self.is_full(item, unacked_max) {
+            if self.is_full(item, unacked_max) || is_away(item) {
                 return;
             }
             let sender = parcel.from.as_ref().map(Jid::bare);
@@ -291,9 +313,12 @@ impl OutQueue {
     }
 
     fn write(&mut self, item: Item, out: &mut Vec<u8>, left: &mut Left) {
-        let bytes = item.held_bytes();
+        let (bytes, before) = (item.held_bytes(), out.len());
         match item {
-            Item::Raw(raw) => out.extend_from_slice(&raw),
+            Item::Raw(raw) => {
+                out.extend_from_slice(&raw);
+                self.written += raw.len() as u64;
+            }
             Item::Enabled => {
                 let rest = self.rest.get_or_insert_default();
                 rest.acked = Some(0);
@@ -303,12 +328,19 @@ impl OutQueue {
                 left.add(p.read_ms);
                 // Once, not while it grows: a room says each message to a hundred connections.
                 let to_bytes = p.to.as_ref().map_or(0, |to| to.as_str().len());
-                out.reserve(p.tail.len() + to_bytes + HEAD_BYTES);
+                let tail = p.tail.as_deref().unwrap_or_default();
+                out.reserve(tail.len() + to_bytes + HEAD_BYTES);
                 crate::stanza::write_head(p.kind, p.to.as_ref(), out);
-                out.extend_from_slice(&p.tail);
+                out.extend_from_slice(tail);
                 self.unsent -= 1;
+                self.written += (out.len() - before) as u64;
                 if let Some(keep) = &mut p.keep {
-                    keep.end = self.written + out.len() as u64;
+                    keep.end = self.written;
+                    if keep.shelved {
+                        self.held_bytes -= bytes;
+                        p.tail = None;
+                        self.held_bytes += p.held_bytes();
+                    }
                 }
                 if self.acked().is_some() || p.keep.is_some() {
                     let rest = self.rest.get_or_insert_default();
@@ -510,16 +542,22 @@ fn item_leaves(item: &Item, durable: Ticket) -> bool {
     }
 }
 
+/// Its text is on the disk alone.
+fn is_away(item: &Item) -> bool {
+    matches!(item, Item::Stanza(p) if p.tail.is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::flight::Keep;
 
     fn parcel(from: &str, body: &str, after: u64) -> Item {
         Item::Stanza(Box::new(Parcel {
             kind: Kind::Message(MessageType::Chat),
             to: None,
             from: Some(Jid::parse(from).unwrap()),
-            tail: body.as_bytes().into(),
+            tail: Some(body.as_bytes().into()),
             after: Ticket(after),
             is_copy: false,
             read_ms: 0,
@@ -601,6 +639,27 @@ mod tests {
         assert_eq!((q.stanzas(), q.held_bytes(), rest.stanzas()), (0, 0, 3));
         q.append(rest);
         assert_eq!((flushed(&mut q, 1), q.counts()), ("a2 a3 a4".to_string(), Some((11, 8))));
+    }
+
+    #[test]
+    fn what_the_disk_has_is_there_alone_before_and_behind_its_time() {
+        let mut q = OutQueue::restored(0);
+        for body in ["a1", "a2"] {
+            let Item::Stanza(mut p) = parcel("a@h/1", body, 0) else { unreachable!() };
+            p.to = Some(Jid::parse("b@h").unwrap());
+            p.keep = Some(Box::new(Keep { row: Some(7), ..Keep::default() }));
+            p.shelve(Ticket(1));
+            q.push(Item::Stanza(p));
+        }
+        let (a1, held_bytes) = (Some(Rc::from(&b" a1"[..])), q.held_bytes());
+        assert_eq!((flushed(&mut q, 1), q.wants(Ticket(1), 3).map(|(_, row)| row)), (String::new(), Some(7)));
+        q.bring(a1.clone());
+        assert_eq!((flushed(&mut q, 1), q.held_bytes()), ("to='b@h' a1".to_string(), held_bytes));
+        q.bring(None);
+        assert_eq!((q.wants(Ticket(1), 3), q.stanzas(), q.is_empty()), (None, 1, true));
+        q.send_again();
+        q.bring(a1);
+        assert_eq!((flushed(&mut q, 1), q.ack(1).unwrap().len()), ("to='b@h' a1".to_string(), 1));
     }
 
     fn hold(q: &mut OutQueue, body: &str, after: u64, subject: &str, durable: u64) {

@@ -16,6 +16,7 @@ use crate::stanza::{Kind, MessageType, Stanza, delay};
 use crate::storage::{Decoder, Encoder, Record, StoreError, Table, Ticket};
 use crate::xml::ns;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// A stanza as XML.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -217,19 +218,9 @@ impl Core {
     /// When storage cannot be read.
     pub fn spool_parcel(&mut self, parcel: &mut Parcel, holder: Option<(&str, u64)>) -> Result<(), StoreError> {
         let Some(to) = parcel.to.clone() else { return Ok(()) };
-        let stanza = parcel.stanza();
-        let Some(mut stanza) = stanza.filter(survives) else { return Ok(()) };
+        let Some(mut stanza) = self.spool_stanza(parcel)?.filter(survives) else { return Ok(()) };
         let (now, is_local) = (self.now, self.is_local(&to));
-        let keep = parcel.keep.get_or_insert_with(|| {
-            Box::new(Keep {
-                receipt: None,
-                row: None,
-                row_after: Ticket(0),
-                end: 0,
-                since_ms: now.mono_ms,
-                arrived: None,
-            })
-        });
+        let keep = parcel.keep.get_or_insert_with(|| Box::new(Keep { since_ms: now.mono_ms, ..Keep::default() }));
         let age_ms = i64::try_from(now.mono_ms.saturating_sub(keep.since_ms)).unwrap_or_default();
         let since_ms = now.wall_ms.saturating_sub(age_ms);
         let mut until_ms = 0;
@@ -257,8 +248,8 @@ impl Core {
             keep.row_after = self.view.ticket();
         }
         keep.row = Some(row);
-        if holder.is_some() {
-            parcel.tail = stanza.tail();
+        if holder.is_some() && parcel.tail.is_some() {
+            parcel.tail = Some(stanza.tail());
         }
         self.spool_hold(&to, row);
         Ok(())
@@ -322,6 +313,34 @@ impl Core {
     /// When storage cannot be read.
     pub fn spool_row(&mut self, account: &Jid, row: u64) -> Result<Option<Stored>, StoreError> {
         self.view.get::<Rows>(self.spool_owner(account), &row.to_be_bytes())
+    }
+
+    /// What is behind the head of a stanza that a row holds. None when it cannot be read: it stays there for the next
+    /// session.
+    pub fn spool_tail(&mut self, account: &Jid, row: u64) -> Option<Rc<[u8]>> {
+        self.view.begin();
+        let stanza = match self.spool_row(account, row) {
+            Ok(stored) => stored.and_then(|stored| stored.stanza()),
+            Err(error) => {
+                log::error!(target: "couplet::storage", "{error}");
+                None
+            }
+        };
+        if stanza.is_none() {
+            self.spool_release(account, row);
+        }
+        stanza.map(|stanza| stanza.tail())
+    }
+
+    /// The stanza of a parcel, read again, from the disk if it is there alone.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_stanza(&mut self, parcel: &Parcel) -> Result<Option<Stanza>, StoreError> {
+        match (&parcel.tail, &parcel.to, parcel.row()) {
+            (None, Some(to), Some(row)) => Ok(self.spool_row(to, row)?.and_then(|stored| stored.stanza())),
+            _ => Ok(parcel.stanza()),
+        }
     }
 
     /// A row is in the queue of a session from now on.

@@ -295,7 +295,7 @@ impl Engine {
         let Some((conn, answer)) = conn.zip(answer) else { return };
         let is_deleted = matches!(answer.kind, Kind::Iq(IqType::Result));
         if let Some(c) = self.conns.get_mut(conn.0) {
-            let tail = answer.tail();
+            let tail = Some(answer.tail());
             let Stanza { kind, to, from, .. } = answer;
             let parcel = Parcel { kind, to, from, tail, after, is_copy: false, read_ms: 0, keep: None };
             c.out.push(Item::Stanza(Box::new(parcel)));

@@ -352,7 +352,7 @@ impl Engine {
                         kind,
                         to: Some(to.clone()),
                         from: from.clone(),
-                        tail: Rc::from(tail),
+                        tail: Some(Rc::from(tail)),
                         after: Ticket(0),
                         is_copy: true,
                         read_ms: 0,

@@ -179,18 +179,23 @@ impl Engine {
         self.step("what a client has not seen", |core, modules| modules.unseen(core, session, &messages));
     }
 
-    /// Puts a parcel into the queue of a session.
-    pub(super) fn hand_over(&mut self, session: SessionId, parcel: Parcel, urgency: Urgency) {
+    /// Puts a parcel into the queue of a session. What the disk has and the socket cannot take soon is on the disk
+    /// alone, so that no queue is as long as all that has waited offline.
+    pub(super) fn hand_over(&mut self, session: SessionId, mut parcel: Parcel, urgency: Urgency) {
         self.tick_bytes += parcel.held_bytes();
         let receipt = parcel.keep.as_ref().and_then(|keep| keep.receipt);
         let (row, to) = (parcel.row(), parcel.to.clone());
-        let (durable, held_max) = (self.core.view.durable(), self.core.settings.limits.csi_held_max as usize);
+        let (durable, limits) = (self.core.view.durable(), &self.core.settings.limits);
+        let (held_max, window_bytes) = (limits.csi_held_max as usize, limits.out_window_bytes as usize);
         let conn = self.core.sessions.get(session).and_then(|s| s.conn);
         if conn.is_none_or(|conn| self.conns.get(conn.0).is_some_and(|c| !c.ends || armed(Fault::EndOutlived)))
             && let Some(out) = self.session_queue(session)
         {
             if conn.is_none() {
                 out.make_obsolete(&parcel);
+            }
+            if out.held_bytes() + parcel.held_bytes() > window_bytes {
+                parcel.shelve(durable);
             }
             let parcel = Box::new(parcel);
             match urgency {
@@ -404,7 +409,17 @@ impl Engine {
                 self.step("what a session left", |core, _| core.spool_pass_on(to, row, heir));
                 continue;
             }
-            let stanza = if goes || asks { parcel.stanza() } else { None };
+            self.core.view.begin();
+            let read = if goes || asks { self.core.spool_stanza(&parcel) } else { Ok(None) };
+            let stanza = match (read, row, &to) {
+                (Ok(stanza), ..) => stanza,
+                (Err(error), Some(row), Some(to)) => {
+                    log::error!(target: LOG, "a message stays for the next session of {}: {error}", to.bare());
+                    self.core.spool_release(to, row);
+                    continue;
+                }
+                (Err(_), ..) => None,
+            };
             let original = stanza.clone();
             let ticket = self.step("what a session left", |core, _| {
                 if let (Some(row), Some(to)) = (row, &to) {

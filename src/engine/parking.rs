@@ -546,17 +546,10 @@ fn parcel(stanza: &Stanza, stored: &Stored, row: u64, now_ms: u64) -> Parcel {
         kind: stanza.kind,
         to: stanza.to.clone(),
         from: stanza.from.clone(),
-        tail: stanza.tail(),
+        tail: Some(stanza.tail()),
         after: Ticket(0),
         is_copy: stored.is_copy,
         read_ms: 0,
-        keep: Some(Box::new(Keep {
-            receipt: None,
-            row: Some(row),
-            row_after: Ticket(0),
-            end: 0,
-            since_ms: now_ms,
-            arrived: None,
-        })),
+        keep: Some(Box::new(Keep { row: Some(row), since_ms: now_ms, ..Keep::default() })),
     }
 }

@@ -103,12 +103,12 @@ impl Engine {
 /// What a row of the spool holds for another server.
 pub(super) fn parcel_of(stored: &Stored, row: u64, since_ms: u64) -> Option<Parcel> {
     let stanza = stored.stanza()?;
-    let keep = Keep { receipt: None, row: Some(row), row_after: Ticket(0), end: 0, since_ms, arrived: None };
+    let keep = Keep { row: Some(row), since_ms, ..Keep::default() };
     Some(Parcel {
         kind: stanza.kind,
         to: Some(stanza.to.clone()?),
         from: stanza.from.clone(),
-        tail: stanza.tail(),
+        tail: Some(stanza.tail()),
         after: Ticket(0),
         is_copy: false,
         read_ms: 0,
