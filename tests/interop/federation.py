@@ -1,6 +1,6 @@
 """Federation: Couplet with Debian's Prosody, with Debian's ejabberd and with itself, over real TLS, in both directions.
 
-Usage: federation.py --binary FILE [--only external|dialback|refusals|couplets|lies]...
+Usage: federation.py --binary FILE [--only external|dialback|refusals|lists|couplets|lies]...
 
 Each pair of users does the same: contacts and presence, a thousand messages each way, queries, PEP, a room on each
 side, offline messages, errors. Prints one line for each check: `ok NAME` or `not ok NAME: why`. Exit code 0 if none
@@ -9,6 +9,7 @@ failed.
 
 import argparse
 import asyncio
+import hashlib
 import logging
 import socket
 import sys
@@ -342,6 +343,83 @@ async def refusals(checks, binary):
         world.close()
 
 
+LIST = "muc_bans_sha256"
+
+
+async def on_the_list(publisher, who, is_on):
+    """An item whose id is the hash of the address is published, or taken back."""
+    entry = f"<item id='{hashlib.sha256(who.encode()).hexdigest()}'>"
+    request = publisher.make_iq_set(ito=publisher.home.nodes)
+    change = (f"<publish node='{LIST}'>{entry}<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'/>"
+              "</item></publish>" if is_on else f"<retract node='{LIST}' notify='1'>{entry}</item></retract>")
+    request.append(ET.fromstring(f"<pubsub xmlns='http://jabber.org/protocol/pubsub'>{change}</pubsub>"))
+    await request.send(timeout=WAIT_S)
+
+
+async def passes(sender, receiver, is_let_in):
+    """What a stranger writes comes, or goes back to him as if nobody were there; the list takes effect soon."""
+    for n in range(WAIT_S):
+        body, since, at_sender = f"buy {n} from {sender.bare}", len(receiver.seen), len(sender.seen)
+        sender.send_message(receiver.bare, body, mtype="chat")
+        came = asyncio.ensure_future(receiver.message(body, since))
+        back = asyncio.ensure_future(sender.error_of(receiver.bare, at_sender))
+        done, waiting = await asyncio.wait((came, back), return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
+        if (came in done) == is_let_in:
+            assert is_let_in or back.result() == "service-unavailable", back.result()
+            return
+        await asyncio.sleep(1)
+    raise AssertionError(f"{sender.bare} is {'still refused' if is_let_in else 'still let in'}")
+
+
+async def entered(guest, room, is_let_in):
+    since = len(guest.seen)
+    join = guest.make_presence(pto=f"{room}/{guest.boundjid.user}")
+    join.append(ET.fromstring("<x xmlns='http://jabber.org/protocol/muc'/>"))
+    join.send()
+    own = await guest.until(lambda s: s.name == "presence" and s["from"].bare == room, "an answer of the room", since)
+    assert (own["type"] != "error") == is_let_in, own
+    assert is_let_in or own["error"]["condition"] == "forbidden", own
+
+
+async def lists(checks, binary):
+    """A block list that Prosody's service publishes."""
+    world = peers.World()
+    try:
+        prosody = peers.Prosody(world, "prosody.example")
+        config = prosody.folder / "prosody.cfg.lua"
+        config.write_text(f"""{config.read_text()}
+Component "{prosody.nodes}" "pubsub"
+ssl = {{ certificate = "{prosody.folder}/prosody.example.crt", key = "{prosody.folder}/prosody.example.key" }}
+admins = {{ "juliet@prosody.example" }}
+""")
+        prosody.start()
+        await add_users(prosody, ("juliet", "tybalt", "paris"))
+        juliet, tybalt, paris = [await Client(prosody, user).arrive() for user in ("juliet", "tybalt", "paris")]
+        make = juliet.make_iq_set(ito=prosody.nodes)
+        make.append(ET.fromstring(f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='{LIST}'/></pubsub>"))
+        await make.send(timeout=WAIT_S)
+        await on_the_list(juliet, tybalt.bare, True)
+        couplet = peers.Couplet(world, "couplet.example", binary,
+                                f'[modules.rtbl]\nlists = ["{prosody.nodes}"]\nstrangers = true').start()
+        await add_users(couplet, ("romeo",))
+        romeo = await Client(couplet, "romeo").arrive()
+        room = f"list@{couplet.rooms}"
+        await entered(romeo, room, True)
+        await checks.do("lists: who was on it before is refused", passes(tybalt, romeo, False))
+        await checks.do("lists: who is not on it is let in", passes(paris, romeo, True))
+        await on_the_list(juliet, paris.bare, True)
+        await checks.do("lists: who is put on it is refused", passes(paris, romeo, False))
+        await checks.do("lists: and kept out of rooms", entered(paris, room, False))
+        await on_the_list(juliet, paris.bare, False)
+        await checks.do("lists: who is taken from it is let in", passes(paris, romeo, True))
+        await checks.do("lists: who stays on it is refused", passes(tybalt, romeo, False))
+        checks.finish(world)
+    finally:
+        world.close()
+
+
 async def told(ours, address):
     condition = await ours.error_of(address)
     assert condition in ("remote-server-not-found", "remote-server-timeout"), condition
@@ -350,13 +428,13 @@ async def told(ours, address):
 async def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, required=True)
-    parser.add_argument("--only", choices=("external", "dialback", "refusals", "couplets", "lies"), action="append")
+    parser.add_argument("--only", choices=("external", "dialback", "refusals", "lists", "couplets", "lies"), action="append")
     args = parser.parse_args()
     # slixmpp reports on connections that are expected to fail here.
     logging.basicConfig(level=logging.CRITICAL)
     checks = Checks()
     for name, run in (("external", external), ("dialback", dialback), ("refusals", refusals),
-                      ("couplets", couplets.couplets), ("lies", liar.lies)):
+                      ("lists", lists), ("couplets", couplets.couplets), ("lies", liar.lies)):
         if not args.only or name in args.only:
             try:
                 await run(checks, args.binary)
