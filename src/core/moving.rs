@@ -67,16 +67,7 @@ pub enum Piece {
     /// A node (XEP-0060).
     Node(Box<NodePiece>),
     /// An item of a node. Comes behind its node, older ones before newer ones.
-    NodeItem {
-        /// Name of the node.
-        node: String,
-        /// Its id.
-        id: String,
-        /// Who has published it; nobody is the account itself.
-        publisher: Option<Jid>,
-        /// What it holds.
-        payload: Option<Element>,
-    },
+    NodeItem(Box<ItemPiece>),
     /// A registration for push notifications (XEP-0357).
     Push {
         /// The service.
@@ -131,6 +122,23 @@ pub struct NodePiece {
     pub affiliations: Vec<(Jid, String)>,
     /// Who has subscribed.
     pub subscribers: Vec<Jid>,
+    /// Who has asked to be subscribed, and waits for an owner's answer.
+    pub asked: Vec<Jid>,
+}
+
+/// An item of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ItemPiece {
+    /// Name of the node.
+    pub node: String,
+    /// Its id.
+    pub id: String,
+    /// Who has published it; nobody is the account itself.
+    pub publisher: Option<Jid>,
+    /// What it holds.
+    pub payload: Option<Element>,
+    /// When it was published, in milliseconds since 1970; 0 where nobody knows.
+    pub at_ms: u64,
 }
 
 /// A room with those who have to do with it.
@@ -293,9 +301,7 @@ impl Core {
             }
             Piece::Offline { message, wall_ms } => self.take_offline(account, message, *wall_ms),
             Piece::Node(node) => self.pubsub(account).take_node(node, terms),
-            Piece::NodeItem { node, id, publisher, payload } => {
-                self.pubsub(account).take_item(node, id, publisher.as_ref(), payload.as_ref(), terms)
-            }
+            Piece::NodeItem(item) => self.pubsub(account).take_item(item, terms),
             _ => Ok(Taken::NotMine),
         }
     }

@@ -104,8 +104,9 @@ impl Engine {
 }
 
 fn take(core: &mut Core, modules: &mut Modules, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
-    let is_of_account =
-        !matches!(piece, Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomArchived(_) | Piece::RoomLine { .. });
+    let is_of_service = owner.is_host() && matches!(piece, Piece::Node(_) | Piece::NodeItem(_));
+    let is_of_account = !is_of_service
+        && !matches!(piece, Piece::Room(_) | Piece::RoomCard(_) | Piece::RoomArchived(_) | Piece::RoomLine { .. });
     if is_of_account {
         if owner.node().is_none() || !core.is_local(owner) {
             return Err(Refusal::because(format!("{} is none of hosts", owner.domain())));
@@ -115,11 +116,11 @@ fn take(core: &mut Core, modules: &mut Modules, owner: &Jid, piece: &Piece, term
         }
     }
     // Bookmarks of older forms are the module's, whatever node they stand in.
-    match modules.take_in(core, owner, piece, terms)? {
-        Taken::NotMine => {}
-        taken => return Ok(taken),
-    }
-    match core.take_in(owner, piece, terms)? {
+    let taken = match modules.take_in(core, owner, piece, terms)? {
+        Taken::NotMine if !is_of_service => core.take_in(owner, piece, terms)?,
+        taken => taken,
+    };
+    match taken {
         Taken::NotMine => Err(Refusal::because("nothing here keeps that, or it is switched off in modules.disabled")),
         taken => Ok(taken),
     }

@@ -84,8 +84,12 @@ impl Module for Bookmarks {
     #[cfg(feature = "import")]
     fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, _: &mut Terms) -> Outcome {
         let storage = match piece {
+            _ if owner.is_host() => return Ok(Taken::NotMine),
             Piece::Private(storage) => storage.root(),
-            Piece::NodeItem { node, payload: Some(payload), .. } if node == ns::BOOKMARKS_OLD => payload.root(),
+            Piece::NodeItem(item) if item.node == ns::BOOKMARKS_OLD => match &item.payload {
+                Some(payload) => payload.root(),
+                None => return Ok(Taken::NotMine),
+            },
             // Its items are taken apart.
             Piece::Node(node) if node.name == ns::BOOKMARKS_OLD => return Ok(Taken::Same),
             _ => return Ok(Taken::NotMine),

@@ -6,6 +6,8 @@
 use super::{Module, Xep};
 use crate::core::disco::{Disco, Service};
 use crate::core::flight::InFlight;
+#[cfg(feature = "import")]
+use crate::core::moving::{Outcome, Piece, Taken, Terms};
 use crate::core::pubsub::{Creators, Policy};
 use crate::core::settings::Settings;
 use crate::core::{Answer, Core, Request, pubsub};
@@ -86,6 +88,18 @@ impl Module for PubSub {
             Kind::Presence(PresenceType::Available) if to.is_host() => self.nodes(core, to).came_online(from),
             Kind::Presence(_) | Kind::Message(MessageType::Error) => Ok(()),
             Kind::Iq(_) | Kind::Message(_) => Err(Condition::ServiceUnavailable.into()),
+        }
+    }
+
+    #[cfg(feature = "import")]
+    fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
+        if !owner.is_host() || !self.owns(core, owner.domain()) {
+            return Ok(Taken::NotMine);
+        }
+        match piece {
+            Piece::Node(node) => self.nodes(core, owner).take_node(node, terms),
+            Piece::NodeItem(item) => self.nodes(core, owner).take_item(item, terms),
+            _ => Ok(Taken::NotMine),
         }
     }
 

@@ -29,6 +29,7 @@ PASSWORD = "p=encil, ünï ♥"
 USERS = ("romeo", "juliet", "nurse", "mer,cu=tio")
 BANNED = "tybalt"
 ROOM = "orchard@conference.localhost"
+SERVICE, NEWS = "pubsub.localhost", "news of é/one"
 MUC = "http://jabber.org/protocol/muc"
 PUBSUB = "http://jabber.org/protocol/pubsub"
 DEVICES, BUNDLES = "eu.siacs.conversations.axolotl.devicelist", "eu.siacs.conversations.axolotl.bundles:1"
@@ -47,6 +48,8 @@ class Prosody(server.Prosody):
         .replace('"offline" }}', '"offline", "bookmarks", "mam", "smacks" }}') + """
 Component "conference.localhost" "muc"
 modules_enabled = {{ "muc_mam" }}
+Component "pubsub.localhost" "pubsub"
+admins = {{ "romeo@localhost" }}
 """
 
     def __init__(self, storage):
@@ -140,10 +143,43 @@ async def fill(host):
         who.send_message(other, body, mtype="chat")
     await romeo.message("Ay me! ♥")
     await fill_room(romeo, juliet)
+    await fill_service(romeo, juliet)
     await prefer(romeo)
     await romeo.fence()
     await romeo.leave()
     await juliet.leave()
+
+
+async def fill_service(romeo, juliet):
+    fields = "".join(f"<field var='pubsub#{k}'><value>{v}</value></field>" for k, v in {
+        "title": "News", "access_model": "whitelist", "max_items": "4", "publish_model": "publishers"}.items())
+    await romeo.ask("set", f"<pubsub xmlns='{PUBSUB}'><create node='{NEWS}'/><configure><x xmlns='jabber:x:data' "
+                           f"type='submit'><field var='FORM_TYPE'><value>{PUBSUB}#node_config</value></field>{fields}</x>"
+                           "</configure></pubsub>", SERVICE)
+    await romeo.ask("set", f"<pubsub xmlns='{PUBSUB}#owner'><affiliations node='{NEWS}'>"
+                           "<affiliation jid='juliet@localhost' affiliation='publisher'/>"
+                           "<affiliation jid='nurse@localhost' affiliation='member'/></affiliations></pubsub>", SERVICE)
+    await juliet.ask("set", f"<pubsub xmlns='{PUBSUB}'><subscribe node='{NEWS}' jid='juliet@localhost'/></pubsub>", SERVICE)
+    for n, user in enumerate((romeo, juliet, romeo, juliet)):
+        await user.ask("set", f"<pubsub xmlns='{PUBSUB}'><publish node='{NEWS}'><item id='{n}'><n xmlns='urn:test:news'>"
+                              f"{n}</n></item></publish></pubsub>", SERVICE)
+
+
+async def look_at_service(romeo, juliet):
+    """Configuration, items, who is what, and what a subscriber is told of his subscriptions."""
+    form = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}#owner'><configure node='{NEWS}'/></pubsub>", SERVICE)
+    values = {f.get("var"): f.findtext("{jabber:x:data}value") for f in form.iter("{jabber:x:data}field")}
+    seen = {name: values.get(f"pubsub#{name}") for name in ("title", "access_model", "max_items", "publish_model",
+                                                           "send_last_published_item")}
+    found = await juliet.ask("get", f"<pubsub xmlns='{PUBSUB}'><items node='{NEWS}'/></pubsub>", SERVICE)
+    seen["items"] = {item.get("id"): canonical(next(iter(item), None)) for item in found.iter(f"{{{PUBSUB}}}item")}
+    for what in ("affiliation", "subscription"):
+        listed = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}#owner'><{what}s node='{NEWS}'/></pubsub>", SERVICE)
+        seen[what] = sorted((one.get("jid"), one.get(what)) for one in listed.iter(f"{{{PUBSUB}#owner}}{what}"))
+    mine = await juliet.ask("get", f"<pubsub xmlns='{PUBSUB}'><subscriptions/></pubsub>", SERVICE)
+    seen["hers"] = [(one.get("node"), one.get("subscription")) for one in mine.iter(f"{{{PUBSUB}}}subscription")]
+    assert all(seen[what] for what in ("items", "affiliation", "subscription", "hers")), seen
+    return seen
 
 
 async def join(user):
@@ -218,6 +254,7 @@ async def look(host):
     names = sorted(item.get("node") for item in nodes if item.get("node") not in (None, "storage:bookmarks"))
     seen["nodes"] = names
     seen["preferences of the archive"] = await preferences(romeo)
+    seen["nodes of the service"] = await look_at_service(romeo, juliet)
     for name in names:
         found = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}'><items node='{name}'/></pubsub>")
         items = {item.get("id"): canonical(next(iter(item), None)) for item in found.iter(f"{{{PUBSUB}}}item")}
@@ -340,6 +377,8 @@ async def from_ejabberd_sql(check, args, schema):
         for who, other, body in ((romeo, "juliet@localhost", "What & light?"), (juliet, "romeo@localhost", "Ay me! ♥")):
             who.send_message(other, body, mtype="chat")
         await romeo.message("Ay me! ♥")
+        await fill_service(romeo, juliet)
+        nodes = await look_at_service(romeo, juliet)
         await join(romeo)
         fields = "".join(f"<field var='muc#roomconfig_{k}'><value>{v}</value></field>" for k, v in {
             "roomname": "The orchard", "persistentroom": "1"}.items()) + "<field var='mam'><value>1</value></field>"
@@ -382,6 +421,14 @@ async def from_ejabberd_sql(check, args, schema):
                 assert [item.get("id") for item in bookmarks.iter(f"{{{PUBSUB}}}item")] == [ROOM], canonical(bookmarks)
                 assert await preferences(romeo) == PREFERRED, await preferences(romeo)
                 await romeo.leave()
+            async with check("the same nodes of the service"):
+                romeo, juliet = Resident(new, "romeo", peer_password), Resident(new, "juliet", peer_password)
+                await romeo.arrive()
+                await juliet.login()
+                found = await look_at_service(romeo, juliet)
+                assert found == nodes, [(found[what], nodes[what]) for what in nodes if found[what] != nodes[what]]
+                await romeo.leave()
+                await juliet.leave()
             async with check("the same archives with the same ids"):
                 await ejabberd_archives(new, stanzas)
             async with check("the same message and request wait"):

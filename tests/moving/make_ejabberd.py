@@ -72,12 +72,17 @@ for kind, value, action in (("j", "spam.example", "d"), ("g", "Enemies", "d"), (
     put("privacy_list_data", id=blocked, t=kind, value=value, action=action, ord=1, match_all=1, match_iq=0,
         match_message=0, match_presence_in=0, match_presence_out=0)
 node = put("pubsub_node", host="romeo@localhost", node="urn:test:node", parent="", plugin="pep")
-put("pubsub_node", host="pubsub.localhost", node="urn:test:service", parent="", plugin="flat")
+news = put("pubsub_node", host="pubsub.localhost", node="news", parent="", plugin="flat")
 for name, value in (("access_model", "open"), ("max_items", "10"), ("title", '<<"A \\"title\\"">>'), ("persist_items", "true"),
                     ("roster_groups_allowed", "[]"), ("purge_offline", "<0.1.2>")):
     put("pubsub_node_option", nodeid=node, name=name, val=value)
 for jid, affiliation, subscriptions in (("romeo@localhost", "o", ""), ("juliet@localhost", "p", "s:6182,p:1")):
     put("pubsub_state", nodeid=node, jid=jid, affiliation=affiliation, subscriptions=subscriptions)
+put("pubsub_node_option", nodeid=news, name="access_model", val="authorize")
+for jid, affiliation, subscriptions in (("romeo@localhost", "o", "s:1"), ("juliet@localhost", "n", "p:6182")):
+    put("pubsub_state", nodeid=news, jid=jid, affiliation=affiliation, subscriptions=subscriptions)
+put("pubsub_item", nodeid=news, itemid="one", publisher="romeo@localhost/b", creation="2020-01-01T00:00:00.000000Z",
+    modification="2020-01-01T00:00:00.000000Z", payload="<n xmlns='urn:test:news'/>")
 for item, stamp in (("two", "2020-01-02T00:00:00.000000Z"), ("one", "2020-01-01T00:00:00.000000Z")):
     put("pubsub_item", nodeid=node, itemid=item, publisher="juliet@localhost/b", creation=stamp, modification=stamp,
         payload=f"<a xmlns='urn:test'>{'y' * 600}</a>")

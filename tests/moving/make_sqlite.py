@@ -37,6 +37,8 @@ kv("orchard","config","_data",{"persistent":True,"name":"The orchard","subject":
 kv("orchard","config","romeo@localhost","owner","conference.localhost")
 kv("","persistent","orchard@conference.localhost",True,"conference.localhost")
 kv("juliet","accounts","password","x","elsewhere.example")
+for k,v in dict(name="news", config={"title":"News"}, subscribers={"juliet@elsewhere.example":True}, affiliations={"romeo@localhost":"owner"}).items():
+    kv("news","pubsub_nodes",k,v,"pubsub.localhost")
 def ar(user, store, key, when, w, xml, host=H):
     db.execute('INSERT INTO prosodyarchive ("host","user","store","key","when","with","type","value") VALUES (?,?,?,?,?,?,?,?)',(host,user,store,key,when,w,"xml",xml))
 for i in range(60):
@@ -46,5 +48,7 @@ ar("romeo","offline","o2",1577836801,"","<message type='chat'")
 ar("romeo","archive","m1",1577836800,"juliet@elsewhere.example","<message><body>x</body></message>")
 for i in range(3):
     ar("orchard","muc_log",f"k{i}",1577836800+i,"message<groupchat",f"<message type='groupchat' from='orchard@conference.localhost/romeo'><body>{i}</body></message>","conference.localhost")
+for i in range(2):
+    ar("","pubsub_news",f"n{i}",1577836800+i,"romeo@localhost",f"<n xmlns='urn:test:news'>{i}</n>","pubsub.localhost")
 db.commit(); db.execute("DELETE FROM prosody WHERE user='user07'"); db.commit(); db.close()
 print(os.path.getsize(path))

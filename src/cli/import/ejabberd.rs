@@ -2,7 +2,7 @@
 
 use super::{Importer, prepared, sqlite};
 use crate::clock::datetime_ms;
-use crate::core::moving::{NodePiece, Piece, Terms};
+use crate::core::moving::{ItemPiece, NodePiece, Piece, Terms};
 use crate::jid::Jid;
 use crate::moving::ejabberd::data::{self, Archived, BANNED, Contact, Login};
 use crate::moving::fragment;
@@ -307,16 +307,13 @@ impl One<'_> {
         Ok(())
     }
 
-    /// Nodes of accounts with their items.
+    /// Nodes of accounts and services with their items.
     fn nodes(&mut self) -> Result<(), String> {
         let mut nodes: BTreeMap<i64, (Jid, NodePiece)> = BTreeMap::new();
         self.each("pubsub_node", &mut |one, row| {
-            let host = Jid::parse(row.text("host")).ok();
-            let Some(owner) = host.filter(|jid| jid.node().is_some()) else {
-                one.importer.report.unknown("nodes of a service: nothing here keeps that".to_string());
-                return Ok(());
-            };
-            if let (Some(owner), Some(id)) = (one.wanted(Some(owner), "hosts"), row.number("nodeid")) {
+            let owner = Jid::parse(row.text("host")).ok();
+            let setting = if owner.as_ref().is_some_and(Jid::is_host) { "modules.pubsub.hosts" } else { "hosts" };
+            if let (Some(owner), Some(id)) = (one.wanted(owner, setting), row.number("nodeid")) {
                 nodes.insert(id, (owner, NodePiece { name: row.text("node").to_string(), ..NodePiece::default() }));
             }
             if nodes.len() > NOTES_MAX { Err(Ends::Full) } else { Ok(()) }
@@ -353,7 +350,7 @@ impl One<'_> {
             self.importer.take(&owner, &place, &node, terms).map_err(|error| error.to_string())?;
             let mut items = items.remove(&id).unwrap_or_default();
             items.sort();
-            for (_, number) in items {
+            for (modification, number) in items {
                 let Some(table) = &table else { continue };
                 let cells = self.database.row_of(table, number).map_err(|error| format!("{place}: {error}"))?;
                 let cells = cells.unwrap_or_default();
@@ -364,7 +361,8 @@ impl One<'_> {
                     continue;
                 }
                 let publisher = Jid::parse(row.text("publisher")).ok().map(|jid| jid.bare());
-                let item = [Piece::NodeItem { node: name.clone(), id, publisher, payload }];
+                let at_ms = datetime_ms(&modification).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+                let item = [Piece::NodeItem(Box::new(ItemPiece { node: name.clone(), id, publisher, payload, at_ms }))];
                 self.importer.take(&owner, &place, &item, terms).map_err(|error| error.to_string())?;
             }
         }

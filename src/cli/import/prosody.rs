@@ -35,6 +35,13 @@ pub(super) const STORES: [&str; 10] = [
     "archive_prefs",
 ];
 
+/// Where the nodes of a service are.
+pub(super) const NODES: &str = "pubsub_nodes";
+
+/// Stores that tell what a host is, with the setting that must name it.
+pub(super) const KINDS: [(&str, &str); 3] =
+    [("accounts", "hosts"), ("config", "modules.muc.hosts"), (NODES, "modules.pubsub.hosts")];
+
 /// What it keeps for itself, and nobody misses.
 const OWN: [&str; 15] = [
     "archive_cleanup",
@@ -100,8 +107,7 @@ impl Place {
             Self::Folder(path) if path.is_file() => sqlite::run(importer, path, only),
             Self::Folder(folder) => {
                 let file = folder.join("prosody.sqlite");
-                let has_data =
-                    |(_, path): &(String, PathBuf)| path.join("accounts").is_dir() || path.join("config").is_dir();
+                let has_data = |(_, path): &(String, PathBuf)| KINDS.iter().any(|(store, _)| path.join(store).is_dir());
                 match file.is_file() && !folders(folder)?.iter().any(has_data) {
                     true => sqlite::run(importer, &file, only),
                     false => from_folder(importer, folder, only),
@@ -128,10 +134,11 @@ fn from_folder(importer: &mut Importer, from: &Path, only: &[String]) -> Result<
             accounts(importer, &host, &path)?;
         } else if path.join("config").is_dir() && importer.engine.keeps(host.domain()) {
             rooms(importer, &host, &path)?;
-        } else if !importer.engine.keeps(host.domain())
-            && (path.join("accounts").is_dir() || path.join("config").is_dir())
+        } else if path.join(NODES).is_dir() && importer.engine.keeps(host.domain()) {
+            nodes(importer, &host, &path)?;
+        } else if let Some((_, hint)) = KINDS.iter().find(|(store, _)| path.join(store).is_dir())
+            && !importer.engine.keeps(host.domain())
         {
-            let hint = if path.join("accounts").is_dir() { "hosts" } else { "modules.muc.hosts" };
             importer.report.foreign(&path.display().to_string(), host.domain(), hint);
         }
     }
@@ -413,6 +420,39 @@ fn one_room(
         importer.archive_opens(room)?;
         each_item(importer, &log, ns::CLIENT, &mut |importer, entry| said.put(importer, entry, &mut terms))?;
         said.end(importer, &mut terms)?;
+    }
+    Ok(())
+}
+
+/// A host with nodes. Their items are in lists of the host itself, with the name of the node in theirs.
+fn nodes(importer: &mut Importer, host: &Jid, folder: &Path) -> Result<(), String> {
+    let lists = users(folder, ".list")?.into_iter();
+    let of_node = |(name, path): (String, PathBuf)| Some((decoded(&name)?.strip_prefix("pubsub_")?.to_string(), path));
+    let mut lists: BTreeMap<String, PathBuf> = lists.filter_map(of_node).collect();
+    let mut terms = importer.terms();
+    for (name, path) in users(&folder.join(NODES), ".dat")? {
+        let Some(node) = decoded(&name) else {
+            importer.report.line(format!("{}: this is the file of no node", path.display()));
+            continue;
+        };
+        let items = lists.remove(&node);
+        match read(&path).and_then(|value| data::service_node(&node, &value)) {
+            Ok(piece) => importer
+                .take(host, &path.display().to_string(), &[piece], &mut terms)
+                .and_then(|()| match items {
+                    Some(items) => list(importer, host, &items, "", &mut terms, &mut |entry| {
+                        Ok(Some(data::node_item(&node, entry)))
+                    }),
+                    None => Ok(()),
+                })
+                .map_err(|error| error.to_string())?,
+            Err(why) => {
+                importer.report.line(format!("{}: {why}; nothing of the node {node} was taken", path.display()));
+            }
+        }
+    }
+    for _ in lists {
+        importer.report.unknown(format!("{}: items of nodes that are not there", host.domain()));
     }
     Ok(())
 }

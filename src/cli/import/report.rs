@@ -61,7 +61,7 @@ fn kind(piece: &Piece) -> usize {
         Piece::LastSeen(_) => 7,
         Piece::Offline { .. } => 8,
         Piece::Node(_) => 9,
-        Piece::NodeItem { .. } => 10,
+        Piece::NodeItem(_) => 10,
         Piece::Room(_) => 11,
         Piece::RoomCard(_) => 12,
         Piece::RoomLine { .. } => 13,
@@ -88,7 +88,7 @@ impl Report {
         if let Err(refusal) = outcome {
             let what = match piece {
                 Piece::Contact { jid, .. } => format!("the contact {jid}"),
-                Piece::NodeItem { node, id, .. } => format!("the item {id:?} of {node}"),
+                Piece::NodeItem(item) => format!("the item {:?} of {}", item.id, item.node),
                 Piece::Node(node) => format!("the node {}", node.name),
                 piece => KINDS.get(kind(piece)).copied().unwrap_or_default().to_string(),
             };

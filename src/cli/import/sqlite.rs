@@ -48,8 +48,10 @@ pub fn run(importer: &mut Importer, file: &Path, only: &[String]) -> Result<(), 
     places_of(&mut database, &keyval, &only, &mut places, |_| true).map_err(wrong)?;
     let mut lists = Places::new();
     if let Some(archive) = &archive {
-        let is_list =
-            |store: &str| ["offline", "archive", "muc_log", "uploads"].contains(&store) || store.starts_with("pep_");
+        let is_list = |store: &str| {
+            ["offline", "archive", "muc_log", "uploads"].contains(&store)
+                || ["pep_", "pubsub_"].iter().any(|kind| store.starts_with(kind))
+        };
         places_of(&mut database, archive, &only, &mut lists, is_list).map_err(wrong)?;
     }
     let (mut hosts, name) = (BTreeSet::new(), file.display().to_string());
@@ -57,6 +59,12 @@ pub fn run(importer: &mut Importer, file: &Path, only: &[String]) -> Result<(), 
     let (of_hosts, mut lists): (Places, Places) = lists.into_iter().partition(|((_, user), _)| user.is_empty());
     for ((host, user), stores) in places {
         hosts.insert(host.clone());
+        if let Some(rows) = stores.get(prosody::NODES) {
+            let items =
+                of_hosts.get(&(host.clone(), String::new())).and_then(|lists| lists.get(&format!("pubsub_{user}")));
+            one.node(&host, &user, rows, items.map(Vec::as_slice).unwrap_or_default())?;
+            continue;
+        }
         let lists = lists.remove(&(host.clone(), user.clone())).unwrap_or_default();
         one.take(&host, &user, stores, &lists)?;
     }
@@ -174,6 +182,32 @@ impl One<'_> {
             }
         };
         done.map_err(|error| error.to_string())
+    }
+
+    /// A node of a service; what would be a user is its name.
+    fn node(&mut self, host: &str, name: &str, rows: &Vec<i64>, items: &[i64]) -> Result<(), String> {
+        let place = format!("{}: {host}: the node {name}", self.name);
+        let Some(service) = Jid::parse(host).ok().filter(Jid::is_host) else { return Ok(()) };
+        if !self.importer.engine.keeps(service.domain()) {
+            self.importer.report.foreign(&self.name, service.domain(), "modules.pubsub.hosts");
+            return Ok(());
+        }
+        let mut terms = self.importer.terms();
+        match self.table(Some(rows)).and_then(|value| data::service_node(name, &value)) {
+            Ok(piece) => self
+                .importer
+                .take(&service, &place, &[piece], &mut terms)
+                .and_then(|()| {
+                    self.list(&service, &place, "items", items, "", &mut terms, &mut |entry| {
+                        Ok(Some(data::node_item(name, entry)))
+                    })
+                })
+                .map_err(|error| error.to_string()),
+            Err(why) => {
+                self.importer.report.line(format!("{place}: {why}; nothing of it was taken"));
+                Ok(())
+            }
+        }
     }
 
     fn account(&mut self, jid: &Jid, place: &str, stores: &Stores, lists: &Stores) -> Result<(), StoreError> {

@@ -98,7 +98,10 @@ impl Service<'_> {
         if self.policy.is_domain() {
             let origin = Origin { maker: maker.bare_str().to_string(), made_ms: self.core.wall_ms() };
             self.core.view.put::<Origins>(self.owner.bare_str(), name.as_bytes(), &origin);
-            self.put_affiliation(name, maker, Some(Affiliation::Owner))?;
+            // What the service makes by itself is its administrators'.
+            if *maker != self.owner {
+                self.put_affiliation(name, maker, Some(Affiliation::Owner))?;
+            }
         }
         Ok(node)
     }

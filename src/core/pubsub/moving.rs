@@ -1,12 +1,13 @@
 //! Nodes and items of another server.
 
-use super::tables::Subscribed;
-use super::{AccessModel, Affiliated, Affiliation, Affiliations, Config, Item, MAX, Service, Subscriptions, sub};
-use crate::core::moving::{NodePiece, Outcome, Piece, Refusal, Taken, Terms, verdict};
+use super::subscribers::State;
+use super::tables::{Asked, Subscribed};
+use super::{AccessModel, Affiliation, Affiliations, Config, Item, MAX, Requests, Service, Subscriptions, sub};
+use crate::core::moving::{ItemPiece, NodePiece, Outcome, Piece, Refusal, Taken, Terms, verdict};
 use crate::jid::Jid;
 use crate::stanza::form;
 use crate::storage::StoreError;
-use crate::xml::{Builder, Element, ns};
+use crate::xml::{Builder, ns};
 
 impl Service<'_> {
     /// Takes in a node with those who have to do with it.
@@ -24,35 +25,77 @@ impl Service<'_> {
             }
             Some(_) => Taken::Stays,
             None => {
-                self.create(&piece.name, config)?;
+                let is_owner = |(_, affiliation): &&(Jid, String)| affiliation == Affiliation::Owner.as_str();
+                let owner = piece.affiliations.iter().find(is_owner).filter(|_| self.policy.is_domain());
+                let maker = owner.map_or_else(|| self.owner.clone(), |(jid, _)| jid.clone());
+                self.create_for(&piece.name, config, &maker)?;
                 terms.fresh.insert(piece.name.clone());
                 Taken::New
             }
         };
-        let owner = self.owner.bare_str().to_string();
-        let max = self.core.settings.limits.pubsub_subscriptions_max as usize;
+        let (name, mut is_whole) = (&piece.name, true);
+        let mut room = self.entities_max().saturating_sub(self.rows_of::<Affiliations>(name)?.len());
         for (jid, affiliation) in &piece.affiliations {
             let Some(Some(affiliation)) = Affiliation::parse(affiliation) else { continue };
-            let key = sub(&piece.name, jid.bare_str().as_bytes());
-            if self.core.view.list_from::<Affiliations>(&owner, &sub(&piece.name, b""), max)?.len() < max {
-                taken = with(
-                    taken,
-                    self.core.take_row::<Affiliations>(&owner, &key, &Affiliated { affiliation }, replace)?,
-                );
+            let key = sub(name, jid.bare_str().as_bytes());
+            let one = match self.core.view.get::<Affiliations>(self.owner.bare_str(), &key)? {
+                Some(old) if old.affiliation == affiliation => Taken::Same,
+                Some(_) => verdict(replace),
+                None if room == 0 => {
+                    is_whole = false;
+                    continue;
+                }
+                None => Taken::New,
+            };
+            room -= usize::from(one == Taken::New);
+            if matches!(one, Taken::New | Taken::Replaced) {
+                self.put_affiliation(name, jid, Some(affiliation))?;
+            }
+            taken = with(taken, one);
+        }
+        let asked: &[Jid] = if self.policy.is_domain() { &piece.asked } else { &[] };
+        let requests = if self.policy.is_domain() { self.rows_of::<Requests>(name)?.len() } else { 0 };
+        let mut room = self.entities_max().saturating_sub(self.rows_of::<Subscriptions>(name)?.len() + requests);
+        let subscribers = piece.subscribers.iter().map(|jid| (jid, State::Subscribed));
+        for (jid, wanted) in subscribers.chain(asked.iter().map(|jid| (jid, State::Pending))) {
+            let one = match self.state(name, jid)? {
+                state if state == wanted => Taken::Same,
+                State::None if room == 0 => {
+                    is_whole = false;
+                    continue;
+                }
+                State::None => Taken::New,
+                State::Pending | State::Subscribed => verdict(replace),
+            };
+            room -= usize::from(one == Taken::New);
+            if matches!(one, Taken::New | Taken::Replaced) {
+                self.put_state(name, jid, wanted);
+            }
+            taken = with(taken, one);
+        }
+        let limit = if self.policy.is_domain() { "service_subscriptions" } else { "subscriptions" };
+        let why =
+            || Refusal::because(format!("more have to do with it than limits.pubsub_{limit}_max; they are left out"));
+        if is_whole { Ok(taken) } else { Err(why()) }
+    }
+
+    fn put_state(&mut self, name: &str, jid: &Jid, state: State) {
+        let (owner, key) = (self.owner.bare_str().to_string(), sub(name, jid.as_str().as_bytes()));
+        if state == State::Pending {
+            self.core.view.put::<Requests>(&owner, &key, &Asked {});
+            self.core.view.delete::<Subscriptions>(&owner, &key);
+        } else {
+            self.core.view.put::<Subscriptions>(&owner, &key, &Subscribed {});
+            if self.policy.is_domain() {
+                self.core.view.delete::<Requests>(&owner, &key);
             }
         }
-        for jid in &piece.subscribers {
-            let key = sub(&piece.name, jid.as_str().as_bytes());
-            if self.core.view.list_from::<Subscriptions>(&owner, &sub(&piece.name, b""), max)?.len() < max {
-                taken = with(taken, self.core.take_row::<Subscriptions>(&owner, &key, &Subscribed {}, replace)?);
-            }
-        }
-        Ok(taken)
+        self.tie(name, jid);
     }
 
     /// The configuration, field by field: what there is none of here leaves the default. Nobody reads more than before.
     fn config_of(&self, piece: &NodePiece) -> Config {
-        let mut config = Config::default();
+        let mut config = self.policy.defaults();
         for field in &piece.fields {
             match self.configured(&config, std::slice::from_ref(field)) {
                 Ok(new) => config = new,
@@ -64,25 +107,19 @@ impl Service<'_> {
         config
     }
 
-    /// Takes in an item. The node is made when there is none.
+    /// Takes in an item. An account's node is made when there is none.
     ///
     /// # Errors
     /// Why not.
-    pub fn take_item(
-        &mut self,
-        name: &str,
-        id: &str,
-        publisher: Option<&Jid>,
-        payload: Option<&Element>,
-        terms: &mut Terms,
-    ) -> Outcome {
+    pub fn take_item(&mut self, piece: &ItemPiece, terms: &mut Terms) -> Outcome {
+        let (name, id) = (&piece.node, &piece.id);
         let is_fresh = terms.fresh.contains(name);
         let limits = self.core.settings.clone();
         let item = Item {
-            id: id.to_string(),
-            publisher: publisher.unwrap_or(&self.owner).bare_str().to_string(),
-            payload: payload.map(|payload| payload.root().to_xml()).unwrap_or_default(),
-            at_ms: 0,
+            id: id.clone(),
+            publisher: piece.publisher.as_ref().unwrap_or(&self.owner).bare_str().to_string(),
+            payload: piece.payload.as_ref().map(|payload| payload.root().to_xml()).unwrap_or_default(),
+            at_ms: piece.at_ms,
         };
         if item.id.len() > limits.limits.pubsub_name_bytes_max as usize {
             return Err(Refusal::because("its id is longer than limits.pubsub_name_bytes_max"));
@@ -92,8 +129,9 @@ impl Service<'_> {
         }
         let node = match self.node(name)? {
             Some(node) => node,
+            None if self.policy.is_domain() => return Err(Refusal::because("its node is not here")),
             None => {
-                terms.fresh.insert(name.to_string());
+                terms.fresh.insert(name.clone());
                 self.create(name, Config::default())?
             }
         };
@@ -133,11 +171,17 @@ impl Service<'_> {
             let affiliations = affiliations.collect();
             let subscribers = self.core.view.list_from::<Subscriptions>(&owner, &sub(&name, b""), usize::MAX)?;
             let subscribers = subscribers.into_iter().filter_map(|(key, _)| address(&key)).collect();
-            to(Piece::Node(Box::new(NodePiece { name: name.clone(), fields, affiliations, subscribers })));
+            to(Piece::Node(Box::new(NodePiece {
+                name: name.clone(),
+                fields,
+                affiliations,
+                subscribers,
+                asked: Vec::new(),
+            })));
             for item in self.items(&name, usize::MAX)? {
-                let payload = item.read();
-                let publisher = Jid::parse(&item.publisher).ok();
-                to(Piece::NodeItem { node: name.clone(), id: item.id, publisher, payload });
+                let (payload, publisher) = (item.read(), Jid::parse(&item.publisher).ok());
+                let Item { id, at_ms, .. } = item;
+                to(Piece::NodeItem(Box::new(ItemPiece { node: name.clone(), id, publisher, payload, at_ms })));
             }
         }
         Ok(())

@@ -221,8 +221,11 @@ pub fn node_state(node: &mut NodePiece, owner: &Jid, jid: &str, affiliation: &st
     if !affiliation.is_empty() && !jid.same_bare(owner) {
         node.affiliations.push((jid.bare(), affiliation.to_string()));
     }
-    if subscriptions.split(',').any(|one| one.starts_with("s:")) {
+    let has = |state: &str| subscriptions.split(',').any(|one| one.starts_with(state));
+    if has("s:") {
         node.subscribers.push(jid);
+    } else if has("p:") {
+        node.asked.push(jid);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{ARCHIVE, Event, PIE, PIE_OLD, PRIVACY, SCRAM, XINCLUDE};
 use crate::clock::datetime_ms;
-use crate::core::moving::{ArchivedPiece, NodePiece, Piece};
+use crate::core::moving::{ArchivedPiece, ItemPiece, NodePiece, Piece};
 use crate::core::roster;
 use crate::jid::Jid;
 use crate::moving::ejabberd::data::{BANNED, BANNED_PASSWORD};
@@ -357,7 +357,8 @@ impl Account {
         self.flush_nodes();
         let publisher = root.attr("publisher").and_then(|jid| Jid::parse(jid).ok()).map(|jid| jid.bare());
         let payload: Option<Element> = root.children().next().map(ElementRef::to_element);
-        self.pieces.push(Piece::NodeItem { node: node.to_string(), id: id.to_string(), publisher, payload });
+        let (node, id) = (node.to_string(), id.to_string());
+        self.pieces.push(Piece::NodeItem(Box::new(ItemPiece { node, id, publisher, payload, at_ms: 0 })));
         Ok(())
     }
 

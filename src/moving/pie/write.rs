@@ -6,7 +6,7 @@ use super::{PIE, PRIVACY, SCRAM};
 use crate::clock::datetime;
 #[cfg(feature = "mam")]
 use crate::clock::datetime_fine;
-use crate::core::moving::{NodePiece, Piece};
+use crate::core::moving::{ItemPiece, NodePiece, Piece};
 use crate::core::roster;
 use crate::jid::Jid;
 use crate::stanza::form;
@@ -69,7 +69,7 @@ pub fn account(jid: &Jid, pieces: &[Piece], out: &mut dyn Write) -> io::Result<V
     };
     let mut roster: Vec<(&Jid, &roster::Item)> = Vec::new();
     let (mut version, mut private, mut offline) = (None, Vec::new(), Vec::new());
-    let (mut nodes, mut items): (Vec<&NodePiece>, Vec<&Piece>) = (Vec::new(), Vec::new());
+    let (mut nodes, mut items): (Vec<&NodePiece>, Vec<&ItemPiece>) = (Vec::new(), Vec::new());
     for piece in pieces {
         match piece {
             Piece::Account { sha1, sha256, .. } => {
@@ -93,7 +93,7 @@ pub fn account(jid: &Jid, pieces: &[Piece], out: &mut dyn Write) -> io::Result<V
             Piece::LastSeen(ms) => put(&last_seen(*ms))?,
             Piece::Offline { message, .. } => offline.push(message),
             Piece::Node(node) => nodes.push(node),
-            Piece::NodeItem { .. } => items.push(piece),
+            Piece::NodeItem(item) => items.push(item),
             Piece::Push { .. } => left_out.push("push registrations"),
             Piece::Administrator => left_out.push("that it is an administrator's"),
             // They are too many for that, and have a place of their own.
@@ -120,21 +120,17 @@ pub fn account(jid: &Jid, pieces: &[Piece], out: &mut dyn Write) -> io::Result<V
         writeln!(out, "<pubsub xmlns='{}'>", ns::PUBSUB)?;
         for node in &nodes {
             writeln!(out, "<items node='{}'>", attribute(&node.name))?;
-            for item in &items {
-                if let Piece::NodeItem { node: of, id, publisher, payload } = item
-                    && *of == node.name
-                {
-                    let mut b = Builder::new(ns::PUBSUB, "item");
-                    b.attr("id", id);
-                    if let Some(publisher) = publisher {
-                        b.attr("publisher", publisher.as_str());
-                    }
-                    payload.iter().for_each(|payload| b.copy(payload.root()));
-                    let mut bytes = Vec::new();
-                    b.finish().root().write(ns::PUBSUB, &mut bytes);
-                    bytes.push(b'\n');
-                    out.write_all(&bytes)?;
+            for item in items.iter().filter(|item| item.node == node.name) {
+                let mut b = Builder::new(ns::PUBSUB, "item");
+                b.attr("id", &item.id);
+                if let Some(publisher) = &item.publisher {
+                    b.attr("publisher", publisher.as_str());
                 }
+                item.payload.iter().for_each(|payload| b.copy(payload.root()));
+                let mut bytes = Vec::new();
+                b.finish().root().write(ns::PUBSUB, &mut bytes);
+                bytes.push(b'\n');
+                out.write_all(&bytes)?;
             }
             writeln!(out, "</items>")?;
         }

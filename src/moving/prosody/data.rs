@@ -2,7 +2,7 @@
 
 use super::stanza::{element, item};
 use crate::clock::datetime_ms;
-use crate::core::moving::{ArchivedPiece, NodePiece, Piece, RoomPiece, StandingPiece};
+use crate::core::moving::{ArchivedPiece, ItemPiece, NodePiece, Piece, RoomPiece, StandingPiece};
 use crate::core::roster;
 use crate::encoding::{from_hex, percent_decoded};
 use crate::jid::Jid;
@@ -196,24 +196,43 @@ fn archive_prefs(table: &Table) -> Vec<Piece> {
 }
 
 fn nodes(table: &Table) -> Vec<Piece> {
-    let node = |(name, value): (&str, &Value)| {
-        // Long ago nothing was said of a node but that it is there.
-        let node = value.table();
-        let part = |key: &str| node.and_then(|node| node.get(key)).and_then(Value::table);
-        let fields = part("config").into_iter().flat_map(Table::named).filter_map(|(key, value)| field(key, value));
-        let people = |key: &str| -> Vec<(Jid, String)> {
-            let all = part(key).into_iter().flat_map(Table::named);
-            all.filter_map(|(jid, value)| Some((Jid::parse(jid).ok()?, value.text().unwrap_or_default().to_string())))
-                .collect()
-        };
-        Piece::Node(Box::new(NodePiece {
-            name: name.to_string(),
-            fields: fields.collect(),
-            affiliations: people("affiliations"),
-            subscribers: people("subscribers").into_iter().map(|(jid, _)| jid).collect(),
-        }))
+    // Long ago nothing was said of a node but that it is there.
+    table.named().map(|(name, value)| Piece::Node(Box::new(node(name, value.table())))).collect()
+}
+
+fn node(name: &str, node: Option<&Table>) -> NodePiece {
+    let part = |key: &str| node.and_then(|node| node.get(key)).and_then(Value::table);
+    let fields = part("config").into_iter().flat_map(Table::named).filter_map(|(key, value)| field(key, value));
+    let people = |key: &str| -> Vec<(Jid, String)> {
+        let all = part(key).into_iter().flat_map(Table::named);
+        all.filter_map(|(jid, value)| Some((Jid::parse(jid).ok()?, value.text().unwrap_or_default().to_string())))
+            .collect()
     };
-    table.named().map(node).collect()
+    NodePiece {
+        name: name.to_string(),
+        fields: fields.collect(),
+        affiliations: people("affiliations"),
+        subscribers: people("subscribers").into_iter().map(|(jid, _)| jid).collect(),
+        asked: Vec::new(),
+    }
+}
+
+/// A node of a service, from `pubsub_nodes`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn service_node(name: &str, value: &Value) -> Result<Piece, String> {
+    // What holds there where nothing is said.
+    const DEFAULTS: [(&str, &str); 3] =
+        [("access_model", "open"), ("max_items", "20"), ("send_last_published_item", "never")];
+    let mut node = node(name, Some(value.table().ok_or("it is no table")?));
+    for (key, value) in DEFAULTS {
+        let var = format!("pubsub#{key}");
+        if node.fields.iter().all(|(said, _)| *said != var) {
+            node.fields.push((var, vec![value.to_string()]));
+        }
+    }
+    Ok(Piece::Node(Box::new(node)))
 }
 
 /// A field of a node's configuration under the name that it has in the form.
@@ -299,10 +318,15 @@ pub fn offline(entry: Entry) -> Result<Piece, String> {
     }
 }
 
-/// An item of a node, from `pep_NODE`.
+/// An item of a node, from `pep_NODE`, or at a service from `pubsub_NODE`.
 pub fn node_item(node: &str, entry: Entry) -> Piece {
-    let publisher = Jid::parse(&entry.with).ok().map(|jid| jid.bare());
-    Piece::NodeItem { node: node.to_string(), id: entry.key, publisher, payload: Some(entry.element) }
+    Piece::NodeItem(Box::new(ItemPiece {
+        node: node.to_string(),
+        id: entry.key,
+        publisher: Jid::parse(&entry.with).ok().map(|jid| jid.bare()),
+        payload: Some(entry.element),
+        at_ms: u64::try_from(entry.wall_ms).unwrap_or(0),
+    }))
 }
 
 /// A message of an archive, from `archive`.
