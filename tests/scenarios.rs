@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use couplet::modules;
 use scenario::grammar::{self, Play};
+#[cfg(feature = "sqlite")]
+use scenario::in_process::Disk;
 use scenario::in_process::InProcess;
 use scenario::own_server::OwnServer;
 use scenario::perform;
@@ -27,6 +29,15 @@ use scenario::tcp::Tcp;
 fn every_play_is_performed_in_process() {
     each_play("in process", |play| {
         has_modules(play).then(|| InProcess::new(play).and_then(|mut stage| perform(play, &mut stage)))
+    });
+}
+
+/// The same with the store that SQLite keeps.
+#[cfg(feature = "sqlite")]
+#[test]
+fn every_play_is_performed_in_process_on_sqlite() {
+    each_play("in process, on SQLite", |play| {
+        has_modules(play).then(|| InProcess::on(Disk::sqlite(), play).and_then(|mut stage| perform(play, &mut stage)))
     });
 }
 

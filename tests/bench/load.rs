@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `BENCH_COUPLET` | the binary of ours; `make bench` takes the one that is published |
 //! | `BENCH_ONLY` | loads to run: `idle,login,ping,chat,rooms,storm,offline,idle-rooms` |
-//! | `BENCH_SERVERS` | servers to run: `couplet,prosody,ejabberd,jabberd2,defaults,echo` |
+//! | `BENCH_SERVERS` | servers to run: `couplet,sqlite,prosody,ejabberd,jabberd2,defaults,echo`; `sqlite` is ours with that store |
 //! | `BENCH_REPEATS` | how often each; 3 |
 //! | `BENCH=full` | 5000 clients as well, and what a message costs among more clients, contacts, accounts |
 //!

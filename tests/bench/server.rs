@@ -23,6 +23,8 @@ pub const GENERATOR_CORE: &str = "1";
 pub enum Kind {
     /// Ours, as it is published, with the limits lifted that all servers have lifted.
     Couplet,
+    /// The same, with its store in SQLite.
+    Sqlite,
     /// Ours, with its own limits.
     Defaults,
     /// Debian's Prosody.
@@ -37,13 +39,14 @@ pub enum Kind {
 
 impl Kind {
     /// All, in the order of the table.
-    pub const ALL: [Self; 6] =
-        [Self::Couplet, Self::Prosody, Self::Ejabberd, Self::Jabberd2, Self::Defaults, Self::Echo];
+    pub const ALL: [Self; 7] =
+        [Self::Couplet, Self::Sqlite, Self::Prosody, Self::Ejabberd, Self::Jabberd2, Self::Defaults, Self::Echo];
 
     /// As people call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Couplet => "Couplet",
+            Self::Sqlite => "Couplet, SQLite",
             Self::Defaults => "Couplet, own limits",
             Self::Prosody => "Prosody",
             Self::Ejabberd => "ejabberd",
@@ -56,6 +59,7 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Couplet | Self::Defaults => "couplet",
+            Self::Sqlite => "couplet-sqlite",
             Self::Prosody => "prosody",
             Self::Ejabberd => "ejabberd",
             Self::Jabberd2 => "jabberd2",
@@ -65,13 +69,18 @@ impl Kind {
 
     /// As `BENCH_SERVERS` calls it.
     pub fn key(self) -> &'static str {
-        if self == Self::Defaults { "defaults" } else { self.word() }
+        match self {
+            Self::Defaults => "defaults",
+            Self::Sqlite => "sqlite",
+            _ => self.word(),
+        }
     }
 
     /// Whether it is on this machine.
     pub fn is_installed(self) -> bool {
         match self {
             Self::Couplet | Self::Defaults => couplet().is_ok(),
+            Self::Sqlite => couplet().is_ok_and(|path| has_sqlite(&path)),
             Self::Prosody => Path::new("/usr/bin/prosody").exists(),
             Self::Ejabberd => ejabberd_code().is_some(),
             Self::Jabberd2 => Path::new("/usr/sbin/jabberd2-c2s").exists(),
@@ -81,7 +90,7 @@ impl Kind {
 
     /// Whether it is one of ours.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Couplet | Self::Defaults)
+        matches!(self, Self::Couplet | Self::Sqlite | Self::Defaults)
     }
 }
 
@@ -94,6 +103,12 @@ pub fn target() -> PathBuf {
 pub fn couplet() -> Result<PathBuf, String> {
     let path = std::env::var("BENCH_COUPLET").map_err(|_| "BENCH_COUPLET names no binary: use `make bench`")?;
     fs::canonicalize(&path).map_err(|e| format!("{path}: {e}"))
+}
+
+/// Whether a binary of ours has SQLite built in.
+fn has_sqlite(binary: &Path) -> bool {
+    let about = Command::new(binary).arg("about").output();
+    about.is_ok_and(|about| String::from_utf8_lossy(&about.stdout).contains(": redb, sqlite"))
 }
 
 fn ejabberd_code() -> Option<PathBuf> {
@@ -192,6 +207,9 @@ impl Server {
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", &self.folder);
         command.env("EJABBERD_CONFIG_PATH", self.folder.join("ejabberd.yml"));
         command.env("EJABBERD_LOG_PATH", self.folder.join("ejabberd.log"));
+        if self.kind == Kind::Sqlite {
+            command.env("COUPLET_STORAGE__BACKEND", "sqlite");
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log);
         let child = self.child.insert(command.spawn().map_err(|e| format!("setpriv: {e}"))?);
         let begin = Instant::now();
@@ -227,7 +245,9 @@ impl Server {
         write("localhost.key", &key)?;
         write("localhost.pem", &format!("{certificate}{key}"))?;
         match self.kind {
-            Kind::Couplet => write("couplet.toml", &(fill("couplet.toml")? + &fill("couplet-lifted.toml")?)),
+            Kind::Couplet | Kind::Sqlite => {
+                write("couplet.toml", &(fill("couplet.toml")? + &fill("couplet-lifted.toml")?))
+            }
             Kind::Defaults => write("couplet.toml", &fill("couplet.toml")?),
             Kind::Prosody => write("prosody.cfg.lua", &fill("prosody.cfg.lua")?),
             Kind::Ejabberd => write("ejabberd.yml", &fill("ejabberd.yml")?),
@@ -242,7 +262,7 @@ impl Server {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         Ok(match self.kind {
-            Kind::Couplet | Kind::Defaults => {
+            Kind::Couplet | Kind::Sqlite | Kind::Defaults => {
                 words(&[&couplet()?.display().to_string(), "run", "--config", &file("couplet.toml")])
             }
             Kind::Prosody => words(&["prosody", "--config", &file("prosody.cfg.lua"), "-F"]),

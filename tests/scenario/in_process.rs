@@ -20,9 +20,12 @@ use couplet::engine::{Engine, Settings};
 use couplet::jid::Jid;
 use couplet::setting::{self, Setting, Value, rows};
 use couplet::storage::memory::Memory;
-use couplet::storage::{StoreError, View, Writer};
+use couplet::storage::{Reader, Snapshot, Store, StoreError, View, Writer};
 use couplet::stream::{TlsFacts, sasl};
 use seeded::Seeded;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 use super::grammar::Play;
@@ -41,7 +44,8 @@ const ROUNDS_MAX: usize = 100_000;
 pub struct InProcess {
     engine: Engine,
     settings: Settings,
-    memory: Memory,
+    disk: Disk,
+    reader: Box<dyn Reader>,
     writer: Box<dyn Writer>,
     disk_fails: bool,
     now: Now,
@@ -74,18 +78,26 @@ impl InProcess {
     /// # Errors
     /// When the engine does not start or refuses an account.
     pub fn new(play: &Play) -> Result<Self, String> {
+        Self::on(Disk::default(), play)
+    }
+
+    /// The same, on another disk.
+    ///
+    /// # Errors
+    /// As [`InProcess::new`].
+    pub fn on(disk: Disk, play: &Play) -> Result<Self, String> {
         let mut settings = Settings::default();
         settings.core.iterations = ITERATIONS;
         for line in &play.settings {
             set(&mut settings, line).map_err(|e| format!("{}: `# setting: {line}`: {e}", play.file))?;
         }
         let now = Now { mono_ms: 1_000_000, wall_ms: START_MS };
-        let memory = Memory::new();
-        let (engine, writer) = start(&settings, &memory, 1, now)?;
+        let (engine, writer, reader) = start(&settings, &disk, 1, now)?;
         let mut stage = Self {
             engine,
             settings,
-            memory,
+            disk,
+            reader,
             writer,
             disk_fails: false,
             now,
@@ -116,8 +128,7 @@ impl InProcess {
 
     /// Takes the better keys of some accounts away, as if they came from an older server.
     fn weaken(&mut self, jids: &[&str]) -> Result<(), String> {
-        let (reader, mut writer) = self.memory.open();
-        let mut view = View::new(reader).map_err(|e| e.to_string())?;
+        let mut view = View::new(self.reader.another()).map_err(|e| e.to_string())?;
         view.begin();
         for jid in jids {
             let account = view.get::<Accounts>(jid, b"").map_err(|e| e.to_string())?.ok_or("no account")?;
@@ -125,8 +136,17 @@ impl InProcess {
         }
         view.join();
         let batch = view.close_batch().ok_or("nothing to write")?;
-        writer.commit(&[batch]).map_err(|e| e.to_string())?;
-        (self.engine, self.writer) = start(&self.settings, &self.memory, self.seed, self.now)?;
+        self.writer.commit(&[batch]).map_err(|e| e.to_string())?;
+        drop(view);
+        self.begin()
+    }
+
+    /// Starts the engine anew, on what is stored.
+    fn begin(&mut self) -> Result<(), String> {
+        // Whoever has a file open gives it up first.
+        let nowhere = start(&self.settings, &Disk::default(), self.seed, self.now)?;
+        (self.engine, self.writer, self.reader) = nowhere;
+        (self.engine, self.writer, self.reader) = start(&self.settings, &self.disk, self.seed, self.now)?;
         Ok(())
     }
 
@@ -205,7 +225,7 @@ impl InProcess {
             Output::Hash(job) => self.engine.handle(self.now, Input::Hashed(sasl::keys::run(job))),
             #[cfg(feature = "mam")]
             Output::Archive(job) => {
-                let (id, reader) = (job.id, self.memory.open().0);
+                let (id, reader) = (job.id, self.reader.another());
                 let done = Box::new(couplet::core::archive::whole(&*reader, *job));
                 self.engine.handle(self.now, Input::Archive { id, done });
             }
@@ -268,8 +288,7 @@ impl InProcess {
         self.dials.clear();
         self.seed += 1;
         self.exited = false;
-        (self.engine, self.writer) = start(&self.settings, &self.memory, self.seed, self.now)?;
-        Ok(())
+        self.begin()
     }
 }
 
@@ -384,12 +403,12 @@ impl Stage for InProcess {
             }
             Fate::DiskIsGone => {
                 self.disk_fails = true;
-                self.memory.fail_snapshots(Some(StoreError::Io("the disk is gone".to_owned())));
+                self.disk.gone.store(true, Ordering::Relaxed);
                 Ok(())
             }
             Fate::DiskWorks => {
                 self.disk_fails = false;
-                self.memory.fail_snapshots(None);
+                self.disk.gone.store(false, Ordering::Relaxed);
                 Ok(())
             }
             Fate::ServerRestarts => self.restart(false),
@@ -415,10 +434,79 @@ impl Stage for InProcess {
     }
 }
 
-fn start(settings: &Settings, memory: &Memory, seed: u64, now: Now) -> Result<(Engine, Box<dyn Writer>), String> {
-    let (reader, writer) = memory.open();
+type Started = (Engine, Box<dyn Writer>, Box<dyn Reader>);
+
+fn start(settings: &Settings, disk: &Disk, seed: u64, now: Now) -> Result<Started, String> {
+    let (reader, writer) = disk.open().map_err(|e| e.to_string())?;
+    let other = reader.another();
     let engine = Engine::new(settings.clone(), reader, Box::new(Seeded(seed)), now).map_err(|e| e.to_string())?;
-    Ok((engine, writer))
+    Ok((engine, writer, other))
+}
+
+/// Where a play is kept: in memory, or in a file of SQLite in a folder that is gone with it.
+#[derive(Default)]
+pub struct Disk {
+    memory: Memory,
+    folder: Option<PathBuf>,
+    /// No new snapshot can be had.
+    gone: Arc<AtomicBool>,
+}
+
+impl Disk {
+    /// With SQLite.
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite() -> Self {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // In memory where that can be had: what a disk does to it is shown elsewhere.
+        let shared = PathBuf::from("/dev/shm");
+        let above = if shared.is_dir() { shared } else { std::env::temp_dir() };
+        let folder = above.join(format!("couplet-play-{}-{count}", std::process::id()));
+        let _ = std::fs::create_dir_all(&folder);
+        Self { memory: Memory::new(), folder: Some(folder), gone: Arc::default() }
+    }
+
+    fn open(&self) -> Result<Store, StoreError> {
+        let (below, writer) = match &self.folder {
+            None => self.memory.open(),
+            #[cfg(feature = "sqlite")]
+            Some(folder) => {
+                use couplet::storage::sqlite::{self, SqliteOptions, Tuning};
+                let file = couplet::storage::redb::RedbOptions::default();
+                sqlite::open(&folder.join("couplet.sqlite"), &SqliteOptions { file, tuning: Tuning::default() })?
+            }
+            #[cfg(not(feature = "sqlite"))]
+            Some(_) => self.memory.open(),
+        };
+        Ok((Box::new(Gone { below, gone: self.gone.clone() }), writer))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// A reader of a disk that can be gone.
+struct Gone {
+    below: Box<dyn Reader>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Reader for Gone {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        match self.gone.load(Ordering::Relaxed) {
+            true => Err(StoreError::Io("the disk is gone".to_owned())),
+            false => self.below.snapshot(),
+        }
+    }
+
+    fn another(&self) -> Box<dyn Reader> {
+        Box::new(Gone { below: self.below.another(), gone: self.gone.clone() })
+    }
 }
 
 /// Sets `limits.x = 1` or a key of a module's section.
