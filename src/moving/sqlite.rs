@@ -1,8 +1,9 @@
 //! Tables of an SQLite file (<https://www.sqlite.org/fileformat2.html>), read and never written.
 //!
-//! A reader of our own, because all that is wanted is the rows of two tables, one after the other and by their numbers:
-//! SQLite itself, built in, is larger than everything else here together, and C. What it would do beyond that is asked
-//! of it: a file with a write-ahead log or a journal that is not empty has to be opened by SQLite once.
+//! A reader of our own, because all that is wanted is the rows of two tables, one after the other and by their numbers,
+//! in every tier that moves data. SQLite itself is in a binary only where it keeps the store (feature `sqlite`): it is
+//! C, and larger than all of this folder. What it would do beyond that is asked of it: a file with a write-ahead log or
+//! a journal that is not empty has to be opened by SQLite once.
 //!
 //! Every offset is checked, trees have a greatest depth, and no page of a tree is looked at more often than there are
 //! pages in the file. Memory is one page for each level, and one row.
