@@ -79,9 +79,8 @@ fn each_flipped_bit_of_a_small_backup_is_noticed() {
 #[test]
 fn a_damaged_backup_restores_nothing_and_leaves_what_is_there() {
     let folder = Folder::new("unrestored");
-    let mut running = Running::start(folder.open().unwrap());
-    script(&mut running.view, 1);
-    running.writer.commit(&[running.view.close_batch().unwrap()]).unwrap();
+    let mut running = folder.start();
+    running.step(1);
     let mut bytes = backup_of(&scripted(8));
     let locked = backup::restore(&mut &bytes[..], &folder.file(), OPTIONS, true).unwrap_err();
     assert!(matches!(locked, StoreError::Locked(_)), "{locked}");
@@ -100,7 +99,7 @@ fn a_damaged_backup_restores_nothing_and_leaves_what_is_there() {
     let large = backup_of(&(0..20u8).map(|n| (key("romeo", 1, &[n]), vec![n; 200_000])).collect());
     assert_eq!(backup::restore(&mut &large[..], &folder.file(), small, true), Err(StoreError::Full));
     assert!(fs::read(folder.file()).unwrap() == before);
-    assert!(!folder.0.join("couplet.redb.new").exists());
+    assert!(!folder.beside(".new").exists());
     *bytes.last_mut().unwrap() ^= 1;
     backup::restore(&mut &bytes[..], &folder.file(), OPTIONS, true).unwrap();
     assert!(rows(&*folder.open().unwrap().0) == scripted(8));
@@ -108,25 +107,24 @@ fn a_damaged_backup_restores_nothing_and_leaves_what_is_there() {
 
 #[test]
 fn a_backup_shows_one_moment_while_the_server_writes() {
+    shows_one_moment(Running::start(open(&Disk::default()).unwrap()));
+}
+
+/// Of a store without rows.
+pub fn shows_one_moment(mut running: Running) {
     /// Commits to the store whenever it is written to.
     struct Busy<'a>(&'a mut Running, Vec<u8>, u64);
     impl Write for Busy<'_> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.2 += 1;
-            script(&mut self.0.view, 100 + self.2);
-            let batch = self.0.view.close_batch().unwrap();
-            self.0.writer.commit(std::slice::from_ref(&batch)).unwrap();
-            self.0.view.committed(batch.ticket).unwrap();
+            self.0.step(100 + self.2);
             self.1.write(bytes)
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
-    let disk = Disk::default();
-    let mut running = Running::start(open(&disk).unwrap());
-    (1..=8).for_each(|k| script(&mut running.view, k));
-    running.writer.commit(&[running.view.close_batch().unwrap()]).unwrap();
+    (1..=8).for_each(|k| running.step(k));
     let reader = running.reader.another();
     let mut busy = Busy(&mut running, Vec::new(), 0);
     backup::create(&*reader, NOW_MS, &mut busy).unwrap();

@@ -4,28 +4,44 @@ use super::*;
 use couplet::storage::redb as store_file;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// A folder that is gone with the test.
-pub struct Folder(pub PathBuf);
+/// A folder that is gone with the test, the name of the store in it, and how that is opened.
+pub struct Folder(pub PathBuf, &'static str, Opens);
+
+type Opens = fn(&Path) -> Result<Store, StoreError>;
 
 impl Folder {
     pub fn new(name: &str) -> Self {
+        Self::of(name, "couplet.redb", |path| store_file::open(path, OPTIONS))
+    }
+
+    /// Of another kind of store.
+    pub fn of(name: &str, file: &'static str, opens: Opens) -> Self {
         let path = std::env::temp_dir().join(format!("couplet-storage-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self(path, file, opens)
     }
 
     pub fn file(&self) -> PathBuf {
-        self.0.join("couplet.redb")
+        self.0.join(self.1)
+    }
+
+    /// A file that belongs to that of the store, by the end of its name.
+    pub fn beside(&self, end: &str) -> PathBuf {
+        self.0.join(format!("{}{end}", self.1))
     }
 
     pub fn open(&self) -> Result<Store, StoreError> {
-        store_file::open(&self.file(), OPTIONS)
+        self.2(&self.file())
+    }
+
+    pub fn start(&self) -> Running {
+        Running::start(self.open().unwrap())
     }
 
     /// Opens, expects an error, and that the file has not changed by it.
-    fn refused(&self) -> StoreError {
+    pub fn refused(&self) -> StoreError {
         let before = fs::read(self.file()).unwrap();
         let error = self.open().err().expect("an error");
         assert!(fs::read(self.file()).unwrap() == before, "{error}");
@@ -41,23 +57,30 @@ impl Drop for Folder {
 
 #[test]
 fn a_file_is_made_private_and_kept() {
-    let folder = Folder::new("made");
-    let mut running = Running::start(folder.open().unwrap());
-    script(&mut running.view, 1);
-    running.writer.commit(&[running.view.close_batch().unwrap()]).unwrap();
-    assert_eq!(fs::metadata(folder.file()).unwrap().permissions().mode() & 0o777, 0o600);
+    made_private_and_kept(&Folder::new("made"));
+}
+
+pub fn made_private_and_kept(folder: &Folder) {
+    let mut running = folder.start();
+    running.step(1);
+    for entry in fs::read_dir(&folder.0).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
+    }
     drop(running);
-    let (reader, _writer) = folder.open().unwrap();
-    assert!(rows(&*reader) == scripted(1));
-    assert!(!folder.0.join("couplet.redb.new").exists());
+    assert!(rows(&*folder.start().reader) == scripted(1));
+    assert!(!folder.beside(".new").exists());
 }
 
 #[test]
 fn a_file_in_use_is_locked() {
-    let folder = Folder::new("locked");
+    locked_while_in_use(&Folder::new("locked"), || ());
+}
+
+pub fn locked_while_in_use(folder: &Folder, meanwhile: impl Fn()) {
     let store = folder.open().unwrap();
-    let error = folder.open().err().unwrap();
-    assert_eq!(error, StoreError::Locked(folder.file().display().to_string()));
+    assert_eq!(folder.open().err(), Some(StoreError::Locked(folder.file().display().to_string())));
+    meanwhile();
     drop(store);
     folder.open().unwrap();
 }
@@ -65,7 +88,7 @@ fn a_file_in_use_is_locked() {
 #[test]
 fn a_start_that_was_cut_short_is_made_again() {
     let folder = Folder::new("cut-short");
-    fs::write(folder.0.join("couplet.redb.new"), "half a file").unwrap();
+    fs::write(folder.beside(".new"), "half a file").unwrap();
     fs::write(folder.file(), "").unwrap();
     folder.open().unwrap();
 }
@@ -73,14 +96,12 @@ fn a_start_that_was_cut_short_is_made_again() {
 #[test]
 fn the_room_of_a_file_is_really_there() {
     let folder = Folder::new("room");
-    let mut running = Running::start(folder.open().unwrap());
-    running.view.begin();
-    (0..200u8).for_each(|n| running.view.put::<Notes>("romeo", &[n], &"x".repeat(20_000)));
-    running.view.join();
-    running.writer.commit(&[running.view.close_batch().unwrap()]).unwrap();
+    let mut running = folder.start();
+    let put = |view: &mut View| (0..200u8).for_each(|n| view.put::<Notes>("romeo", &[n], &"x".repeat(20_000)));
+    running.commit(put).unwrap();
     let file = fs::metadata(folder.file()).unwrap();
     // A file system that cannot allocate has the headroom in a file of its own.
-    let beside = fs::metadata(folder.0.join("couplet.redb.room")).map_or(0, |room| room.len());
+    let beside = fs::metadata(folder.beside(".room")).map_or(0, |room| room.len());
     let taken = file.blocks() * 512 + beside;
     assert!(file.len() > 4_000_000);
     assert!(taken >= file.len() + couplet::storage::HEADROOM, "{taken} bytes taken by {}", file.len());
@@ -89,7 +110,7 @@ fn the_room_of_a_file_is_really_there() {
 #[test]
 fn a_damaged_file_is_set_aside_when_asked_and_never_over_another() {
     let folder = Folder::new("aside");
-    let aside = |n: u32| folder.0.join(format!("couplet.redb.damaged-{n}"));
+    let aside = |n: u32| folder.beside(&format!(".damaged-{n}"));
     for n in 1..4 {
         fs::write(folder.file(), format!("damage {n}")).unwrap();
         folder.refused();
@@ -107,23 +128,26 @@ fn a_damaged_file_is_set_aside_when_asked_and_never_over_another() {
 
 #[test]
 fn a_file_that_is_none_of_ours_is_refused_and_left_alone() {
-    let folder = Folder::new("foreign");
-    fs::write(folder.file(), "some text that somebody keeps here").unwrap();
-    assert!(matches!(folder.refused(), StoreError::Corrupt(_)));
-    fs::write(folder.file(), vec![0; 100_000]).unwrap();
-    assert!(matches!(folder.refused(), StoreError::Corrupt(_)));
-    fs::remove_file(folder.file()).unwrap();
+    foreign_files_are_refused(&Folder::new("foreign"), |path| {
+        const OTHER: redb::TableDefinition<'_, u64, u64> = redb::TableDefinition::new("other");
+        let database = redb::Database::create(path).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(OTHER).unwrap().insert(1, 1).unwrap();
+        write.commit().unwrap();
+    });
+}
 
-    const OTHER: redb::TableDefinition<'_, u64, u64> = redb::TableDefinition::new("other");
-    let database = redb::Database::create(folder.file()).unwrap();
-    let write = database.begin_write().unwrap();
-    write.open_table(OTHER).unwrap().insert(1, 1).unwrap();
-    write.commit().unwrap();
-    drop(database);
+/// `make_other` makes a file of the same kind as another program does.
+pub fn foreign_files_are_refused(folder: &Folder, make_other: impl Fn(&Path)) {
+    for strange in [b"some text that somebody keeps here".repeat(9), vec![0; 100_000], b"short".to_vec()] {
+        fs::write(folder.file(), strange).unwrap();
+        assert!(matches!(folder.refused(), StoreError::Corrupt(_)));
+    }
+    fs::remove_file(folder.file()).unwrap();
+    make_other(&folder.file());
     let error = folder.refused();
     assert!(error.to_string().contains("another program"), "{error}");
-
-    let error = store_file::open(&folder.0.join("no/such/folder"), OPTIONS).err().unwrap();
+    let error = folder.2(&folder.0.join("no/such/folder")).err().unwrap();
     assert!(matches!(&error, StoreError::Io(text) if text.contains("no/such/folder")), "{error}");
 }
 
@@ -148,13 +172,16 @@ fn a_file_of_a_newer_version_is_refused_and_left_alone_also_after_a_crash() {
 
 #[test]
 fn a_damaged_file_is_no_panic_and_is_left_alone_when_refused() {
-    let folder = Folder::new("damaged");
-    let mut running = Running::start(folder.open().unwrap());
-    (1..=3).for_each(|k| script(&mut running.view, k));
-    running.writer.commit(&[running.view.close_batch().unwrap()]).unwrap();
+    damage_is_no_panic(&Folder::new("damaged"), 1);
+}
+
+/// A file that is short of `cut_bytes` is seen to be damaged.
+pub fn damage_is_no_panic(folder: &Folder, cut_bytes: usize) {
+    let mut running = folder.start();
+    (1..=8).for_each(|k| running.step(k));
     drop(running);
     let whole = fs::read(folder.file()).unwrap();
-    for len in [1, 9, 100, 4096, whole.len() / 2, whole.len() - 1] {
+    for len in [1, 9, 99, 100, 4096, whole.len() / 2, whole.len() - cut_bytes] {
         fs::write(folder.file(), &whole[..len]).unwrap();
         let error = folder.refused();
         assert!(matches!(error, StoreError::Corrupt(_)), "{len}: {error}");
@@ -164,13 +191,13 @@ fn a_damaged_file_is_no_panic_and_is_left_alone_when_refused() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x55;
         fs::write(folder.file(), &bytes).unwrap();
-        match folder.open() {
-            Ok(_) => {}
-            Err(_) => {
-                fs::write(folder.file(), &bytes).unwrap();
-                folder.refused();
-                refused += 1;
-            }
+        let _ = fs::remove_file(folder.beside("-wal"));
+        if let Ok((reader, _writer)) = folder.open() {
+            let _ = try_rows(&*reader);
+        } else {
+            fs::write(folder.file(), &bytes).unwrap();
+            folder.refused();
+            refused += 1;
         }
     }
     assert!(refused > 10, "{refused}");

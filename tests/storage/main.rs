@@ -78,18 +78,43 @@ impl Running {
         let view = View::new(reader.another()).unwrap();
         Self { reader, writer, view }
     }
+
+    /// One commit of what `input` writes.
+    fn commit(&mut self, input: impl FnOnce(&mut View)) -> Result<(), StoreError> {
+        self.view.begin();
+        input(&mut self.view);
+        self.view.join();
+        let Some(batch) = self.view.close_batch() else { return Ok(()) };
+        let done = self.writer.commit(std::slice::from_ref(&batch));
+        match &done {
+            // Where that fails, the view shows what it did and tries again.
+            Ok(()) => drop(self.view.committed(batch.ticket)),
+            Err(error) => assert!(self.view.failed().is_err() || !error.is_fatal(), "nothing is read any more"),
+        }
+        done
+    }
+
+    /// The `k`th commit of the script.
+    fn step(&mut self, k: u64) {
+        self.commit(|view| scribble(view, k)).unwrap();
+    }
 }
 
 /// The `k`th commit of the script, as writes of the view.
 fn script(view: &mut View, k: u64) {
     view.begin();
+    scribble(view, k);
+    view.join();
+}
+
+/// The same without its beginning and its end.
+fn scribble(view: &mut View, k: u64) {
     view.put::<Numbers>("count", b"", &k);
     view.put::<Notes>("romeo", &[k as u8 % 5], &format!("{k}"));
     view.delete::<Notes>("romeo", &[(k as u8 + 2) % 5]);
     if k.is_multiple_of(4) {
         view.put::<Notes>("large", &[k as u8], &"x".repeat(300_000));
     }
-    view.join();
 }
 
 /// What is stored after `k` commits of the script.

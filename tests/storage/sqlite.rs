@@ -1,7 +1,9 @@
 //! The store in a file of SQLite. Its disk cannot be played here, as that would take code that is not safe: what power
 //! cuts and failing disks do to it, `tests/power` shows under the whole server.
 
-use super::file::Folder;
+use super::backup::shows_one_moment;
+use super::file::{Folder, damage_is_no_panic, foreign_files_are_refused, locked_while_in_use, made_private_and_kept};
+use super::full::size_is_kept;
 use super::model::{Step, play, step};
 use super::*;
 use ::rusqlite::Connection;
@@ -9,8 +11,7 @@ use couplet::storage::sqlite::{self, SqliteOptions, Tuning};
 use couplet::storage::{HEADROOM, Kept, Plan, StoreOptions, backup};
 use proptest::prelude::*;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const SCHEMA: u32 = couplet::storage::redb::SCHEMA;
@@ -19,108 +20,71 @@ fn options() -> SqliteOptions {
     SqliteOptions { file: OPTIONS, tuning: Tuning::default() }
 }
 
-fn file(folder: &Folder) -> PathBuf {
-    folder.0.join("couplet.sqlite")
+fn of_sqlite(name: &str) -> Folder {
+    Folder::of(name, "couplet.sqlite", |path| sqlite::open(path, &options()))
 }
 
 fn log(folder: &Folder) -> PathBuf {
-    folder.0.join("couplet.sqlite-wal")
-}
-
-fn open(path: &Path) -> Result<Store, StoreError> {
-    sqlite::open(path, &options())
-}
-
-fn start(folder: &Folder) -> Running {
-    Running::start(open(&file(folder)).unwrap())
+    folder.beside("-wal")
 }
 
 fn len(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |file| file.len())
 }
 
-impl Running {
-    /// The `k`th commit of the script, which the engine hears of.
-    fn step(&mut self, k: u64) {
-        script(&mut self.view, k);
-        let batch = self.view.close_batch().unwrap();
-        self.writer.commit(std::slice::from_ref(&batch)).unwrap();
-        self.view.committed(batch.ticket).unwrap();
-    }
-
-    fn write(&mut self, input: impl FnOnce(&mut View)) -> Result<(), StoreError> {
-        self.view.begin();
-        input(&mut self.view);
-        self.view.join();
-        let Some(batch) = self.view.close_batch() else { return Ok(()) };
-        let done = self.writer.commit(std::slice::from_ref(&batch));
-        match &done {
-            Ok(()) => self.view.committed(batch.ticket).unwrap(),
-            Err(_) => self.view.failed().unwrap(),
-        }
-        done
-    }
-}
-
 #[test]
 fn its_files_are_private_and_the_log_goes_when_it_is_closed() {
-    let folder = Folder::new("sqlite-made");
-    let mut running = start(&folder);
-    running.step(1);
-    for entry in fs::read_dir(&folder.0).unwrap() {
-        let entry = entry.unwrap();
-        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
-    }
-    assert!(len(&log(&folder)) > 0 && !folder.0.join("couplet.sqlite-shm").exists());
-    assert!(len(&folder.0.join("couplet.sqlite.room")) >= HEADROOM);
+    let folder = of_sqlite("sqlite-made");
+    made_private_and_kept(&folder);
+    let mut running = folder.start();
+    running.step(2);
+    assert!(len(&log(&folder)) > 0 && !folder.beside("-shm").exists());
+    assert!(len(&folder.beside(".room")) >= HEADROOM);
     drop(running);
-    assert!(!log(&folder).exists() && !folder.0.join("couplet.sqlite.new").exists());
-    assert!(rows(&*start(&folder).reader) == scripted(1));
+    assert!(!log(&folder).exists());
 }
 
 #[test]
 fn nobody_else_can_open_it_meanwhile() {
-    let folder = Folder::new("sqlite-locked");
-    let running = start(&folder);
-    assert_eq!(open(&file(&folder)).err(), Some(StoreError::Locked(file(&folder).display().to_string())));
-    // Other programs are kept out by SQLite's own lock, on all of the file.
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    let inode = format!(":{} ", fs::metadata(file(&folder)).unwrap().ino());
-    assert!(locks.lines().any(|line| line.contains(&inode) && line.contains("WRITE")), "{inode} {locks}");
-    drop(running);
-    drop(start(&folder));
+    let folder = of_sqlite("sqlite-locked");
+    locked_while_in_use(&folder, || {
+        // Other programs are kept out by SQLite's own lock, on all of the file.
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let inode = format!(":{} ", fs::metadata(folder.file()).unwrap().ino());
+        assert!(locks.lines().any(|line| line.contains(&inode) && line.contains("WRITE")), "{inode} {locks}");
+    });
 }
 
 #[test]
 fn a_kill_at_any_commit_loses_nothing_that_was_committed() {
-    let folder = Folder::new("sqlite-killed");
-    let mut running = start(&folder);
+    let folder = of_sqlite("sqlite-killed");
+    let mut running = folder.start();
     for k in 1..=40 {
         running.step(k);
         // What the system has of the files, which is what is left of a process that is killed.
-        let killed = Folder::new("sqlite-copy");
-        for path in [file(&folder), log(&folder)] {
+        let killed = of_sqlite("sqlite-copy");
+        for path in [folder.file(), log(&folder)] {
             fs::copy(&path, killed.0.join(path.file_name().unwrap())).unwrap();
         }
-        assert!(rows(&*start(&killed).reader) == scripted(k), "commit {k}");
+        assert!(rows(&*killed.start().reader) == scripted(k), "commit {k}");
     }
 }
 
 #[test]
 fn what_is_not_whole_at_the_end_of_the_log_never_happened() {
-    let folder = Folder::new("sqlite-torn");
-    let mut running = start(&folder);
+    let folder = of_sqlite("sqlite-torn");
+    let mut running = folder.start();
     (1..=3).for_each(|k| running.step(k));
     let before = len(&log(&folder));
     running.step(4);
-    let (base, whole) = (fs::read(file(&folder)).unwrap(), fs::read(log(&folder)).unwrap());
+    let (base, whole) = (fs::read(folder.file()).unwrap(), fs::read(log(&folder)).unwrap());
     assert!(whole.len() as u64 > before);
     drop(running);
     let opened = |torn: &[u8]| {
-        let killed = Folder::new("sqlite-torn-copy");
-        fs::write(file(&killed), &base).unwrap();
+        let killed = of_sqlite("sqlite-torn-copy");
+        fs::write(killed.file(), &base).unwrap();
         fs::write(log(&killed), torn).unwrap();
-        rows(&*start(&killed).reader)
+        rows(&*killed.start().reader)
     };
     assert!(opened(&whole) == scripted(4));
     for at in (before as usize..whole.len()).step_by(4099) {
@@ -133,8 +97,8 @@ fn what_is_not_whole_at_the_end_of_the_log_never_happened() {
 
 #[test]
 fn what_is_applied_is_seen_and_made_durable_by_a_flush() {
-    let folder = Folder::new("sqlite-applied");
-    let mut running = start(&folder);
+    let folder = of_sqlite("sqlite-applied");
+    let mut running = folder.start();
     for k in 1..=5 {
         script(&mut running.view, k);
         let batch = running.view.close_batch().unwrap();
@@ -145,19 +109,19 @@ fn what_is_applied_is_seen_and_made_durable_by_a_flush() {
     running.writer.flush(0).unwrap();
     running.writer.flush(0).unwrap();
     drop(running);
-    assert!(rows(&*start(&folder).reader) == scripted(5));
+    assert!(rows(&*folder.start().reader) == scripted(5));
 }
 
 #[test]
 fn a_snapshot_shows_one_moment_until_it_ends_and_is_then_taken_again() {
-    let folder = Folder::new("sqlite-snapshot");
-    let mut running = start(&folder);
+    let folder = of_sqlite("sqlite-snapshot");
+    let mut running = folder.start();
     (1..=4).for_each(|k| running.step(k));
     let snapshot = running.reader.snapshot().unwrap();
     let (mut seen, mut n) = (Rows::new(), 0u32);
     let mut commit = |running: &mut Running| {
         n += 1;
-        running.write(|view| view.put::<Notes>("juliet", &(n % 50).to_be_bytes(), &format!("{n:03000}"))).unwrap();
+        running.commit(|view| view.put::<Notes>("juliet", &(n % 50).to_be_bytes(), &format!("{n:03000}"))).unwrap();
     };
     snapshot
         .scan(b"", b"\xff", &mut |key, value| {
@@ -181,11 +145,11 @@ fn a_snapshot_shows_one_moment_until_it_ends_and_is_then_taken_again() {
 
 #[test]
 fn the_log_is_bounded_however_long_the_server_runs() {
-    let folder = Folder::new("sqlite-bounded");
-    let mut running = start(&folder);
+    let folder = of_sqlite("sqlite-bounded");
+    let mut running = folder.start();
     let mut longest = 0;
     for k in 0..3000u32 {
-        running.write(|view| view.put::<Notes>("romeo", &(k % 500).to_be_bytes(), &format!("{k:02000}"))).unwrap();
+        running.commit(|view| view.put::<Notes>("romeo", &(k % 500).to_be_bytes(), &format!("{k:02000}"))).unwrap();
         longest = longest.max(len(&log(&folder)));
     }
     // 256 pages and the commit that went beyond.
@@ -194,142 +158,107 @@ fn the_log_is_bounded_however_long_the_server_runs() {
 
 #[test]
 fn a_size_is_kept_and_deletes_go_on() {
-    let folder = Folder::new("sqlite-full");
-    let mut options = options();
-    options.file.size_max = 4 << 20;
-    let open = || Running::start(sqlite::open(&file(&folder), &options).unwrap());
-    let mut running = open();
-    let fill = |running: &mut Running, owner: &str| {
-        (0u32..).find(|n| {
-            let done = running.write(|view| view.put::<Notes>(owner, &n.to_be_bytes(), &"x".repeat(9000)));
-            assert!(matches!(done, Ok(()) | Err(StoreError::Full)), "{done:?}");
-            done.is_err()
-        })
+    let folder = of_sqlite("sqlite-full");
+    let open = |size_max| {
+        let mut options = options();
+        options.file.size_max = size_max;
+        Running::start(sqlite::open(&folder.file(), &options).unwrap())
     };
-    let n = fill(&mut running, "romeo").unwrap();
-    assert!(n > 200 && len(&file(&folder)) <= 4 << 20, "{n} rows, {} bytes", len(&file(&folder)));
-    drop(running);
-    running = open();
-    assert_eq!(fill(&mut running, "juliet"), Some(0));
-    for i in 0..n {
-        running.write(|view| view.put::<Notes>("romeo", &i.to_be_bytes(), &"y".repeat(9000))).unwrap();
-        running.write(|view| view.delete::<Notes>("romeo", &i.to_be_bytes())).unwrap();
-    }
-    let again = fill(&mut running, "juliet").unwrap();
-    assert!(again >= n * 9 / 10, "{again} of {n}");
+    size_is_kept(open, || len(&folder.file()));
+}
+
+#[test]
+fn free_pages_of_the_file_are_room_where_its_disk_has_none() {
+    let folder = of_sqlite("sqlite-tight");
+    let put = |view: &mut View| (0..80).for_each(|n| view.put::<Notes>("romeo", &[n], &"x".repeat(50_000)));
+    folder.start().commit(put).unwrap();
+    // In its place no room can be held.
+    fs::remove_file(folder.beside(".room")).unwrap();
+    fs::create_dir(folder.beside(".room")).unwrap();
+    let mut running = folder.start();
+    assert_eq!(running.fill("juliet", 50_000), 0);
+    (0..80).for_each(|n| running.commit(|view| view.delete::<Notes>("romeo", &[n])).unwrap());
+    let (n, before) = (running.fill("juliet", 50_000), len(&folder.file()));
+    assert!(n >= 20 && len(&folder.file()) == before, "{n} rows, {before} bytes");
+    assert_eq!(running.writer.stats().unwrap().headroom_bytes, 0);
+    (0..n).for_each(|n| running.commit(|view| view.delete::<Notes>("juliet", &n.to_be_bytes())).unwrap());
+    fs::remove_dir(folder.beside(".room")).unwrap();
+    // The disk has room again.
+    (0..200).for_each(|n: u32| {
+        running.commit(|view| view.put::<Notes>("juliet", &n.to_be_bytes(), &"x".repeat(50_000))).unwrap();
+    });
 }
 
 #[test]
 fn a_file_that_is_mostly_free_becomes_small_and_readers_go_on() {
-    let folder = Folder::new("sqlite-compact");
-    let mut running = start(&folder);
-    running.write(|view| (0..80).for_each(|n| view.put::<Notes>("gone", &[n], &"x".repeat(50_000)))).unwrap();
+    let folder = of_sqlite("sqlite-compact");
+    let mut running = folder.start();
+    running.commit(|view| (0..80).for_each(|n| view.put::<Notes>("gone", &[n], &"x".repeat(50_000)))).unwrap();
     (1..=3).for_each(|k| running.step(k));
-    running.write(|view| (0..80).for_each(|n| view.delete::<Notes>("gone", &[n]))).unwrap();
+    running.commit(|view| (0..80).for_each(|n| view.delete::<Notes>("gone", &[n]))).unwrap();
     let before = running.writer.stats().unwrap();
     let after = running.writer.compact().unwrap();
     assert!(after.file_bytes < before.file_bytes / 10, "{before:?} {after:?}");
     let stored = scripted(3);
     let bytes: usize = stored.iter().map(|(key, value)| key.len() + value.len()).sum();
     assert_eq!((after.rows, after.used_bytes), (stored.len() as u64, bytes as u64));
-    assert_eq!((after.file_bytes, after.headroom_bytes > HEADROOM), (len(&file(&folder)), true));
+    assert_eq!((after.file_bytes, after.headroom_bytes > HEADROOM), (len(&folder.file()), true));
     assert_eq!(running.view.count::<Notes>("gone"), Ok(0));
     assert!(rows(&*running.reader) == stored);
     running.step(4);
     drop(running);
-    assert!(rows(&*start(&folder).reader) == scripted(4));
-}
-
-/// Opens, expects an error, and that the file has not changed by it.
-fn refused(folder: &Folder) -> StoreError {
-    let before = fs::read(file(folder)).unwrap();
-    let error = open(&file(folder)).err().expect("an error");
-    assert!(fs::read(file(folder)).unwrap() == before, "{error}");
-    error
+    assert!(rows(&*folder.start().reader) == scripted(4));
 }
 
 #[test]
 fn a_file_that_is_none_of_ours_is_refused_and_left_alone() {
-    let folder = Folder::new("sqlite-foreign");
-    for strange in [b"some text that somebody keeps here".repeat(9), vec![0; 100_000], b"short".to_vec()] {
-        fs::write(file(&folder), &strange).unwrap();
-        assert!(matches!(refused(&folder), StoreError::Corrupt(_)));
-    }
-    fs::remove_file(file(&folder)).unwrap();
-    let other = Connection::open(file(&folder)).unwrap();
-    other.execute_batch("CREATE TABLE prosody (host TEXT)").unwrap();
-    drop(other);
-    assert!(refused(&folder).to_string().contains("another program"));
-    let error = open(&folder.0.join("no/such/folder")).err().unwrap();
-    assert!(matches!(&error, StoreError::Io(text) if text.contains("no/such/folder")), "{error}");
+    foreign_files_are_refused(&of_sqlite("sqlite-foreign"), |path| {
+        Connection::open(path).unwrap().execute_batch("CREATE TABLE prosody (host TEXT)").unwrap();
+    });
 }
 
 #[test]
 fn a_file_of_a_newer_version_is_refused_and_left_alone() {
-    let folder = Folder::new("sqlite-newer");
-    drop(start(&folder));
-    let other = Connection::open(file(&folder)).unwrap();
+    let folder = of_sqlite("sqlite-newer");
+    drop(folder.start());
+    let other = Connection::open(folder.file()).unwrap();
     other.execute_batch(&format!("PRAGMA user_version = {}", SCHEMA + 3)).unwrap();
     drop(other);
-    assert_eq!(refused(&folder), StoreError::Newer { found: SCHEMA + 3, known: SCHEMA });
+    assert_eq!(folder.refused(), StoreError::Newer { found: SCHEMA + 3, known: SCHEMA });
 }
 
 #[test]
 fn a_damaged_file_is_no_panic_and_is_left_alone_when_refused() {
-    let folder = Folder::new("sqlite-damaged");
-    let mut running = start(&folder);
-    (1..=8).for_each(|k| running.step(k));
-    drop(running);
-    let whole = fs::read(file(&folder)).unwrap();
-    for len in [1, 99, 100, 4096, whole.len() / 2, whole.len() - 4096] {
-        fs::write(file(&folder), &whole[..len]).unwrap();
-        let error = refused(&folder);
-        assert!(matches!(error, StoreError::Corrupt(_)), "{len}: {error}");
-    }
-    let mut refusals = 0;
-    for at in (0..200).step_by(3).chain((4096..40_000).step_by(997)) {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x55;
-        fs::write(file(&folder), &bytes).unwrap();
-        let _ = fs::remove_file(log(&folder));
-        if let Ok((reader, _writer)) = open(&file(&folder)) {
-            let _ = try_rows(&*reader);
-        } else {
-            fs::write(file(&folder), &bytes).unwrap();
-            refused(&folder);
-            refusals += 1;
-        }
-    }
-    assert!(refusals > 10, "{refusals}");
+    damage_is_no_panic(&of_sqlite("sqlite-damaged"), 4096);
 }
 
 #[test]
 fn what_is_set_aside_takes_its_log_along() {
-    let folder = Folder::new("sqlite-aside");
-    let mut running = start(&folder);
+    let folder = of_sqlite("sqlite-aside");
+    let mut running = folder.start();
     (1..=4).for_each(|k| running.step(k));
-    let (base, log_bytes) = (fs::read(file(&folder)).unwrap(), fs::read(log(&folder)).unwrap());
+    let (base, log_bytes) = (fs::read(folder.file()).unwrap(), fs::read(log(&folder)).unwrap());
     drop(running);
     // As a kill leaves it.
-    fs::write(file(&folder), base).unwrap();
+    fs::write(folder.file(), base).unwrap();
     fs::write(log(&folder), &log_bytes).unwrap();
-    let aside = couplet::storage::set_aside(&file(&folder)).unwrap();
-    assert!(!file(&folder).exists() && !log(&folder).exists());
-    assert!(rows(&*start(&folder).reader).is_empty(), "a new one has nothing of it");
-    assert!(rows(&*open(&aside).unwrap().0) == scripted(4), "and nothing of it is lost");
+    let aside = couplet::storage::set_aside(&folder.file()).unwrap();
+    assert!(!folder.file().exists() && !log(&folder).exists());
+    assert!(rows(&*folder.start().reader).is_empty(), "a new one has nothing of it");
+    assert!(rows(&*sqlite::open(&aside, &options()).unwrap().0) == scripted(4), "and nothing of it is lost");
 }
 
 #[test]
 fn a_log_without_its_file_is_no_part_of_a_new_one() {
-    let folder = Folder::new("sqlite-stale");
-    let mut running = start(&folder);
+    let folder = of_sqlite("sqlite-stale");
+    let mut running = folder.start();
     running.step(1);
     let stale = fs::read(log(&folder)).unwrap();
     drop(running);
-    fs::remove_file(file(&folder)).unwrap();
+    fs::remove_file(folder.file()).unwrap();
     fs::write(log(&folder), stale).unwrap();
-    fs::write(folder.0.join("couplet.sqlite.new"), "half a file").unwrap();
-    assert!(rows(&*start(&folder).reader).is_empty());
+    fs::write(folder.beside(".new"), "half a file").unwrap();
+    assert!(rows(&*folder.start().reader).is_empty());
 }
 
 fn kept(folder: &Folder, sqlite: bool) -> StoreOptions {
@@ -343,7 +272,7 @@ fn kept(folder: &Folder, sqlite: bool) -> StoreOptions {
 
 #[test]
 fn all_goes_from_one_back_end_to_the_other_and_back_by_backups() {
-    let folder = Folder::new("sqlite-moved");
+    let folder = of_sqlite("sqlite-moved");
     let made = |sqlite: bool| {
         let mut bytes = Vec::new();
         backup::create(&*kept(&folder, sqlite).open().unwrap().0, 1, &mut bytes).unwrap();
@@ -373,67 +302,47 @@ fn all_goes_from_one_back_end_to_the_other_and_back_by_backups() {
 
 #[test]
 fn a_backup_restores_over_what_a_kill_has_left() {
-    let folder = Folder::new("sqlite-restored");
+    let folder = of_sqlite("sqlite-restored");
     let mut bytes = Vec::new();
-    let mut running = start(&folder);
+    let mut running = folder.start();
     (1..=3).for_each(|k| running.step(k));
     backup::create(&*running.reader, 1, &mut bytes).unwrap();
     (4..=6).for_each(|k| running.step(k));
-    let left = [file(&folder), log(&folder)].map(|path| (fs::read(&path).unwrap(), path));
+    let left = [folder.file(), log(&folder)].map(|path| (fs::read(&path).unwrap(), path));
     drop(running);
     left.iter().for_each(|(bytes, path)| fs::write(path, bytes).unwrap());
-    let error = sqlite::restore(&mut &bytes[..], &file(&folder), &options(), true).unwrap_err();
+    let error = sqlite::restore(&mut &bytes[..], &folder.file(), &options(), true).unwrap_err();
     assert!(error.to_string().contains("couplet.sqlite-wal was not taken into"), "{error}");
     kept(&folder, true).restore(&mut &bytes[..], true).unwrap();
-    assert!(rows(&*start(&folder).reader) == scripted(3));
+    assert!(rows(&*folder.start().reader) == scripted(3));
     let at = bytes.len() - 1;
     bytes[at] ^= 1;
     let damaged = kept(&folder, true).restore(&mut &bytes[..], true).unwrap_err();
     assert!(matches!(damaged, StoreError::BadBackup(_)), "{damaged}");
-    assert!(rows(&*start(&folder).reader) == scripted(3) && !folder.0.join("couplet.sqlite.new").exists());
+    assert!(rows(&*folder.start().reader) == scripted(3) && !folder.beside(".new").exists());
 }
 
 #[test]
 fn a_backup_shows_one_moment_while_the_server_writes() {
-    /// Commits to the store whenever it is written to.
-    struct Busy<'a>(&'a mut Running, Vec<u8>, u64);
-    impl Write for Busy<'_> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.2 += 1;
-            self.0.step(100 + self.2);
-            self.1.write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let folder = Folder::new("sqlite-busy");
-    let mut running = start(&folder);
-    (1..=8).for_each(|k| running.step(k));
-    let reader = running.reader.another();
-    let mut expected = Vec::new();
-    backup::create(&*reader, 1, &mut expected).unwrap();
-    let mut busy = Busy(&mut running, Vec::new(), 0);
-    backup::create(&*reader, 1, &mut busy).unwrap();
-    let Busy(_, bytes, writes) = busy;
-    assert!(writes > 3 && bytes == expected);
+    let folder = of_sqlite("sqlite-busy");
+    shows_one_moment(folder.start());
 }
 
 #[test]
 fn pragmas_hold_for_a_file_that_is_made_with_them() {
-    let folder = Folder::new("sqlite-pragmas");
+    let folder = of_sqlite("sqlite-pragmas");
     let mut options = options();
     options.tuning.pragmas = vec![("page_size".into(), "8192".into()), ("secure_delete".into(), "on".into())];
-    let mut running = Running::start(sqlite::open(&file(&folder), &options).unwrap());
-    running.write(|view| view.put::<Notes>("romeo", b"", &"a secret of Romeo's".repeat(300))).unwrap();
+    let mut running = Running::start(sqlite::open(&folder.file(), &options).unwrap());
+    running.commit(|view| view.put::<Notes>("romeo", b"", &"a secret of Romeo's".repeat(300))).unwrap();
     running.writer.compact().unwrap();
-    let holds = || fs::read(file(&folder)).unwrap().windows(19).any(|part| part == b"a secret of Romeo's");
+    let holds = || fs::read(folder.file()).unwrap().windows(19).any(|part| part == b"a secret of Romeo's");
     assert!(holds());
-    running.write(|view| view.delete::<Notes>("romeo", b"")).unwrap();
+    running.commit(|view| view.delete::<Notes>("romeo", b"")).unwrap();
     running.writer.compact().unwrap();
     assert!(!holds());
     drop(running);
-    assert_eq!(fs::read(file(&folder)).unwrap()[16..18], [0x20, 0]);
+    assert_eq!(fs::read(folder.file()).unwrap()[16..18], [0x20, 0]);
 }
 
 proptest! {
@@ -441,8 +350,8 @@ proptest! {
 
     #[test]
     fn the_view_on_sqlite_is_the_model(steps in prop::collection::vec(step(), 0..60)) {
-        let folder = Folder::new("sqlite-model");
+        let folder = of_sqlite("sqlite-model");
         let steps: Vec<Step> = steps;
-        play(steps, || open(&file(&folder)).unwrap(), |_| (), || (), || ());
+        play(steps, || folder.open().unwrap(), |_| (), || (), || ());
     }
 }
