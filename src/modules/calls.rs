@@ -30,7 +30,15 @@ macro_rules! modules {
         }
 
         /// The modules of this build that the configuration leaves on.
-        pub struct Modules { $( #[cfg(feature = $feature)] $file: Slot<$file::$type>, )* }
+        pub struct Modules {
+            $( #[cfg(feature = $feature)] $file: Option<$file::$type>, )*
+            off: OffHosts,
+        }
+
+        /// Which of the list a module is.
+        #[derive(Clone, Copy)]
+        #[allow(non_camel_case_types, dead_code, reason = "named as the files are; a build may lack some")]
+        enum Place { $( $file, )* }
 
         /// Every module of the source tree, and whether this build has it.
         pub const KNOWN: &[(&str, bool)] = &[ $( (stringify!($file), cfg!(feature = $feature)), )* ];
@@ -43,33 +51,32 @@ macro_rules! modules {
         impl Modules {
             /// Makes all that are on.
             pub fn new(config: &Config) -> Self {
-                Self { $( #[cfg(feature = $feature)] $file: Slot {
-                    module: (!config.general.is_off(stringify!($file)))
-                        .then(|| $file::$type::new(config.$file.clone())),
-                    off: config.general.off_hosts(stringify!($file)),
-                }, )* }
+                Self {
+                    $( #[cfg(feature = $feature)] $file: (!config.general.is_off(stringify!($file)))
+                        .then(|| $file::$type::new(config.$file.clone())), )*
+                    off: OffHosts::new(&config.general),
+                }
             }
 
             /// Takes over a changed configuration. A module keeps what it knows of sessions.
             pub fn reconfigure(&mut self, config: &Config) {
-                $( #[cfg(feature = $feature)] {
-                    self.$file.off = config.general.off_hosts(stringify!($file));
-                    match &mut self.$file.module {
-                        slot if config.general.is_off(stringify!($file)) => *slot = None,
-                        Some(m) => m.reconfigure(config.$file.clone()),
-                        slot => *slot = Some($file::$type::new(config.$file.clone())),
-                    }
+                self.off = OffHosts::new(&config.general);
+                $( #[cfg(feature = $feature)] match &mut self.$file {
+                    slot if config.general.is_off(stringify!($file)) => *slot = None,
+                    Some(m) => m.reconfigure(config.$file.clone()),
+                    slot => *slot = Some($file::$type::new(config.$file.clone())),
                 } )*
             }
 
             /// Every module says what others must know.
             pub fn settle(&self, settings: &mut Settings) {
-                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file.module { m.settle(settings); } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file { m.settle(settings); } )*
             }
 
             /// Collects what is said of a host and its accounts.
             pub fn disco(&self, settings: &Settings, host: &str, disco: &mut Disco) {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.look(host) {
+                let on = self.off.on(|| host);
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file && on.has(Place::$file) {
                     disco.host.features.extend($file::$type::HOST_FEATURES);
                     disco.account.features.extend($file::$type::ACCOUNT_FEATURES);
                     m.disco(settings, host, disco);
@@ -79,7 +86,8 @@ macro_rules! modules {
             /// Features of a stream whose client has logged in.
             pub fn features(&self, core: &Core, host: &str) -> Vec<Element> {
                 let mut out = Vec::new();
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.look(host) {
+                let on = self.off.on(|| host);
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file && on.has(Place::$file) {
                     m.features(core, host, &mut out);
                 } )*
                 out
@@ -88,7 +96,8 @@ macro_rules! modules {
             /// Features that a client can ask for while it binds.
             pub fn bind_features(&self, host: &str) -> Vec<&'static str> {
                 let mut out = Vec::new();
-                $( #[cfg(feature = $feature)] if self.$file.look(host).is_some() {
+                let on = self.off.on(|| host);
+                $( #[cfg(feature = $feature)] if self.$file.is_some() && on.has(Place::$file) {
                     out.extend($file::$type::BIND_FEATURES);
                 } )*
                 out
@@ -96,15 +105,17 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn bind(&mut self, core: &mut Core, id: SessionId, request: ElementRef<'_>, bound: &mut Builder) {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of_session(core, id)) {
+                let on = self.off.on(|| host_of_session(core, id));
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     m.bind(core, id, request, bound);
                 } )*
             }
 
             /// True when one of the modules knows the element.
             pub fn nonza(&mut self, core: &mut Core, id: SessionId, element: ElementRef<'_>) -> bool {
+                let on = self.off.on(|| host_of_session(core, id));
                 $( #[cfg(feature = $feature)]
-                if let Some(m) = self.$file.at(|| host_of_session(core, id)) && m.nonza(core, id, element) {
+                if let Some(m) = &mut self.$file && on.has(Place::$file) && m.nonza(core, id, element) {
                     return true;
                 } )*
                 false
@@ -112,7 +123,7 @@ macro_rules! modules {
 
             /// The first module by which it can wait decides.
             pub fn urgency(&mut self, core: &mut Core, stanza: &Stanza) -> Urgency {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
                     match m.urgency(core, stanza) { Urgency::Now => {} waits => return waits }
                 } )*
                 Urgency::Now
@@ -121,7 +132,8 @@ macro_rules! modules {
             /// Features of a stream whose client could log in and has not.
             pub fn offers(&self, core: &mut Core, host: &str) -> Vec<Element> {
                 let mut out = Vec::new();
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.look(host) {
+                let on = self.off.on(|| host);
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file && on.has(Place::$file) {
                     m.offers(core, host, &mut out);
                 } )*
                 out
@@ -131,7 +143,8 @@ macro_rules! modules {
             pub fn stranger(&mut self, core: &mut Core, request: &Stranger<'_>, visit: &mut Visit)
                 -> Result<Answer, StanzaError>
             {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| request.host.domain()) {
+                let on = self.off.on(|| request.host.domain());
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     match m.stranger(core, request, visit)? { Answer::NotMine => {} answer => return Ok(answer) }
                 } )*
                 Err(Condition::ServiceUnavailable.into())
@@ -142,8 +155,9 @@ macro_rules! modules {
                 -> Option<Result<Answer, StanzaError>>
             {
                 let is = |r: &IqRoute| r.0 == scope && request.child.is(r.1, r.2);
+                let on = self.off.on(|| request.owner.domain());
                 $( #[cfg(feature = $feature)]
-                if let Some(m) = self.$file.at(|| request.owner.domain()) && $file::$type::IQ.iter().any(is) {
+                if let Some(m) = &mut self.$file && on.has(Place::$file) && $file::$type::IQ.iter().any(is) {
                     match m.iq(core, request) { Ok(Answer::NotMine) => {} answer => return Some(answer) }
                 } )*
                 None
@@ -152,7 +166,8 @@ macro_rules! modules {
             /// The answer of the module whose command it is.
             #[cfg(feature = "commands")]
             pub fn command(&mut self, core: &mut Core, call: &Call) -> Result<Answer, StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| call.host.domain()) {
+                let on = self.off.on(|| call.host.domain());
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     match m.command(core, call)? { Answer::NotMine => {} answer => return Ok(answer) }
                 } )*
                 Err(Condition::ItemNotFound.into())
@@ -160,7 +175,8 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn done(&mut self, core: &mut Core, request: &Request<'_>) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| request.owner.domain()) {
+                let on = self.off.on(|| request.owner.domain());
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     m.done(core, request)?;
                 } )*
                 Ok(())
@@ -168,7 +184,8 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn answered(&mut self, core: &mut Core, stanza: &Stanza) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.to.as_ref())) {
+                let on = self.off.on(|| host_of(stanza.to.as_ref()));
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     m.answered(core, stanza)?;
                 } )*
                 Ok(())
@@ -176,7 +193,8 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn contact(&mut self, core: &mut Core, account: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| account.domain()) {
+                let on = self.off.on(|| account.domain());
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     m.contact(core, account, stanza)?;
                 } )*
                 Ok(())
@@ -184,7 +202,8 @@ macro_rules! modules {
 
             /// True when one of the modules has expected it.
             pub fn told(&mut self, core: &mut Core, stanza: &Stanza) -> Result<bool, StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.to.as_ref()))
+                let on = self.off.on(|| host_of(stanza.to.as_ref()));
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file)
                     && m.told(core, stanza)?
                 {
                     return Ok(true);
@@ -196,7 +215,7 @@ macro_rules! modules {
             pub fn due_ms(&self, core: &Core) -> Option<u64> {
                 let mut first = None::<u64>;
                 $( #[cfg(feature = $feature)]
-                if let Some(due) = self.$file.module.as_ref().and_then(|m| m.due_ms(core)) {
+                if let Some(due) = self.$file.as_ref().and_then(|m| m.due_ms(core)) {
                     first = Some(first.map_or(due, |first| first.min(due)));
                 } )*
                 first
@@ -204,7 +223,7 @@ macro_rules! modules {
 
             /// Every module looks whether its time has come.
             pub fn due(&mut self, core: &mut Core) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any()
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file
                     && m.due_ms(core).is_some_and(|due| due <= core.now.mono_ms)
                 {
                     m.due(core)?;
@@ -214,7 +233,8 @@ macro_rules! modules {
 
             /// Every module may change it.
             pub fn presence(&mut self, core: &mut Core, stanza: &mut Stanza) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(stanza.from.as_ref())) {
+                let on = self.off.on(|| host_of(stanza.from.as_ref()));
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     m.presence(core, stanza)?;
                 } )*
                 Ok(())
@@ -222,7 +242,8 @@ macro_rules! modules {
 
             /// The first module that does not let the stanza pass decides.
             pub fn filter_out(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.from.as_ref())) {
+                let on = self.off.on(|| host_of(flight.stanza.from.as_ref()));
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     match m.filter_out(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
                 } )*
                 Ok(Flow::Pass)
@@ -230,7 +251,8 @@ macro_rules! modules {
 
             /// The first module that does not let the stanza pass decides.
             pub fn filter_in(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.to.as_ref())) {
+                let on = self.off.on(|| host_of(flight.stanza.to.as_ref()));
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     match m.filter_in(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
                 } )*
                 Ok(Flow::Pass)
@@ -238,7 +260,7 @@ macro_rules! modules {
 
             /// The first module that does not let the stanza pass decides.
             pub fn filter_service(&mut self, core: &mut Core, flight: &mut InFlight) -> Result<Flow, StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
                     match m.filter_service(core, flight)? { Flow::Pass => {} decided => return Ok(decided) }
                 } )*
                 Ok(Flow::Pass)
@@ -246,7 +268,8 @@ macro_rules! modules {
 
             /// Every module may archive.
             pub fn archive(&mut self, core: &mut Core, dir: Dir, flight: &mut InFlight) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_that_way(dir, &flight.stanza)) {
+                let on = self.off.on(|| host_that_way(dir, &flight.stanza));
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     m.archive(core, dir, flight)?;
                 } )*
                 Ok(())
@@ -254,14 +277,15 @@ macro_rules! modules {
 
             /// Every module may copy.
             pub fn copy(&mut self, core: &mut Core, dir: Dir, flight: &InFlight, reached: &[SessionId]) {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_that_way(dir, &flight.stanza)) {
+                let on = self.off.on(|| host_that_way(dir, &flight.stanza));
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     m.copy(core, dir, flight, reached);
                 } )*
             }
 
             /// Whether any module is to hear more of a session.
             pub fn watches(&self, id: SessionId) -> bool {
-                $( #[cfg(feature = $feature)] if self.$file.module.as_ref().is_some_and(|m| m.watches(id)) {
+                $( #[cfg(feature = $feature)] if self.$file.as_ref().is_some_and(|m| m.watches(id)) {
                     return true;
                 } )*
                 false
@@ -269,21 +293,21 @@ macro_rules! modules {
 
             /// Every module hears of it that watches the session.
             pub fn deliver(&mut self, core: &mut Core, id: SessionId, message: &Stanza) {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.watches(id) {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && m.watches(id) {
                     m.deliver(core, id, message);
                 } )*
             }
 
             /// Every module hears of it that watches the session.
             pub fn unseen(&mut self, core: &mut Core, id: SessionId, messages: &[Stanza]) {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.watches(id) {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && m.watches(id) {
                     m.unseen(core, id, messages);
                 } )*
             }
 
             /// Whether any module wants to hear what absent members of rooms miss.
             pub fn hears_missed(&self) -> bool {
-                $( #[cfg(feature = $feature)] if $file::$type::HEARS_MISSED && self.$file.module.is_some() {
+                $( #[cfg(feature = $feature)] if $file::$type::HEARS_MISSED && self.$file.is_some() {
                     return true;
                 } )*
                 false
@@ -291,14 +315,16 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn missed(&mut self, core: &mut Core, account: &Jid, message: &Stanza) {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| account.domain()) {
+                let on = self.off.on(|| account.domain());
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     m.missed(core, account, message);
                 } )*
             }
 
             /// The first module that takes it decides.
             pub fn undelivered(&mut self, core: &mut Core, flight: &InFlight) -> Result<Undelivered, StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| host_of(flight.stanza.to.as_ref())) {
+                let on = self.off.on(|| host_of(flight.stanza.to.as_ref()));
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     match m.undelivered(core, flight)? { Undelivered::NotMine => {} decided => return Ok(decided) }
                 } )*
                 Ok(Undelivered::NotMine)
@@ -308,7 +334,7 @@ macro_rules! modules {
             pub fn service(&mut self, core: &mut Core, flight: &InFlight, to: &Jid)
                 -> Option<Result<(), StanzaError>>
             {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() && m.owns(core, to.domain()) {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && m.owns(core, to.domain()) {
                     return Some(m.service(core, flight, to));
                 } )*
                 None
@@ -317,7 +343,8 @@ macro_rules! modules {
             /// True when a module knows the endpoint.
             #[cfg(feature = "http")]
             pub fn brought(&mut self, core: &mut Core, conn: ConnId, endpoint: &Endpoint, content: &[u8]) -> bool {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.at(|| endpoint.to.domain())
+                let on = self.off.on(|| endpoint.to.domain());
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file)
                     && m.brought(core, conn, endpoint, content)
                 {
                     return true;
@@ -327,14 +354,14 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn withdrawn(&mut self, core: &mut Core) {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.withdrawn(core); } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.withdrawn(core); } )*
             }
 
             /// Every module hears of it; of the end also one that is off for the host.
             pub fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
                 let ends = event == SessionEvent::Closed;
-                $( #[cfg(feature = $feature)]
-                if let Some(m) = if ends { self.$file.any() } else { self.$file.at(|| host_of_session(core, id)) } {
+                let on = if ends { On::ALL } else { self.off.on(|| host_of_session(core, id)) };
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file && on.has(Place::$file) {
                     m.session(core, id, event)?;
                 } )*
                 Ok(())
@@ -343,26 +370,26 @@ macro_rules! modules {
             /// What all modules hold.
             pub fn held_bytes(&self) -> usize {
                 let mut bytes = 0;
-                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file.module { bytes += m.held_bytes(); } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = &self.$file { bytes += m.held_bytes(); } )*
                 bytes
             }
 
             /// What each of them holds.
             pub fn held_bytes_each(&self) -> Vec<(&'static str, usize)> {
                 vec![ $( #[cfg(feature = $feature)]
-                    (stringify!($file), self.$file.module.as_ref().map_or(0, Module::held_bytes)), )* ]
+                    (stringify!($file), self.$file.as_ref().map_or(0, Module::held_bytes)), )* ]
             }
 
             /// Every module gives up something.
             pub fn make_room(&mut self, core: &mut Core) -> Result<(), StoreError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.make_room(core)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.make_room(core)?; } )*
                 Ok(())
             }
 
             /// What modules know of a session.
             pub fn session_state(&mut self, core: &mut Core, id: SessionId, before: &State, unseen: &[Jid]) -> State {
                 let mut all = State::new();
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
                     let name = stringify!($file);
                     all.push((name.to_string(), m.session_state(core, id, state_of(before, name), unseen)));
                 } )*
@@ -372,7 +399,7 @@ macro_rules! modules {
 
             /// Gives it back to them.
             pub fn restore_session(&mut self, core: &mut Core, id: SessionId, all: &State) -> Result<(), StoreError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
                     m.restore_session(core, id, state_of(all, stringify!($file)))?;
                 } )*
                 Ok(())
@@ -380,7 +407,7 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn revived(&mut self, core: &mut Core, id: SessionId, all: &State) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
                     m.revived(core, id, state_of(all, stringify!($file)))?;
                 } )*
                 Ok(())
@@ -388,13 +415,13 @@ macro_rules! modules {
 
             /// Every module hears of it.
             pub fn registered(&mut self, core: &mut Core, newcomer: &Newcomer) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.registered(core, newcomer)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.registered(core, newcomer)?; } )*
                 Ok(())
             }
 
             /// Every module hears of it.
             pub fn password_changed(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
                     m.password_changed(core, account)?;
                 } )*
                 Ok(())
@@ -403,7 +430,7 @@ macro_rules! modules {
             /// The first module takes it whose it is.
             #[cfg(feature = "import")]
             pub fn take_in(&mut self, core: &mut Core, owner: &Jid, piece: &Piece, terms: &mut Terms) -> Outcome {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
                     match m.take_in(core, owner, piece, terms)? { Taken::NotMine => {} taken => return Ok(taken) }
                 } )*
                 Ok(Taken::NotMine)
@@ -414,13 +441,13 @@ macro_rules! modules {
             pub fn give_out(&mut self, core: &mut Core, owner: &Jid, to: &mut dyn FnMut(Piece))
                 -> Result<(), StoreError>
             {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() { m.give_out(core, owner, to)?; } )*
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file { m.give_out(core, owner, to)?; } )*
                 Ok(())
             }
 
             /// Every module hears of it.
             pub fn account_deleted(&mut self, core: &mut Core, account: &Jid) -> Result<(), StanzaError> {
-                $( #[cfg(feature = $feature)] if let Some(m) = self.$file.any() {
+                $( #[cfg(feature = $feature)] if let Some(m) = &mut self.$file {
                     m.account_deleted(core, account)?;
                 } )*
                 Ok(())

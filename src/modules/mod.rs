@@ -33,7 +33,7 @@ mod terms;
 
 pub use hooks::Module;
 pub use switches::General;
-use switches::{Slot, host_of, host_of_session, host_that_way};
+use switches::{OffHosts, On, host_of, host_of_session, host_that_way};
 pub use terms::{Dir, Fit, Info, IqRoute, Misfit, Scope, SessionEvent, TableInfo, Undelivered, Xep};
 
 // The order is the order inside each phase: what blocks comes before what copies and what keeps, and who knows a part

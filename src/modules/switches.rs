@@ -1,6 +1,6 @@
 //! Which modules run, and for which hosts.
 
-use super::{Dir, KNOWN};
+use super::{Dir, KNOWN, Place};
 use crate::core::Core;
 use crate::core::session::SessionId;
 use crate::jid::Jid;
@@ -37,40 +37,53 @@ impl General {
     pub fn is_off(&self, module: &str) -> bool {
         self.disabled.iter().any(|row| row == module)
     }
+}
 
-    /// Prepared.
-    pub(super) fn off_hosts(&self, module: &str) -> Vec<String> {
-        let hosts = self.disabled_hosts().filter(|(name, _)| *name == module);
-        hosts.filter_map(|(_, host)| Some(Jid::parse(host).ok()?.domain().to_string())).collect()
+/// Modules that are off for some hosts alone.
+pub(super) struct OffHosts(Vec<(String, On)>);
+
+/// The modules that are on for a host, where they are on at all: a bit for each of the list.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct On(u64);
+
+const _: () = assert!(KNOWN.len() <= u64::BITS as usize, "a module has no bit");
+
+impl OffHosts {
+    pub(super) fn new(general: &General) -> Self {
+        let mut hosts: Vec<(String, On)> = Vec::new();
+        for (module, host) in general.disabled_hosts() {
+            let place = KNOWN.iter().position(|(known, _)| *known == module);
+            let (Some(place), Ok(host)) = (place, Jid::parse(host)) else { continue };
+            match hosts.iter_mut().find(|(known, _)| known == host.domain()) {
+                Some((_, on)) => *on = on.without(place),
+                None => hosts.push((host.domain().to_string(), On::ALL.without(place))),
+            }
+        }
+        Self(hosts)
+    }
+
+    /// Once for all modules, so that a hook costs nothing where a module has none. The host is not looked for where
+    /// there is none of these.
+    pub(super) fn on<'h>(&self, host: impl FnOnce() -> &'h str) -> On {
+        if self.0.is_empty() {
+            return On::ALL;
+        }
+        let host = host();
+        self.0.iter().find(|(known, _)| known == host).map_or(On::ALL, |(_, on)| *on)
     }
 }
 
-/// A module where it is on.
-pub(super) struct Slot<M> {
-    pub(super) module: Option<M>,
-    /// Hosts for which it is off.
-    pub(super) off: Vec<String>,
-}
+impl On {
+    /// Off for no host alone.
+    pub(super) const ALL: Self = Self(u64::MAX);
 
-impl<M> Slot<M> {
-    pub(super) fn is_on(&self, host: &str) -> bool {
-        self.off.iter().all(|off| off != host)
+    /// `place`: in the list.
+    fn without(self, place: usize) -> Self {
+        Self(self.0 & !(1 << place))
     }
 
-    /// The module, if it is on at all.
-    pub(super) fn any(&mut self) -> Option<&mut M> {
-        self.module.as_mut()
-    }
-
-    /// The module, if it is on for a host.
-    pub(super) fn at<'h>(&mut self, host: impl FnOnce() -> &'h str) -> Option<&mut M> {
-        let is_on = self.off.is_empty() || self.is_on(host());
-        self.module.as_mut().filter(|_| is_on)
-    }
-
-    /// The same, to look at.
-    pub(super) fn look(&self, host: &str) -> Option<&M> {
-        self.module.as_ref().filter(|_| self.is_on(host))
+    pub(super) fn has(self, module: Place) -> bool {
+        self.0 & (1 << module as u32) != 0
     }
 }
 
