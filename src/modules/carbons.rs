@@ -57,10 +57,6 @@ impl Module for Carbons {
     }
 
     fn copy(&mut self, core: &mut Core, dir: Dir, flight: &InFlight, reached: &[SessionId]) {
-        if let Err(reason) = eligible(dir, flight) {
-            debug!(target: "couplet::carbons", "no copy: {reason}");
-            return;
-        }
         let stanza = &flight.stanza;
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else { return };
         let account = if dir == Dir::Sent { from } else { to };
@@ -72,6 +68,10 @@ impl Module for Carbons {
             .filter_map(|id| Some((*id, core.sessions.get(*id)?.jid.clone())))
             .collect();
         if others.is_empty() {
+            return;
+        }
+        if let Err(reason) = eligible(dir, flight) {
+            debug!(target: "couplet::carbons", "no copy: {reason}");
             return;
         }
         let copy = Stanza::build(stanza.kind, |b| {

@@ -109,6 +109,11 @@ impl Element {
         self.text.get(start..start + span.len as usize).unwrap_or_default()
     }
 
+    /// Whether the span has this text. Lengths tell nearly always that it has not.
+    fn has(&self, span: Span, text: &str) -> bool {
+        span.len as usize == text.len() && self.span(span) == text
+    }
+
     fn node(&self, at: u32) -> Node {
         self.nodes[at as usize]
     }
@@ -170,7 +175,8 @@ impl<'a> ElementRef<'a> {
 
     /// True when both namespace and name are these.
     pub fn is(self, ns: &str, name: &str) -> bool {
-        self.name() == name && self.ns() == ns
+        let node = self.arena.node(self.at);
+        self.arena.has(node.name, name) && self.arena.has(node.ns, ns)
     }
 
     /// Value of the attribute without namespace.
@@ -180,17 +186,24 @@ impl<'a> ElementRef<'a> {
 
     /// Value of the attribute in a namespace, such as `xml:lang`.
     pub fn attr_ns(self, ns: &str, name: &str) -> Option<&'a str> {
-        self.attributes().find(|a| a.name == name && a.ns == ns).map(|a| a.value)
+        let arena = self.arena;
+        let sought = |node: &&Node| arena.has(node.name, name) && arena.has(node.ns, ns);
+        self.attribute_nodes().find(sought).map(|node| arena.span(node.value))
+    }
+
+    fn attribute_nodes(self) -> impl Iterator<Item = &'a Node> {
+        let inside = self.at as usize + 1..self.arena.node(self.at).end as usize;
+        let nodes = self.arena.nodes.get(inside).unwrap_or_default();
+        nodes.iter().take_while(|node| node.kind == Kind::Attribute)
     }
 
     /// All attributes in the order of the document; namespace declarations are not among them.
     pub fn attributes(self) -> impl Iterator<Item = Attribute<'a>> {
         let arena = self.arena;
-        let end = arena.node(self.at).end;
-        (self.at + 1..end).map(|at| arena.node(at)).take_while(|n| n.kind == Kind::Attribute).map(|n| Attribute {
-            ns: arena.span(n.ns),
-            name: arena.span(n.name),
-            value: arena.span(n.value),
+        self.attribute_nodes().map(|node| Attribute {
+            ns: arena.span(node.ns),
+            name: arena.span(node.name),
+            value: arena.span(node.value),
         })
     }
 
@@ -305,7 +318,7 @@ fn write_nodes(arena: &Element, from: u32, to: u32, inherited: &str, out: &mut V
             Kind::Element => {
                 let element = ElementRef { arena, at };
                 let default = open.last().map_or(inherited, |o| o.2);
-                let next = at + 1 + element.attributes().count() as u32;
+                let next = at + 1 + element.attribute_nodes().count() as u32;
                 write_start(element, default, out);
                 if next >= node.end {
                     out.extend_from_slice(b"/>");

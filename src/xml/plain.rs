@@ -63,6 +63,17 @@ fn may_have_control(word: [u8; 8]) -> bool {
     word.wrapping_sub(SPACES) & !word & HIGHEST_BITS != 0
 }
 
+/// What a plain name may have, by byte; some may not be its first.
+const IN_NAMES: [bool; 256] = {
+    let mut is_in = [false; 256];
+    let mut byte = 0;
+    while byte < is_in.len() {
+        is_in[byte] = matches!(byte as u8, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.');
+        byte += 1;
+    }
+    is_in
+};
+
 const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
 const HIGHEST_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
 
@@ -117,10 +128,8 @@ impl<'a> Reader<'a> {
 
     fn name(&mut self) -> Option<&'a str> {
         let bytes = self.text.as_bytes().get(self.at..)?;
-        let is_first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
-        bytes.first().copied().filter(|b| is_first(*b))?;
-        let is_later = |b: &u8| is_first(*b) || b.is_ascii_digit() || matches!(b, b'-' | b'.');
-        let len = bytes.iter().position(|b| !is_later(b)).unwrap_or(bytes.len());
+        bytes.first().filter(|b| !matches!(b, b'0'..=b'9' | b'-' | b'.'))?;
+        let len = bytes.iter().position(|b| !IN_NAMES[usize::from(*b)]).filter(|len| *len > 0)?;
         let name = self.text.get(self.at..self.at + len)?;
         self.at += len;
         Some(name)
