@@ -184,8 +184,9 @@ impl Sessions {
     /// Where the sessions of the account of `jid` stand, or would.
     fn range(&self, jid: &Jid) -> Range<usize> {
         let bare = |id: &SessionId| self.get(*id).map_or("", |session| session.jid.bare_str());
-        let start = self.by_account.partition_point(|id| bare(id) < jid.bare_str());
-        let len = self.by_account[start..].iter().take_while(|id| bare(id) == jid.bare_str()).count();
+        let sought = jid.bare_str();
+        let start = self.by_account.partition_point(|id| bare(id) < sought);
+        let len = self.by_account[start..].iter().take_while(|id| bare(id) == sought).count();
         start..start + len
     }
 
