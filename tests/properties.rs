@@ -8,7 +8,7 @@ mod jid;
 
 use couplet::jid::Jid;
 use couplet::xml::{Builder, Element, FrameKind, ns, parse};
-use frames::{frames, read_or_refused, reader_in, readers_agree, same_in_pieces, scanner};
+use frames::{frames, headers_agree, read_or_refused, reader_in, readers_agree, same_in_pieces, scanner};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -265,6 +265,20 @@ proptest! {
         if error.is_none() && found.len() == 2 && !is_odd {
             let plain = reader.plain_element(&template, text.as_bytes());
             prop_assert_eq!(plain, reader.parsed_element(&template, text.as_bytes()).ok());
+        }
+    }
+
+    #[test]
+    fn the_quick_reader_and_the_parser_agree_on_headers(bytes in any_stream(), (_, tag, _) in any_tag()) {
+        let (mut reader, _) = reader_in(ns::CLIENT);
+        headers_agree(&mut reader, &bytes);
+        let header = format!("<{tag}>");
+        headers_agree(&mut reader, header.as_bytes());
+        // It leaves none to the parser that is as all are; what is odd is so as above.
+        let is_odd = ["&", ns::XML, ns::XMLNS, "xmlns:xml"].into_iter().any(|odd| header.contains(odd));
+        let (found, error) = frames(scanner(), header.as_bytes(), &[usize::MAX]);
+        if error.is_none() && found.len() == 1 && !is_odd {
+            prop_assert_eq!(reader.plain_header(header.as_bytes()), reader.parsed_header(header.as_bytes()).ok());
         }
     }
 

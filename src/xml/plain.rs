@@ -30,11 +30,7 @@ pub(super) struct Outside<'a> {
 
 /// Reads a frame that is one element.
 pub(super) fn read(frame: &[u8], outside: Outside<'_>, bounds: &Bounds) -> Option<Element> {
-    if !is_plain(frame) {
-        return None;
-    }
-    let text = std::str::from_utf8(frame).ok()?;
-    let mut reader = Reader { text, at: 0, outside, prefixes: Vec::new(), open: Vec::new(), attributes: Vec::new() };
+    let mut reader = Reader::new(frame, outside)?;
     let mut builder = reader.start_tag(None)?;
     while !reader.open.is_empty() {
         builder = reader.content(builder)?;
@@ -42,7 +38,16 @@ pub(super) fn read(frame: &[u8], outside: Outside<'_>, bounds: &Bounds) -> Optio
             return None;
         }
     }
-    (reader.at == text.len()).then(|| builder.finish())
+    reader.is_at_end().then(|| builder.finish())
+}
+
+/// Reads a frame that is a start tag alone: the element without its content, the default namespace, and the prefixes
+/// that it declares with their namespaces.
+pub(super) fn read_start(frame: &[u8]) -> Option<(Element, &str, Vec<(&str, &str)>)> {
+    let mut reader = Reader::new(frame, Outside::default())?;
+    let builder = reader.start_tag(None)?;
+    let open = reader.open.pop()?;
+    reader.is_at_end().then(|| (builder.finish(), open.default_ns, reader.prefixes))
 }
 
 /// Leaves to the parser what XML forbids or normalises: control characters but line feed and tab, carriage returns,
@@ -109,6 +114,15 @@ struct Attribute<'a> {
 }
 
 impl<'a> Reader<'a> {
+    fn new(frame: &'a [u8], outside: Outside<'a>) -> Option<Self> {
+        let text = std::str::from_utf8(frame).ok().filter(|_| is_plain(frame))?;
+        Some(Self { text, at: 0, outside, prefixes: Vec::new(), open: Vec::new(), attributes: Vec::new() })
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }

@@ -156,6 +156,25 @@ impl Reader {
     /// When it is not well-formed or declares more prefixes than allowed. Whether it is the header of a stream that
     /// we serve is for the caller to decide.
     pub fn stream_header(&mut self, frame: &[u8]) -> Result<StreamHeader, ReadError> {
+        match self.plain_header(frame) {
+            Some(header) => Ok(header),
+            None => self.parsed_header(frame),
+        }
+    }
+
+    /// What [`Reader::stream_header`] tries first: `None` when the frame is not plain, or not a header.
+    pub fn plain_header(&mut self, frame: &[u8]) -> Option<StreamHeader> {
+        let (tag, content_ns, prefixes) = plain::read_start(frame)?;
+        let mut prefixes: Vec<_> = prefixes.into_iter().map(|(prefix, ns)| (prefix.into(), ns.into())).collect();
+        prefixes.sort_unstable();
+        self.header(&tag, Declared { content_ns: content_ns.into(), prefixes }).ok()
+    }
+
+    /// What [`Reader::stream_header`] does with all other frames.
+    ///
+    /// # Errors
+    /// As [`Reader::stream_header`].
+    pub fn parsed_header(&mut self, frame: &[u8]) -> Result<StreamHeader, ReadError> {
         let mut parser = new_parser(Source::Borrowed(frame));
         let XmlEvent::StartElement { name, attributes, namespace } = next_in_document(&mut parser)? else {
             return Err(ReadError::NotWellFormed);
@@ -172,10 +191,19 @@ impl Reader {
                 _ => declared.prefixes.push((prefix, uri)),
             }
         }
+        let (ns, name) = checked_name(name)?;
+        let mut tag = Builder::new(&ns, &name);
+        for attribute in attributes {
+            let (ns, name) = checked_attribute(attribute.name)?;
+            tag.attr_ns(&ns, &name, &attribute.value);
+        }
+        self.header(&tag.finish(), declared)
+    }
+
+    fn header(&mut self, tag: &Element, declared: Declared) -> Result<StreamHeader, ReadError> {
         if declared.prefixes.len() > self.prefixes_max {
             return Err(ReadError::TooMuch);
         }
-        let content_ns = declared.content_ns.clone();
         let template = match self.cache.iter().find(|(cached, _)| **cached == declared) {
             Some((cached, _)) => Template(cached.clone()),
             None => {
@@ -185,22 +213,19 @@ impl Reader {
                 template
             }
         };
-        let (ns, name) = checked_name(name)?;
-        let mut header =
-            StreamHeader { ns, name, content_ns, from: None, to: None, id: None, version: None, lang: None, template };
-        for attribute in attributes {
-            let (ns, name) = checked_attribute(attribute.name)?;
-            let field = match (ns.as_str(), name.as_str()) {
-                ("", "from") => &mut header.from,
-                ("", "to") => &mut header.to,
-                ("", "id") => &mut header.id,
-                ("", "version") => &mut header.version,
-                (ns::XML, "lang") => &mut header.lang,
-                _ => continue,
-            };
-            *field = Some(attribute.value);
-        }
-        Ok(header)
+        let tag = tag.root();
+        let attribute = |name| tag.attr(name).map(str::to_owned);
+        Ok(StreamHeader {
+            ns: tag.ns().into(),
+            name: tag.name().into(),
+            content_ns: template.content_ns().into(),
+            from: attribute("from"),
+            to: attribute("to"),
+            id: attribute("id"),
+            version: attribute("version"),
+            lang: tag.attr_ns(ns::XML, "lang").map(str::to_owned),
+            template,
+        })
     }
 
     /// Reads a child of the stream: a frame of kind [`FrameKind::Element`]. Elements in the content namespace of a

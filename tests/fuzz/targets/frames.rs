@@ -71,6 +71,7 @@ pub fn read_or_refused(frames: &Frames) {
     for (kind, frame) in &frames.0 {
         match kind {
             FrameKind::StreamOpen => {
+                headers_agree(&mut reader, frame);
                 if let Ok(header) = reader.stream_header(frame) {
                     template = header.template;
                 }
@@ -96,6 +97,13 @@ pub fn readers_agree(reader: &mut Reader, template: &Template, frame: &[u8]) {
     }
 }
 
+/// The same of the start tag of a stream.
+pub fn headers_agree(reader: &mut Reader, frame: &[u8]) {
+    if let Some(header) = reader.plain_header(frame) {
+        assert_eq!(reader.parsed_header(frame), Ok(header));
+    }
+}
+
 /// The first two bytes say how the others arrive, and with which bounds.
 pub fn run(data: &[u8]) {
     let Some((&[first, second], stream)) = data.split_first_chunk() else { return };
@@ -116,6 +124,7 @@ pub fn run(data: &[u8]) {
     // What no scanner has seen.
     let (mut reader, template) = reader_in(ns::SERVER);
     readers_agree(&mut reader, &template, stream);
+    headers_agree(&mut reader, stream);
     let _ = reader.element(&template, stream);
     let _ = reader.stream_header(stream);
     if let Ok(element) = str::from_utf8(stream).map_err(drop).and_then(|text| parse(text).map_err(drop)) {
