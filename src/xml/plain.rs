@@ -30,7 +30,7 @@ pub(super) struct Outside<'a> {
 
 /// Reads a frame that is one element.
 pub(super) fn read(frame: &[u8], outside: Outside<'_>, bounds: &Bounds) -> Option<Element> {
-    let mut reader = Reader::new(frame, outside)?;
+    let mut reader = Reader::new(plain(frame)?, outside);
     let mut builder = reader.start_tag(None)?;
     while !reader.open.is_empty() {
         builder = reader.content(builder)?;
@@ -44,10 +44,14 @@ pub(super) fn read(frame: &[u8], outside: Outside<'_>, bounds: &Bounds) -> Optio
 /// Reads a frame that is a start tag alone: the element without its content, the default namespace, and the prefixes
 /// that it declares with their namespaces.
 pub(super) fn read_start(frame: &[u8]) -> Option<(Element, &str, Vec<(&str, &str)>)> {
-    let mut reader = Reader::new(frame, Outside::default())?;
+    let mut reader = Reader::new(plain(frame)?, Outside::default());
     let builder = reader.start_tag(None)?;
     let open = reader.open.pop()?;
     reader.is_at_end().then(|| (builder.finish(), open.default_ns, reader.prefixes))
+}
+
+fn plain(frame: &[u8]) -> Option<&str> {
+    is_plain(frame).then(|| std::str::from_utf8(frame).ok())?
 }
 
 /// Leaves to the parser what XML forbids or normalises: control characters but line feed and tab, carriage returns,
@@ -114,9 +118,8 @@ struct Attribute<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(frame: &'a [u8], outside: Outside<'a>) -> Option<Self> {
-        let text = std::str::from_utf8(frame).ok().filter(|_| is_plain(frame))?;
-        Some(Self { text, at: 0, outside, prefixes: Vec::new(), open: Vec::new(), attributes: Vec::new() })
+    fn new(text: &'a str, outside: Outside<'a>) -> Self {
+        Self { text, at: 0, outside, prefixes: Vec::new(), open: Vec::new(), attributes: Vec::new() }
     }
 
     fn is_at_end(&self) -> bool {
