@@ -41,13 +41,23 @@ pub(super) fn read(frame: &[u8], outside: Outside<'_>, bounds: &Bounds) -> Optio
     reader.is_at_end().then(|| builder.finish())
 }
 
-/// Reads a frame that is a start tag alone: the element without its content, the default namespace, and the prefixes
-/// that it declares with their namespaces.
-pub(super) fn read_start(frame: &[u8]) -> Option<(Element, &str, Vec<(&str, &str)>)> {
+/// What a start tag says.
+pub(super) struct Start<'a> {
+    /// The element without its content.
+    pub element: Element,
+    /// The default namespace behind it.
+    pub default_ns: &'a str,
+    /// Prefixes that it declares, with their namespaces.
+    pub prefixes: Vec<(&'a str, &'a str)>,
+}
+
+/// Reads a frame that is a start tag alone.
+pub(super) fn read_start(frame: &[u8]) -> Option<Start<'_>> {
     let mut reader = Reader::new(plain(frame)?, Outside::default());
     let builder = reader.start_tag(None)?;
-    let open = reader.open.pop()?;
-    reader.is_at_end().then(|| (builder.finish(), open.default_ns, reader.prefixes))
+    let open = reader.open.pop().filter(|_| reader.is_at_end())?;
+    let Reader { prefixes, .. } = reader;
+    Some(Start { element: builder.finish(), default_ns: open.default_ns, prefixes })
 }
 
 fn plain(frame: &[u8]) -> Option<&str> {

@@ -164,10 +164,10 @@ impl Reader {
 
     /// What [`Reader::stream_header`] tries first: `None` when the frame is not plain, or not a header.
     pub fn plain_header(&mut self, frame: &[u8]) -> Option<StreamHeader> {
-        let (tag, content_ns, prefixes) = plain::read_start(frame)?;
-        let mut prefixes: Vec<_> = prefixes.into_iter().map(|(prefix, ns)| (prefix.into(), ns.into())).collect();
+        let start = plain::read_start(frame)?;
+        let mut prefixes: Vec<_> = start.prefixes.into_iter().map(|(p, ns)| (p.into(), ns.into())).collect();
         prefixes.sort_unstable();
-        self.header(&tag, Declared { content_ns: content_ns.into(), prefixes }).ok()
+        self.header(&start.element, Declared { content_ns: start.default_ns.into(), prefixes }).ok()
     }
 
     /// What [`Reader::stream_header`] does with all other frames.
