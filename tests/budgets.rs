@@ -221,8 +221,8 @@ fn a_login_costs_no_commit() {
     let mut bill = Bill::default();
     bill.exactly("commits", cost.commits, 0);
     bill.exactly("writes: header and features, success, header and features, bind", cost.writes, 4);
-    bill.at_most("allocations of a login", cost.allocations, 268);
-    bill.at_most("allocated bytes of a login", cost.bytes, 24_347);
+    bill.at_most("allocations of a login", cost.allocations, 204);
+    bill.at_most("allocated bytes of a login", cost.bytes, 17_015);
     bill.settle();
 }
 
