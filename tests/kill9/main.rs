@@ -33,7 +33,10 @@ fn nothing_acknowledged_is_lost_to_kills() {
 /// The accounts are kept well: a server that acknowledges what is only in memory is found out.
 #[test]
 fn a_server_that_forgets_is_found_out() {
-    let found = run(1, 1, &[("COUPLET_STORAGE__BACKEND", "redb"), ("COUPLET_STORAGE__DURABILITY", "volatile")]);
+    let settings = [("COUPLET_STORAGE__BACKEND", "redb"), ("COUPLET_STORAGE__DURABILITY", "volatile")];
+    // On a busy machine the end may come before anybody is registered, who could be forgotten.
+    let found = (1..10).map(|seed| run(1, seed, &settings)).find(|found| found.registered > 0);
+    let found = found.expect("registrations");
     for what in ["contact", "element", "of anne to", "of emil to", "the user"] {
         assert!(found.wrong.lost.iter().any(|lost| lost.contains(what)), "{what}: {:#?}", found.wrong);
     }
