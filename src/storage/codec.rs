@@ -248,7 +248,9 @@ impl Record for Jid {
     }
 
     fn decode(d: &mut Decoder<'_>) -> Option<Self> {
-        Jid::parse(d.text()?).ok()
+        // As it was written, prepared: each value has one form.
+        let text = d.text()?;
+        Jid::parse(text).ok().filter(|jid| jid.as_str() == text)
     }
 }
 
@@ -461,6 +463,13 @@ mod tests {
         assert_eq!(from_bytes::<u64>(&bytes), None, "65 bits");
         bytes[9] = 0x81;
         assert_eq!(from_bytes::<u64>(&bytes), None);
+    }
+
+    #[test]
+    fn an_address_that_is_not_prepared_is_none() {
+        let read = |text: &str| from_bytes::<Jid>(&to_bytes(&text.to_owned()));
+        assert_eq!(read("Romeo@Example.org/x"), None);
+        assert_eq!(read("romeo@example.org/X"), Jid::parse("romeo@example.org/X").ok());
     }
 
     #[test]
