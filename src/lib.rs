@@ -6,7 +6,7 @@
 //!
 //! | floor | what lives there | what it must not know |
 //! |---|---|---|
-//! | [`limits`] [`budget`] [`clock`] [`encoding`] [`metrics`] [`setting`] [`fault`] | every bound in one table; byte accounting; time and randomness as values; bytes as text; counters; typed settings; faults that tests plant | anything else |
+//! | [`limits`] [`budget`] [`clock`] [`encoding`] `json` [`metrics`] [`setting`] [`fault`] | every bound in one table; byte accounting; time and randomness as values; bytes as text; JSON, where it is read; counters; typed settings; faults that tests plant | anything else |
 //! | [`xml`] [`jid`] | frame scanner, reader, arena element, writer, namespaces; addresses | what a stanza means |
 //! | [`stanza`] [`storage`] | typed header and opaque payload, stanza errors; the view, batches, tickets, back ends | sessions |
 //! | [`stream`] | one connection without I/O: negotiation, SASL, stream management, stream errors | accounts, other connections |
@@ -111,6 +111,8 @@ pub mod fault;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod jid;
+#[cfg(any(feature = "acme", feature = "import"))]
+pub mod json;
 pub mod limits;
 pub mod metrics;
 pub mod modules;

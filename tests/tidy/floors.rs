@@ -4,7 +4,7 @@ use crate::source::{File, UsedPath, paths, tokens};
 
 /// A floor may use those before it, never those behind it.
 const FLOORS: [&[&str]; 10] = [
-    &["limits", "budget", "clock", "encoding", "metrics", "setting", "fault"],
+    &["limits", "budget", "clock", "encoding", "json", "metrics", "setting", "fault"],
     &["xml", "jid"],
     &["stanza", "storage"],
     &["stream"],

@@ -6,7 +6,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
-use super::json::quote;
+use crate::json::quote;
 
 /// The key of an account.
 pub struct AccountKey {

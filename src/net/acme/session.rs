@@ -1,12 +1,13 @@
 //! One visit to an authority: directory, account, and the way of an order to its certificate (RFC 8555 section 7),
 //! without I/O of its own. What it asks of the world is a [`World`].
 
-use super::json::{quote, quote_all};
+use super::json::quote_all;
 use super::jws::{AccountKey, Binding, Signer, base64url};
 use super::message::{
     Authorization, Directory, Method, Offered, Order, Problem, Request, Response, Status, Window, is_token,
 };
 use super::trouble::Trouble;
+use crate::json::quote;
 
 /// How often a request is made again because its nonce was not accepted (section 6.5).
 const NONCE_TRIES: usize = 8;
