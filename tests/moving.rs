@@ -215,6 +215,24 @@ fn files_move_in_once() {
     assert!(!other.0.join("couplet-data/uploads").exists());
 }
 
+#[test]
+fn what_to_import_has_to_be_said() {
+    let folder = Folder::new();
+    for (words, wanted) in [
+        (&["import"][..], "Required positional arguments not provided"),
+        (&["import", "oracle", "x"], "prosody, ejabberd or xep0227"),
+        (&["import", "ejabberd"], "say which file"),
+        (&["import", "xep0227", "-c", "prosody.cfg.lua"], "say which file"),
+    ] {
+        let (code, _, complaints) = folder.run(words);
+        assert!(code == 2 && complaints.contains(wanted), "{words:?}: {code} {complaints}");
+    }
+    for words in [&["import", "--help"], &["import", "prosody", "--help"][..]] {
+        let (code, help, _) = folder.run(words);
+        assert!(code == 0 && help.contains("--dry-run") && help.contains("sql_database"), "{help}");
+    }
+}
+
 /// More of one account than waits for the disk at a time.
 #[cfg(feature = "mam")]
 #[test]

@@ -21,7 +21,7 @@ use crate::jid::Jid;
 use crate::net::admin::{CallError, call};
 use crate::net::clock::{Clock, SystemEntropy};
 use crate::storage::{StoreError, Writer, memory};
-use argh::FromArgs;
+use argh::{FromArgValue, FromArgs};
 use report::Report;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -33,25 +33,19 @@ const DRY_BYTES_MAX: usize = 1 << 24;
 
 /// Take in what another server has kept. The server must not run.
 #[derive(FromArgs)]
-#[argh(subcommand, name = "import")]
+#[argh(
+    subcommand,
+    name = "import",
+    note = "Of an ejabberd without SQLite, and of others, `ejabberdctl export_piefxis` and the like make documents of\n\
+    XEP-0227. A configuration that ends in \".lua\" is Prosody's, which says where its data is."
+)]
 pub struct Import {
-    #[argh(subcommand)]
-    verb: Verb,
-}
+    /// what it is: prosody, ejabberd or xep0227
+    #[argh(positional)]
+    kind: Kind,
 
-#[derive(FromArgs)]
-#[argh(subcommand)]
-enum Verb {
-    Prosody(Prosody),
-    Ejabberd(Ejabberd),
-    Pie(Pie),
-}
-
-/// From Prosody: its data folder, or its SQLite file.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "prosody")]
-struct Prosody {
-    /// the data folder, or prosody.sqlite (default: what prosody.cfg.lua says, or /var/lib/prosody)
+    /// prosody: its data folder, or prosody.sqlite (default: what prosody.cfg.lua says, or /var/lib/prosody); ejabberd:
+    /// the file that `sql_database` names (`sql_type: sqlite`); xep0227: the main file, or the folder in which it is
     #[argh(positional)]
     from: Option<PathBuf>,
 
@@ -63,95 +57,62 @@ struct Prosody {
     #[argh(switch)]
     replace: bool,
 
-    /// only this host, such as "example.org" or "conference.example.org"; can be given several times
+    /// only this host, such as "example.org" or "conference.example.org"; can be given several times. A file of
+    /// ejabberd's without `new_sql_schema` names none: then say whose it is
     #[argh(option, arg_name = "host")]
     host: Vec<String>,
 
-    /// configuration file; one that ends in ".lua" is Prosody's, which says where its data is
+    /// configuration file; for prosody also its own
     #[argh(option, short = 'c', arg_name = "file")]
     config: Vec<PathBuf>,
 }
 
-/// From ejabberd: its SQLite file (`sql_type: sqlite`). Of others, `ejabberdctl export_piefxis` makes documents.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "ejabberd")]
-struct Ejabberd {
-    /// the file that `sql_database` names
-    #[argh(positional)]
-    from: PathBuf,
-
-    /// say what would be taken, and take nothing
-    #[argh(switch)]
-    dry_run: bool,
-
-    /// what is here and differs is replaced; without it, it stays
-    #[argh(switch)]
-    replace: bool,
-
-    /// only this host; can be given several times. Without `new_sql_schema` the file names none: then say whose it is
-    #[argh(option, arg_name = "host")]
-    host: Vec<String>,
-
-    /// configuration file
-    #[argh(option, short = 'c', arg_name = "file")]
-    config: Option<PathBuf>,
+/// What is taken in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Prosody,
+    Ejabberd,
+    Pie,
 }
 
-/// From a document of XEP-0227, such as `ejabberdctl export_piefxis` and `couplet export` write.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "xep0227")]
-struct Pie {
-    /// the main file, or the folder in which it is
-    #[argh(positional)]
-    from: PathBuf,
-
-    /// say what would be taken, and take nothing
-    #[argh(switch)]
-    dry_run: bool,
-
-    /// what is here and differs is replaced; without it, it stays
-    #[argh(switch)]
-    replace: bool,
-
-    /// only this host; can be given several times
-    #[argh(option, arg_name = "host")]
-    host: Vec<String>,
-
-    /// configuration file
-    #[argh(option, short = 'c', arg_name = "file")]
-    config: Option<PathBuf>,
-}
-
-impl Import {
-    pub fn run(&self) -> Exit {
-        match &self.verb {
-            Verb::Prosody(verb) => verb.run(),
-            Verb::Ejabberd(verb) => with_config(verb.config.as_ref(), |config| {
-                let how = How { dry_run: verb.dry_run, replace: verb.replace };
-                let only_host = if let [host] = config.server.hosts.as_slice() { Some(host.clone()) } else { None };
-                import(config, how, |importer| ejabberd::run(importer, &verb.from, &verb.host, only_host))
-            }),
-            Verb::Pie(verb) => with_config(verb.config.as_ref(), |config| {
-                let how = How { dry_run: verb.dry_run, replace: verb.replace };
-                import(config, how, |importer| pie::run(importer, &verb.from, &verb.host))
-            }),
+impl FromArgValue for Kind {
+    fn from_arg_value(value: &str) -> Result<Self, String> {
+        match value {
+            "prosody" => Ok(Self::Prosody),
+            "ejabberd" => Ok(Self::Ejabberd),
+            "xep0227" => Ok(Self::Pie),
+            _ => Err("write prosody, ejabberd or xep0227".to_string()),
         }
     }
 }
 
-impl Prosody {
-    fn run(&self) -> Exit {
-        let is_theirs = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "lua");
-        let from = match self.config.iter().rfind(is_theirs).map(|file| prosody::Place::of(file)) {
-            None => prosody::Place::default(),
-            Some(Ok(place)) => place,
-            Some(Err(error)) => return complain(Exit::Failed, &error),
+impl Import {
+    pub fn run(&self) -> Exit {
+        let is_theirs = |file: &&PathBuf| {
+            self.kind == Kind::Prosody && file.extension().is_some_and(|extension| extension == "lua")
         };
-        let from = self.from.clone().map_or(from, prosody::Place::Folder);
+        let place = match (&self.from, self.config.iter().rfind(is_theirs)) {
+            (None, _) if self.kind != Kind::Prosody => {
+                return complain(Exit::Usage, "say which file; `couplet import --help` has more");
+            }
+            (Some(from), _) => Ok(prosody::Place::Folder(from.clone())),
+            (None, Some(file)) => prosody::Place::of(file),
+            (None, None) => Ok(prosody::Place::default()),
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(error) => return complain(Exit::Failed, &error),
+        };
+        let from = self.from.as_deref().unwrap_or(Path::new(""));
         let ours = self.config.iter().rfind(|file| !is_theirs(file));
         with_config(ours, |config| {
             let how = How { dry_run: self.dry_run, replace: self.replace };
-            import(config, how, |importer| from.run(importer, &self.host))
+            let only_host = if let [host] = config.server.hosts.as_slice() { Some(host.clone()) } else { None };
+            import(config, how, |importer| match self.kind {
+                Kind::Prosody => place.run(importer, &self.host),
+                Kind::Ejabberd => ejabberd::run(importer, from, &self.host, only_host),
+                Kind::Pie => pie::run(importer, from, &self.host),
+            })
         })
     }
 }
