@@ -75,9 +75,7 @@ class Resident(Peer):
 
     async def publish(self, node, ident, payload, options=""):
         if options:
-            fields = "".join(f"<field var='pubsub#{k}'><value>{v}</value></field>" for k, v in options.items())
-            options = (f"<publish-options><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'>"
-                       f"<value>{PUBSUB}#publish-options</value></field>{fields}</x></publish-options>")
+            options = f"<publish-options>{form(f'{PUBSUB}#publish-options', 'pubsub#', options)}</publish-options>"
         await self.ask("set", f"<pubsub xmlns='{PUBSUB}'><publish node='{node}'><item id='{ident}'>{payload}</item>"
                               f"</publish>{options}</pubsub>")
 
@@ -96,6 +94,19 @@ async def preferences(user):
     mam = "{urn:xmpp:mam:2}"
     return prefs.get("default"), *(sorted(j.text for j in prefs.iterfind(f"{mam}{rule}/{mam}jid"))
                                    for rule in ("always", "never"))
+
+
+def form(kind, prefix, values):
+    """A form that is submitted."""
+    fields = "".join(f"<field var='{prefix}{name}'><value>{value}</value></field>" for name, value in values.items())
+    return (f"<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'><value>{kind}</value></field>"
+            f"{fields}</x>")
+
+
+def values_of(found, prefix):
+    """What a form says, by the names of its fields without the prefix."""
+    return {field.get("var", "").removeprefix(prefix): field.findtext("{jabber:x:data}value")
+            for field in found.iter("{jabber:x:data}field")}
 
 
 def canonical(xml):
@@ -151,11 +162,10 @@ async def fill(host):
 
 
 async def fill_service(romeo, juliet):
-    fields = "".join(f"<field var='pubsub#{k}'><value>{v}</value></field>" for k, v in {
-        "title": "News", "access_model": "whitelist", "max_items": "4", "publish_model": "publishers"}.items())
-    await romeo.ask("set", f"<pubsub xmlns='{PUBSUB}'><create node='{NEWS}'/><configure><x xmlns='jabber:x:data' "
-                           f"type='submit'><field var='FORM_TYPE'><value>{PUBSUB}#node_config</value></field>{fields}</x>"
-                           "</configure></pubsub>", SERVICE)
+    config = form(f"{PUBSUB}#node_config", "pubsub#", {
+        "title": "News", "access_model": "whitelist", "max_items": "4", "publish_model": "publishers"})
+    await romeo.ask("set", f"<pubsub xmlns='{PUBSUB}'><create node='{NEWS}'/><configure>{config}</configure></pubsub>",
+                    SERVICE)
     await romeo.ask("set", f"<pubsub xmlns='{PUBSUB}#owner'><affiliations node='{NEWS}'>"
                            "<affiliation jid='juliet@localhost' affiliation='publisher'/>"
                            "<affiliation jid='nurse@localhost' affiliation='member'/></affiliations></pubsub>", SERVICE)
@@ -167,10 +177,10 @@ async def fill_service(romeo, juliet):
 
 async def look_at_service(romeo, juliet):
     """Configuration, items, who is what, and what a subscriber is told of his subscriptions."""
-    form = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}#owner'><configure node='{NEWS}'/></pubsub>", SERVICE)
-    values = {f.get("var"): f.findtext("{jabber:x:data}value") for f in form.iter("{jabber:x:data}field")}
-    seen = {name: values.get(f"pubsub#{name}") for name in ("title", "access_model", "max_items", "publish_model",
-                                                           "send_last_published_item")}
+    config = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}#owner'><configure node='{NEWS}'/></pubsub>", SERVICE)
+    values = values_of(config, "pubsub#")
+    seen = {name: values[name] for name in ("title", "access_model", "max_items", "publish_model",
+                                            "send_last_published_item")}
     found = await juliet.ask("get", f"<pubsub xmlns='{PUBSUB}'><items node='{NEWS}'/></pubsub>", SERVICE)
     seen["items"] = {item.get("id"): canonical(next(iter(item), None)) for item in found.iter(f"{{{PUBSUB}}}item")}
     for what in ("affiliation", "subscription"):
@@ -199,9 +209,8 @@ async def fill_room(romeo, juliet):
     values = {"roomname": "The orchard", "roomdesc": "Below a window", "persistentroom": "1", "publicroom": "0",
               "membersonly": "1", "moderatedroom": "1", "passwordprotectedroom": "1", "roomsecret": "sesame",
               "whois": "anyone", "changesubject": "1", "historylength": "30"}
-    fields = "".join(f"<field var='muc#roomconfig_{k}'><value>{v}</value></field>" for k, v in values.items())
-    await romeo.ask("set", f"<query xmlns='{MUC}#owner'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>"
-                           f"<value>{MUC}#roomconfig</value></field>{fields}</x></query>", ROOM)
+    config = form(f"{MUC}#roomconfig", "muc#roomconfig_", values)
+    await romeo.ask("set", f"<query xmlns='{MUC}#owner'>{config}</query>", ROOM)
     await romeo.ask("set", f"<query xmlns='{MUC}#admin'><item jid='juliet@localhost' affiliation='admin'/>"
                            "<item jid='nurse@localhost' affiliation='member'><reason>She helps</reason></item>"
                            "<item jid='tybalt@localhost' affiliation='outcast'><reason>A duel</reason></item>"
@@ -259,18 +268,14 @@ async def look(host):
         found = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}'><items node='{name}'/></pubsub>")
         items = {item.get("id"): canonical(next(iter(item), None)) for item in found.iter(f"{{{PUBSUB}}}item")}
         seen[f"items of {name}"] = items
-        form = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}#owner'><configure node='{name}'/></pubsub>")
-        values = {f.get("var"): f.findtext("{jabber:x:data}value") for f in form.iter("{jabber:x:data}field")}
-        seen[f"access to {name}"] = values.get("pubsub#access_model")
+        config = await romeo.ask("get", f"<pubsub xmlns='{PUBSUB}#owner'><configure node='{name}'/></pubsub>")
+        seen[f"access to {name}"] = values_of(config, "pubsub#").get("access_model")
     old = await romeo.ask("get", "<query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'/></query>")
     seen["bookmarks"] = sorted((c.get("jid"), c.get("name"), c.get("autojoin") in ("1", "true"))
                                for c in old.iter("{storage:bookmarks}conference"))
-    form = await romeo.ask("get", f"<query xmlns='{MUC}#owner'/>", ROOM)
-    values = {f.get("var"): f.findtext("{jabber:x:data}value") for f in form.iter("{jabber:x:data}field")}
+    values = values_of(await romeo.ask("get", f"<query xmlns='{MUC}#owner'/>", ROOM), "muc#roomconfig_")
     truth = {"true": "1", "false": "0"}
-    seen["configuration of the room"] = {
-        name: truth.get(values.get(f"muc#roomconfig_{name}"), values.get(f"muc#roomconfig_{name}"))
-        for name in ROOM_FIELDS}
+    seen["configuration of the room"] = {name: truth.get(values.get(name), values.get(name)) for name in ROOM_FIELDS}
     for affiliation in ("owner", "admin", "member", "outcast"):
         listed = await romeo.ask("get", f"<query xmlns='{MUC}#admin'><item affiliation='{affiliation}'/></query>", ROOM)
         seen[f"{affiliation}s of the room"] = sorted(
@@ -367,11 +372,7 @@ async def from_ejabberd_sql(check, args, schema):
         romeo, juliet = Citizen(old, "romeo"), Citizen(old, "juliet")
         await romeo.arrive()
         await juliet.arrive()
-        await romeo.ask("set", "<query xmlns='jabber:iq:roster'><item jid='juliet@localhost' name='J'>"
-                               "<group>Friends</group></item></query>")
-        await romeo.ask("set", "<vCard xmlns='vcard-temp'><FN>Romeo M.</FN></vCard>")
-        await romeo.ask("set", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'>a &amp; b</notes></query>")
-        await romeo.ask("set", "<block xmlns='urn:xmpp:blocking'><item jid='spam.example'/></block>")
+        await fill_data(romeo)
         await romeo.ask("set", f"<pubsub xmlns='{PUBSUB}'><publish node='urn:xmpp:bookmarks:1'><item id='{ROOM}'>"
                                "<conference xmlns='urn:xmpp:bookmarks:1' name='A room'/></item></publish></pubsub>")
         for who, other, body in ((romeo, "juliet@localhost", "What & light?"), (juliet, "romeo@localhost", "Ay me! ♥")):
@@ -380,10 +381,9 @@ async def from_ejabberd_sql(check, args, schema):
         await fill_service(romeo, juliet)
         nodes = await look_at_service(romeo, juliet)
         await join(romeo)
-        fields = "".join(f"<field var='muc#roomconfig_{k}'><value>{v}</value></field>" for k, v in {
-            "roomname": "The orchard", "persistentroom": "1"}.items()) + "<field var='mam'><value>1</value></field>"
-        await romeo.ask("set", f"<query xmlns='{MUC}#owner'><x xmlns='jabber:x:data' type='submit'><field "
-                               f"var='FORM_TYPE'><value>{MUC}#roomconfig</value></field>{fields}</x></query>", ROOM)
+        config = form(f"{MUC}#roomconfig", "", {
+            "muc#roomconfig_roomname": "The orchard", "muc#roomconfig_persistentroom": "1", "mam": "1"})
+        await romeo.ask("set", f"<query xmlns='{MUC}#owner'>{config}</query>", ROOM)
         for body in ("She speaks.", "Anon!"):
             mark = len(romeo.seen)
             romeo.send_message(ROOM, body, mtype="groupchat")
@@ -392,9 +392,7 @@ async def from_ejabberd_sql(check, args, schema):
                    "room": [(i, s, b) for i, _, s, b in await archive(romeo, ROOM)]}
         assert stanzas["romeo"] and stanzas["room"], stanzas
         await juliet.leave()
-        romeo.send_presence(pto="juliet@localhost", ptype="subscribe")
-        romeo.send_message("juliet@localhost", "first", mtype="chat")
-        await romeo.ask("get", "<query xmlns='jabber:iq:roster'/>")
+        await leave_waiting(romeo)
         stanzas["romeo"] = [(i, b) for i, _, _, b in await archive(romeo)]
         await prefer(romeo)
         await romeo.leave()
@@ -404,14 +402,9 @@ async def from_ejabberd_sql(check, args, schema):
         whole.close()
         with server.Couplet(args.binary) as new:
             async with check(f"what ejabberd keeps in SQLite is taken ({schema})"):
-                moved = couplet(new, "import", "ejabberd", file)
-                assert moved.returncode == 0, f"{moved.stdout}{moved.stderr}"
-                print("\n".join(f"# {line}" for line in moved.stdout.splitlines()))
+                everything_taken(new, "ejabberd", file)
             async with check("and the second time nothing"):
-                again = couplet(new, "import", "ejabberd", file)
-                counts = [line.split()[-5:] for line in again.stdout.splitlines()[1:] if not line.startswith("skipped")]
-                assert again.returncode == 0 and counts, f"{again.stdout}{again.stderr}"
-                assert all(row[0] == row[3] == row[4] == "0" for row in counts), again.stdout
+                nothing_taken(new, "ejabberd", file)
             await start(new)
             async with check("the same password of ejabberd logs in, and the same data is there"):
                 romeo = Resident(new, "romeo", peer_password)
@@ -437,6 +430,14 @@ async def from_ejabberd_sql(check, args, schema):
         world.close()
 
 
+async def fill_data(romeo):
+    await romeo.ask("set", "<query xmlns='jabber:iq:roster'><item jid='juliet@localhost' name='J'>"
+                           "<group>Friends</group></item></query>")
+    await romeo.ask("set", "<vCard xmlns='vcard-temp'><FN>Romeo M.</FN></vCard>")
+    await romeo.ask("set", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'>a &amp; b</notes></query>")
+    await romeo.ask("set", "<block xmlns='urn:xmpp:blocking'><item jid='spam.example'/></block>")
+
+
 async def same_data(romeo):
     assert await romeo.contacts() == {"juliet@localhost": ("none", "J", ["Friends"])}, await romeo.contacts()
     vcard = await romeo.ask("get", "<vCard xmlns='vcard-temp'/>")
@@ -445,6 +446,13 @@ async def same_data(romeo):
     assert notes.findtext("{urn:test:notes}notes") == "a & b", canonical(notes)
     blocked = await romeo.ask("get", "<blocklist xmlns='urn:xmpp:blocking'/>")
     assert [item.get("jid") for item in blocked] == ["spam.example"], canonical(blocked)
+
+
+async def leave_waiting(romeo):
+    """A message and a request for juliet, who is away."""
+    romeo.send_presence(pto="juliet@localhost", ptype="subscribe")
+    romeo.send_message("juliet@localhost", "first", mtype="chat")
+    await romeo.ask("get", "<query xmlns='jabber:iq:roster'/>")
 
 
 async def same_wait(new):
@@ -464,14 +472,8 @@ async def from_ejabberd(check, args):
         await add_users(old, ("romeo", "juliet"))
         romeo = Citizen(old, "romeo")
         await romeo.arrive()
-        await romeo.ask("set", "<query xmlns='jabber:iq:roster'><item jid='juliet@localhost' name='J'>"
-                               "<group>Friends</group></item></query>")
-        await romeo.ask("set", "<vCard xmlns='vcard-temp'><FN>Romeo M.</FN></vCard>")
-        await romeo.ask("set", "<query xmlns='jabber:iq:private'><notes xmlns='urn:test:notes'>a &amp; b</notes></query>")
-        await romeo.ask("set", "<block xmlns='urn:xmpp:blocking'><item jid='spam.example'/></block>")
-        romeo.send_presence(pto="juliet@localhost", ptype="subscribe")
-        romeo.send_message("juliet@localhost", "first", mtype="chat")
-        await romeo.ask("get", "<query xmlns='jabber:iq:roster'/>")
+        await fill_data(romeo)
+        await leave_waiting(romeo)
         await romeo.leave()
         old.stop()
         out = old.folder / "out"
@@ -481,9 +483,7 @@ async def from_ejabberd(check, args):
                        stdin=subprocess.DEVNULL, capture_output=True)
         with server.Couplet(args.binary) as new:
             async with check("what ejabberd exports is taken"):
-                moved = couplet(new, "import", "xep0227", out)
-                assert moved.returncode == 0, f"{moved.stdout}{moved.stderr}"
-                print("\n".join(f"# {line}" for line in moved.stdout.splitlines()))
+                everything_taken(new, "xep0227", out)
             async with check("and comes out again as it went in"):
                 for name in ("a.xml", "b.xml"):
                     made = couplet(new, "export", new.folder / name)
@@ -507,6 +507,19 @@ async def from_ejabberd(check, args):
 def couplet(new, *words):
     return subprocess.run([new.binary, *map(str, words)], env=new.environment(), cwd=new.folder, timeout=60,
                           capture_output=True, text=True)
+
+
+def everything_taken(new, *words):
+    moved = couplet(new, "import", *words)
+    assert moved.returncode == 0, f"{moved.stdout}{moved.stderr}"
+    print("\n".join(f"# {line}" for line in moved.stdout.splitlines()))
+
+
+def nothing_taken(new, *words):
+    again = couplet(new, "import", *words)
+    counts = [line.split()[-5:] for line in again.stdout.splitlines()[1:] if not line.startswith("skipped")]
+    assert again.returncode == 0 and counts, f"{again.stdout}{again.stderr}"
+    assert all(row[0] == row[3] == row[4] == "0" for row in counts), again.stdout
 
 
 def disable(old, user):
@@ -550,14 +563,9 @@ async def run(check, args):
             assert tried.returncode == 0 and "would be taken" in tried.stdout, tried
             assert not list(new.folder.rglob("couplet.redb")), "it has made a store"
         async with check("the import takes everything"):
-            moved = couplet(new, "import", "prosody", "--config", old.config)
-            assert moved.returncode == 0, f"{moved.stdout}{moved.stderr}"
-            print("\n".join(f"# {line}" for line in moved.stdout.splitlines()))
+            everything_taken(new, "prosody", "--config", old.config)
         async with check("and the second time nothing"):
-            again = couplet(new, "import", "prosody", source)
-            counts = [line.split()[-5:] for line in again.stdout.splitlines()[1:] if not line.startswith("skipped")]
-            assert again.returncode == 0 and counts, f"{again.stdout}{again.stderr}"
-            assert all(row[0] == row[3] == row[4] == "0" for row in counts), again.stdout
+            nothing_taken(new, "prosody", source)
         async with check("its configuration becomes one of ours"):
             converted = couplet(new, "config", "convert", old.config)
             assert converted.returncode == 0 and 'hosts = ["localhost"]' in converted.stdout, converted
