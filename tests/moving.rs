@@ -110,6 +110,7 @@ fn what_prosody_kept_moves_in_once() {
     }
     for line in [
         "skipped: pubsub.localhost: items of nodes that are not there (1)",
+        "skipped: roles: whoever is no administrator may do here what all others may (1)",
         "reminders: nothing here keeps that (1)",
         "skipped: passwords of accounts that are disabled there: laurence@localhost (1)",
         "roster: files of users without an account (1)",
@@ -213,6 +214,29 @@ fn files_move_in_once() {
     let (_, table, _) = other.run(&import);
     assert!(table.contains("skipped: files: older than what is kept, see expires of [modules.upload] (5)"), "{table}");
     assert!(!other.0.join("couplet-data/uploads").exists());
+}
+
+/// Of those who have to do with a node of a service as many are taken as it may have.
+#[test]
+fn nodes_take_as_many_people_as_they_may() {
+    let folder = Folder::new();
+    let config = "hosts = [\"localhost\"]\n[limits]\npubsub_service_subscriptions_max = 1\n";
+    std::fs::write(folder.0.join("couplet.toml"), config).unwrap();
+    let from = fixtures().join("prosody").display().to_string();
+    let import = ["import", "prosody", &from, "--host", "pubsub.localhost", "--config", "couplet.toml"];
+    let row = |table: &str| counts(table).into_iter().find(|(name, _)| name == "nodes").unwrap().1;
+    let (_, table, complaints) = folder.run(&import);
+    assert_eq!(row(&table), [0, 0, 0, 0, 1]);
+    let why = "the node news_of é/one: more have to do with it than limits.pubsub_service_subscriptions_max; \
+               they are left out";
+    assert!(complaints.contains(why), "{complaints}");
+    std::fs::write(folder.0.join("couplet.toml"), "hosts = [\"localhost\"]\n").unwrap();
+    assert_eq!(row(&folder.run(&import).1), [1, 0, 0, 0, 0]);
+    assert_eq!(row(&folder.run(&import).1), [0, 1, 0, 0, 0]);
+    std::fs::write(folder.0.join("couplet.toml"), "hosts = [\"localhost\"]\n[modules]\ndisabled = [\"pubsub\"]\n")
+        .unwrap();
+    let (_, _, complaints) = folder.run(&import);
+    assert!(complaints.contains("pubsub.localhost is none of modules.pubsub.hosts: add it there"), "{complaints}");
 }
 
 #[test]

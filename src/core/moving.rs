@@ -38,6 +38,8 @@ pub enum Piece {
     },
     /// It is an administrator's.
     Administrator,
+    /// Another role, which is not that of all.
+    OtherRole,
     /// A contact.
     Contact {
         /// Bare.
@@ -287,6 +289,7 @@ impl Core {
                     false => self.take_row::<Admins>(account.domain(), node, &Present {}, replace),
                 }
             }
+            Piece::OtherRole => Ok(Taken::Left("whoever is no administrator may do here what all others may")),
             Piece::Contact { jid, item, request } => self.take_contact(account, jid, item, request.as_deref(), replace),
             Piece::RosterVersion(number) => match self.view.get::<Versions>(owner, b"")? {
                 Some(_) => Ok(Taken::Same),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LINES_MAX: usize = 1000;
 
 /// Kinds of pieces in the order in which they are printed.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 20] = [
     "accounts",
     "administrators",
     "contacts",
@@ -28,6 +28,7 @@ const KINDS: [&str; 19] = [
     "archived messages",
     "archived in rooms",
     "files",
+    "roles",
 ];
 
 /// Where files stand in that list.
@@ -69,6 +70,7 @@ fn kind(piece: &Piece) -> usize {
         Piece::ArchivePrefs(_) => 15,
         Piece::Archived(_) => 16,
         Piece::RoomArchived(_) => 17,
+        Piece::OtherRole => 19,
     }
 }
 

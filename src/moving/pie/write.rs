@@ -95,6 +95,7 @@ pub fn account(jid: &Jid, pieces: &[Piece], out: &mut dyn Write) -> io::Result<V
             Piece::Node(node) => nodes.push(node),
             Piece::NodeItem(item) => items.push(item),
             Piece::Push { .. } => left_out.push("push registrations"),
+            Piece::OtherRole => {}
             Piece::Administrator => left_out.push("that it is an administrator's"),
             // They are too many for that, and have a place of their own.
             Piece::Archived(_) => {}

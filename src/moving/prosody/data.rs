@@ -87,7 +87,7 @@ fn milliseconds(seconds: f64) -> u64 {
 /// What is wrong with it. Then nothing of it is good.
 pub fn of_account(store: &str, value: &Value) -> Option<Result<Vec<Piece>, String>> {
     let known: fn(&Table) -> Result<Vec<Piece>, String> = match store {
-        "account_roles" | "roles" => |table| Ok(administrator(table)),
+        "account_roles" | "roles" => |table| Ok(role(table)),
         "roster" => roster,
         "blocklist" => blocklist,
         "private" => private,
@@ -104,11 +104,15 @@ pub fn of_account(store: &str, value: &Value) -> Option<Result<Vec<Piece>, Strin
     Some(value.table().ok_or_else(|| "it is no table".to_string()).and_then(known))
 }
 
-fn administrator(table: &Table) -> Vec<Piece> {
-    const ROLES: [&str; 2] = ["prosody:admin", "prosody:operator"];
+fn role(table: &Table) -> Vec<Piece> {
+    const OF_ADMINISTRATORS: [&str; 2] = ["prosody:admin", "prosody:operator"];
+    const OF_ALL: [&str; 3] = ["prosody:user", "prosody:registered", "prosody:member"];
     let has = |role: &str| table.get(role) == Some(&Value::Bool(true));
-    let default = table.get("_default").and_then(Value::text).is_some_and(|role| ROLES.contains(&role));
-    if default || ROLES.into_iter().any(has) { vec![Piece::Administrator] } else { Vec::new() }
+    let default = table.get("_default").and_then(Value::text);
+    if OF_ADMINISTRATORS.into_iter().any(|role| has(role) || default == Some(role)) {
+        return vec![Piece::Administrator];
+    }
+    default.filter(|role| !OF_ALL.contains(role)).map(|_| Piece::OtherRole).into_iter().collect()
 }
 
 /// Contacts by their addresses; what is said of the roster itself stands under `false`, or long ago under `pending`.
