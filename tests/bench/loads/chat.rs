@@ -21,6 +21,8 @@ const RATES: [(usize, [&str; 3]); 2] = [
 const RATE_TIME: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_millis(500);
 const FLAT_TIME: Duration = Duration::from_secs(2);
+/// Of so many messages one is timed where they go as fast as they can.
+const TIMED: usize = 16;
 
 /// Clients of a server, or of an echo.
 enum Peers {
@@ -47,17 +49,17 @@ pub fn run(server: &mut Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
     let users = strangers(0, 2 * PAIRS);
     if matches!(server.kind, Kind::Echo | Kind::Defaults) {
         let mut pairs = Pairs::new(server, users, false)?;
-        return pairs.flat_out(server, sheet, ["chat", "chat-cpu"]).and_then(|()| pairs.end(sheet));
+        return pairs.flat_out(server, sheet, "chat").and_then(|()| pairs.end(sheet));
     }
     let mut pairs = Pairs::new(server, users.clone(), false)?;
     for (rate, names) in RATES {
         pairs.at_rate(server, sheet, rate, names)?;
     }
-    pairs.flat_out(server, sheet, ["chat", "chat-cpu"])?;
+    pairs.flat_out(server, sheet, "chat")?;
     pairs.end(sheet)?;
     let mut pairs = Pairs::new(server, users, true)?;
     if !pairs.after.is_empty() {
-        pairs.flat_out(server, sheet, ["chat-sm", "chat-sm-cpu"])?;
+        pairs.flat_out(server, sheet, "chat-sm")?;
     }
     pairs.end(sheet)
 }
@@ -173,21 +175,32 @@ impl Pairs {
         Ok(())
     }
 
-    /// As many as go through a window.
-    pub fn flat_out(&mut self, server: &Server, sheet: &mut Sheet<'_>, names: [&'static str; 2]) -> Result<(), String> {
+    /// As many as go through a window: rows `name`, `name-cpu` and `name-p99`.
+    pub fn flat_out(&mut self, server: &Server, sheet: &mut Sheet<'_>, name: &'static str) -> Result<(), String> {
+        let first = self.sent;
+        let mut due = Vec::new();
         for pair in 0..self.senders.len() {
             let text: String = (self.sent..self.sent + WINDOW).map(|n| self.message(pair, n)).collect();
             let id = self.senders[pair];
+            due.resize((self.sent + WINDOW - first).div_ceil(TIMED), Instant::now());
             self.net().say(id, &text);
             self.sent += WINDOW;
         }
         let (mut span, mut begin, mut heard, mut warm) = (Span::new(server.pid()), Instant::now(), 0, false);
-        let mut next: Vec<usize> = Vec::new();
+        let (mut next, mut times) = (Vec::new(), Vec::new());
         loop {
-            self.step(Duration::from_millis(100), &mut |_, pair, _| next.push(pair))?;
+            self.step(Duration::from_millis(100), &mut |_, pair, number| {
+                next.push(pair);
+                if number >= first && (number - first).is_multiple_of(TIMED) && warm {
+                    times.push(due[(number - first) / TIMED].elapsed().as_secs_f64() * 1000.0);
+                }
+            })?;
             heard += next.len();
             for pair in next.drain(..) {
                 let (id, text) = (self.senders[pair], self.message(pair, self.sent));
+                if (self.sent - first).is_multiple_of(TIMED) {
+                    due.push(Instant::now());
+                }
                 self.net().say(id, &text);
                 self.sent += 1;
             }
@@ -198,8 +211,9 @@ impl Pairs {
             }
         }
         let spent = span.end();
-        sheet.rate(names[0], heard as f64, &spent);
-        sheet.cpu(names[1], heard as f64 / 1000.0, &spent);
+        sheet.rate(name, heard as f64, &spent);
+        sheet.cpu(&format!("{name}-cpu"), heard as f64 / 1000.0, &spent);
+        sheet.note(&format!("{name}-p99"), quantile(&mut times, 0.99), &spent);
         Ok(())
     }
 

@@ -10,23 +10,16 @@ use crate::server::Server;
 use std::cell::Cell;
 
 const CHATTERS: usize = 20;
-const CLIENTS: [(usize, [&str; 2]); 4] = [
-    (10, ["scale-clients-10", "scale-clients-10-cpu"]),
-    (100, ["scale-clients-100", "scale-clients-100-cpu"]),
-    (1000, ["scale-clients-1000", "scale-clients-1000-cpu"]),
-    (5000, ["scale-clients-5000", "scale-clients-5000-cpu"]),
-];
-const CONTACTS: [(usize, [&str; 2], &str); 3] = [
-    (10, ["scale-contacts-10", "scale-contacts-10-cpu"], "scale-contacts-10-login"),
-    (100, ["scale-contacts-100", "scale-contacts-100-cpu"], "scale-contacts-100-login"),
-    (1000, ["scale-contacts-1000", "scale-contacts-1000-cpu"], "scale-contacts-1000-login"),
+const CLIENTS: [(usize, &str); 4] =
+    [(10, "scale-clients-10"), (100, "scale-clients-100"), (1000, "scale-clients-1000"), (5000, "scale-clients-5000")];
+const CONTACTS: [(usize, &str, &str); 3] = [
+    (10, "scale-contacts-10", "scale-contacts-10-login"),
+    (100, "scale-contacts-100", "scale-contacts-100-login"),
+    (1000, "scale-contacts-1000", "scale-contacts-1000-login"),
 ];
 /// How often each of them logs in to be measured.
 const LOGINS: usize = 10;
-const ACCOUNTS: [(usize, [&str; 2]); 2] = [
-    (10_000, ["scale-accounts-10000", "scale-accounts-10000-cpu"]),
-    (100_000, ["scale-accounts-100000", "scale-accounts-100000-cpu"]),
-];
+const ACCOUNTS: [(usize, &str); 2] = [(10_000, "scale-accounts-10000"), (100_000, "scale-accounts-100000")];
 
 /// Chat flat out beside so many idle clients; between people with so many contacts; on a server with so many accounts.
 pub fn run(server: &mut Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
@@ -39,26 +32,26 @@ pub fn run(server: &mut Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn chat(server: &Server, sheet: &mut Sheet<'_>, names: [&'static str; 2]) -> Result<(), String> {
+fn chat(server: &Server, sheet: &mut Sheet<'_>, name: &'static str) -> Result<(), String> {
     let mut pairs = Pairs::new(server, strangers(0, CHATTERS), false)?;
-    pairs.flat_out(server, sheet, names)?;
+    pairs.flat_out(server, sheet, name)?;
     pairs.end(sheet)
 }
 
 fn beside_clients(server: &Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
     let mut crowd = server.crowd()?;
     let mut online = 0;
-    for (count, names) in CLIENTS {
+    for (count, name) in CLIENTS {
         crowd.log_in(strangers(CHATTERS + online, count - online), Profile::ONLINE, 16, &mut deaf)?;
         online = count;
-        chat(server, sheet, names)?;
+        chat(server, sheet, name)?;
     }
     crowd.leave()
 }
 
 fn with_contacts(server: &Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
     let mut there = 0;
-    for (count, names, login) in CONTACTS {
+    for (count, name, login) in CONTACTS {
         let mut crowd = server.crowd()?;
         let ids = crowd.log_in(strangers(0, CHATTERS), Profile::default(), 16, &mut deaf)?;
         for contact in there..count {
@@ -70,7 +63,7 @@ fn with_contacts(server: &Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
         }
         there = count;
         crowd.leave()?;
-        chat(server, sheet, names)?;
+        chat(server, sheet, name)?;
         let mut crowd = server.crowd()?;
         let span = Span::new(server.pid());
         let each = strangers(0, CHATTERS).cycle().take(LOGINS * CHATTERS);
@@ -86,10 +79,10 @@ fn with_contacts(server: &Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
 
 fn beside_accounts(server: &Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
     let mut there = users();
-    for (count, names) in ACCOUNTS {
+    for (count, name) in ACCOUNTS {
         server.add_users(there..count)?;
         there = count;
-        chat(server, sheet, names)?;
+        chat(server, sheet, name)?;
     }
     Ok(())
 }
