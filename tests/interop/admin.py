@@ -6,14 +6,11 @@ A is an administrator, B is not, N has no account yet. Prints one line for each 
 that it does is to have the server restarted.
 """
 
-import argparse
 import asyncio
-import contextlib
-import sys
 
 from slixmpp.exceptions import IqError
 
-from slix import DOMAIN, WAIT_S, Checks, Peer, Refused
+from slix import DOMAIN, WAIT_S, Peer, Refused, options, perform
 
 ADMIN = "http://jabber.org/protocol/admin"
 
@@ -139,19 +136,5 @@ async def gone(peer):
     raise AssertionError(f"{peer.boundjid} is still connected")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--host", default="127.0.0.1")
-    for name in ("ca", "user", "peer", "new", "password"):
-        parser.add_argument(f"--{name}", default="")
-    for name in ("starttls", "tls"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    args = parser.parse_args()
-    check = Checks()
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(asyncio.wait_for(administration(check, args), 150))
-    sys.exit(1 if check.failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    perform(administration, options("new").parse_args())

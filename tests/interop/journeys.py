@@ -6,10 +6,8 @@ Prints one line for each check, as slix.py does. Prints `ready` when the server 
 goes on when its standard input ends. U is no contact of A.
 """
 
-import argparse
 import asyncio
 import base64
-import contextlib
 import hashlib
 import sys
 
@@ -17,7 +15,7 @@ from slixmpp import JID
 from slixmpp.exceptions import IqError
 from slixmpp.xmlstream import ET
 
-from slix import DOMAIN, WAIT_S, Checks, Peer, carbon
+from slix import DOMAIN, WAIT_S, Peer, carbon, options, perform
 
 ROOMS, NEWS = f"conference.{DOMAIN}", f"pubsub.{DOMAIN}"
 DEVICES, BUNDLES = "eu.siacs.conversations.axolotl.devicelist", "eu.siacs.conversations.axolotl.bundles:1"
@@ -348,19 +346,5 @@ async def journeys(check, args):
     await cuts(check, args, juliet)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--host", default="127.0.0.1")
-    for name in ("ca", "user", "peer", "odd", "password", "odd-password"):
-        parser.add_argument(f"--{name}", default="")
-    for name in ("starttls", "tls"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    args = parser.parse_args()
-    check = Checks()
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(asyncio.wait_for(journeys(check, args), 150))
-    sys.exit(1 if check.failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    perform(journeys, options("odd", "odd-password").parse_args())

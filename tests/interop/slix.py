@@ -10,6 +10,7 @@ Prints one line for each check: `ok NAME`, `not ok NAME: why`, `skip NAME: why`.
 import argparse
 import asyncio
 import base64
+import contextlib
 import hashlib
 import logging
 import ssl
@@ -530,26 +531,37 @@ class Checks:
         return False
 
 
-def main():
+def options(*texts):
+    """The command line that all of these programs have, with texts of their own."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=("checks", "partner", "offline"))
     parser.add_argument("--host", default="127.0.0.1")
-    for name in ("ca", "user", "peer", "odd", "password", "token"):
+    for name in ("ca", "user", "peer", "password", *texts):
         parser.add_argument(f"--{name}", default="")
+    for name in ("starttls", "tls"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    return parser
+
+
+def perform(journey, args):
+    """Runs it, for at most 150 seconds. Exits 1 if a check has failed."""
+    check = Checks()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(asyncio.wait_for(journey(check, args), 150))
+    sys.exit(1 if check.failed else 0)
+
+
+def main():
+    parser = options("odd", "token")
+    parser.add_argument("mode", choices=("checks", "partner", "offline"))
     parser.add_argument("--component", type=int)
     parser.add_argument("--https", action="store_true", help="the server has HTTP, too")
     parser.add_argument("--secret", default="")
-    for name in ("starttls", "tls"):
-        parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--binding", action="append", default=[], metavar="TLSVERSION=TYPE")
     parser.add_argument("--debug", action="store_true")
     args = parser.parse_args()
     args.bindings = [one.split("=", 1) for one in args.binding]
     logging.basicConfig(level=logging.DEBUG if args.debug else logging.CRITICAL)
-    check = Checks()
-    run = {"checks": all_checks, "partner": partner, "offline": wait_for_offline}[args.mode]
-    asyncio.run(asyncio.wait_for(run(check, args), 150))
-    sys.exit(1 if check.failed else 0)
+    perform({"checks": all_checks, "partner": partner, "offline": wait_for_offline}[args.mode], args)
 
 
 if __name__ == "__main__":
