@@ -1,7 +1,7 @@
 //! The store's file in a folder: its lock, its place on the disk, and how another file takes its place.
 
 use super::StoreError;
-use super::ground::{Medium, Place, is_full};
+use super::ground::{Medium, Place};
 use super::redb::io_error;
 use crate::fault::{Fault, armed};
 use redb::StorageBackend;
@@ -141,14 +141,35 @@ impl OnDisk {
         let backend = FileBackend::new(file.try_clone()?).map_err(io::Error::other)?;
         Ok(Self { backend, file, room })
     }
+
+    /// Allocates what is behind the end of the file, up to `to`, and lets it have its length.
+    fn allocate_behind(&self, to: u64) -> io::Result<bool> {
+        let beside = fs::metadata(&self.room).map_or(0, |room| room.len());
+        allocate(&self.file, FallocateFlags::KEEP_SIZE, to, beside)
+    }
+
+    /// Keeps place for at least so many bytes in the second file.
+    fn hold_beside(&self, bytes: u64) -> io::Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let room = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.room)?;
+        let old = room.metadata()?.len();
+        if old > bytes {
+            return room.set_len(bytes);
+        }
+        write_zeros(&room, old, bytes).inspect_err(|_| drop(room.set_len(old)))
+    }
 }
 
-/// Allocates what is behind the end of a file, up to `to`. False when the file system cannot do that.
-fn allocate(of: &File, flags: FallocateFlags, to: u64) -> io::Result<bool> {
+/// Allocates what is behind the end of a file, up to `to`, of which `beside` bytes are held in another file. False when
+/// the file system cannot do that. Where there is no place all is as it was, unless others were quicker: then nothing
+/// is allocated behind the end any more.
+fn allocate(of: &File, flags: FallocateFlags, to: u64, beside: u64) -> io::Result<bool> {
     let file = of.metadata()?;
     let from = file.len();
     // What whoever had the file open before has allocated there is the file's still.
-    let held = file.blocks().saturating_mul(512).saturating_sub(from);
+    let held = file.blocks().saturating_mul(512).saturating_sub(from).saturating_add(beside);
     // Looked at first, because a disk may be filled to its end before the call fails.
     if let Ok(disk) = fstatvfs(of)
         && disk.f_blocks > 0
@@ -156,6 +177,13 @@ fn allocate(of: &File, flags: FallocateFlags, to: u64) -> io::Result<bool> {
     {
         return Err(io::ErrorKind::StorageFull.into());
     }
+    let allocated = allocate_unseen(of, flags, from, to);
+    // Gives back what there was of it, with what was there before. An error here tells nothing new.
+    allocated.inspect_err(|_| drop(of.set_len(from)))
+}
+
+/// As [`allocate`], without a look.
+fn allocate_unseen(of: &File, flags: FallocateFlags, from: u64, to: u64) -> io::Result<bool> {
     loop {
         return match fallocate(of, flags, from, to - from) {
             Ok(()) => Ok(true),
@@ -176,7 +204,7 @@ pub(super) fn hold_file(path: &Path, bytes: u64) -> io::Result<()> {
         let room = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let old = room.metadata()?.len();
         match old < bytes {
-            true if allocate(&room, FallocateFlags::empty(), bytes)? => Ok(()),
+            true if allocate(&room, FallocateFlags::empty(), bytes, 0)? => Ok(()),
             true => write_zeros(&room, old, bytes),
             false => room.set_len(bytes),
         }
@@ -185,44 +213,25 @@ pub(super) fn hold_file(path: &Path, bytes: u64) -> io::Result<()> {
 }
 
 impl Medium for OnDisk {
-    fn grow(&self, len: u64) -> io::Result<()> {
+    fn grow(&self, len: u64, behind: u64) -> io::Result<()> {
         let old = self.file.metadata()?.len();
-        let grown = match allocate(&self.file, FallocateFlags::empty(), len) {
-            Ok(false) => write_zeros(&self.file, old, len),
-            allocated => allocated.map(drop),
+        // Both at once, so that nothing has changed when there is no place for both.
+        let grown = match self.allocate_behind(len.saturating_add(behind))? {
+            true => allocate_unseen(&self.file, FallocateFlags::empty(), old, len).map(drop),
+            false => write_zeros(&self.file, old, len).and_then(|()| self.hold_beside(behind)),
         };
-        if grown.is_err() {
-            // Gives back what there was of it; an error here tells nothing new.
-            let _ = self.file.set_len(old);
-        }
-        grown
+        grown.inspect_err(|_| drop(self.file.set_len(old)))
     }
 
     fn hold(&self, bytes: u64) -> io::Result<()> {
         if bytes == 0 {
-            remove(&self.room)?;
             // What lies behind the end of the file itself stays.
-            return Ok(());
+            return remove(&self.room);
         }
         let len = self.file.metadata()?.len();
-        match allocate(&self.file, FallocateFlags::KEEP_SIZE, len.saturating_add(bytes)) {
-            Ok(true) => remove(&self.room),
-            Ok(false) => {
-                let room = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.room)?;
-                let old = room.metadata()?.len();
-                if old > bytes {
-                    room.set_len(bytes)
-                } else {
-                    write_zeros(&room, old, bytes).inspect_err(|_| drop(room.set_len(old)))
-                }
-            }
-            Err(error) => {
-                if is_full(&error) {
-                    // What there was of it goes back, with what was held before; that is asked for again.
-                    let _ = self.file.set_len(len);
-                }
-                Err(error)
-            }
+        match self.allocate_behind(len.saturating_add(bytes))? {
+            true => remove(&self.room),
+            false => self.hold_beside(bytes),
         }
     }
 }

@@ -9,8 +9,13 @@
 //! * Growth that cannot be had is *granted on paper*: redb gets the length and the transaction goes on, but what it
 //!   writes there or into its header is refused. The writer looks after each row whether that happened
 //!   ([`Ground::refused`]) and aborts, which gives the length back. redb sees no error and need not be opened again.
-//! * [`HEADROOM`] is allocated behind the end of the file, invisible to redb, as long as the disk has it. When nothing
-//!   else is left, it becomes part of the file, and is kept from then on for what frees room: see the writer.
+//! * [`HEADROOM`] is allocated behind what redb has, invisible to it, as long as the disk has it. Growth that redb asks
+//!   for never comes out of it, because redb doubles the file, and the next time it asks for more than is left. Where
+//!   there is less of it, a part is better than nothing. When nothing else is left, it becomes part of the file, and is
+//!   kept from then on for what frees room: see the writer.
+//! * redb makes the file shorter when half of it is free. Where there is no headroom on the disk, what it gives up so
+//!   is that, and stays in the file: a disk that is full would give it to others at once, and the next delete could not
+//!   have it.
 
 use redb::StorageBackend;
 use std::fmt::Debug;
@@ -23,13 +28,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// may need and for some hundred pages of 4 kB. See [`super::redb`] for the reckoning.
 pub const HEADROOM: u64 = 1024 * 1024;
 
+/// The least part of the headroom that is worth having where the disk has not all of it, as a divisor.
+const HEADROOM_PARTS: u64 = 8;
+
 /// Where a file is kept: what redb asks of it, and room that is really there.
 pub trait Medium: StorageBackend {
-    /// Makes the file `len` bytes long, more than it is, with its place on the disk. New bytes are zeros.
+    /// Makes the file `len` bytes long, more than it is, with its place on the disk, and keeps place for at least
+    /// `behind` bytes more, as [`Medium::hold`] does. New bytes are zeros.
     ///
     /// # Errors
-    /// `StorageFull` or the like when there is no place; the file has its old length then.
-    fn grow(&self, len: u64) -> io::Result<()>;
+    /// `StorageFull` or the like when there is no place for both; the file has its old length then, and what was kept
+    /// before is kept on, as far as possible.
+    fn grow(&self, len: u64, behind: u64) -> io::Result<()>;
 
     /// Keeps place on the disk for at least that many bytes more than the file has. Its length stays.
     ///
@@ -85,7 +95,8 @@ struct Inner {
 
 #[derive(Debug)]
 struct State {
-    /// Length that redb believes in; more than `solid` while it has growth on paper.
+    /// Length that redb believes in; more than `solid` while it has growth on paper, less when it gave up what has to
+    /// be kept.
     len: u64,
     /// Length of the file.
     solid: u64,
@@ -93,6 +104,18 @@ struct State {
     held: u64,
     refused: bool,
     sync_failed: bool,
+}
+
+impl State {
+    /// Where what redb has ends and really is.
+    fn used(&self) -> u64 {
+        self.len.min(self.solid)
+    }
+
+    /// Where the place ends that is taken on the disk.
+    fn end(&self) -> u64 {
+        self.solid.saturating_add(self.held)
+    }
 }
 
 impl Ground {
@@ -103,15 +126,14 @@ impl Ground {
         Ok(Self(Arc::new(Inner { medium, bounds, state: Mutex::new(state), dead: AtomicBool::new(false) })))
     }
 
-    /// Makes the file longer by `take`, before redb sees it, and keeps headroom behind that if it can be had.
-    pub(super) fn settle(&self, take: u64) -> io::Result<()> {
+    /// Makes the file at least `len` bytes long, before redb sees it, and keeps headroom behind that if it can be had.
+    pub(super) fn settle(&self, len: u64) -> io::Result<()> {
         let mut state = self.state();
-        if take > 0 {
-            let len = state.solid.saturating_add(take);
+        if len > state.solid {
             // Where room is held in another file, it has to be given up before this one can have it.
             let _ = self.0.medium.hold(0);
-            self.0.medium.grow(len)?;
-            (state.len, state.solid) = (len, len);
+            self.0.medium.grow(len, 0)?;
+            (state.len, state.solid, state.held) = (len, len, 0);
         }
         self.hold_again(&mut state);
         Ok(())
@@ -120,23 +142,20 @@ impl Ground {
     /// Allocates room for `more` bytes in addition to the headroom; [`Ground::settle`] makes them part of the file.
     pub(super) fn secure(&self, more: u64) -> bool {
         let mut state = self.state();
-        let held = self.0.bounds.headroom.saturating_add(more);
-        if state.solid.saturating_add(held) <= self.0.bounds.size_max && self.0.medium.hold(held).is_ok() {
-            state.held = held;
-            return true;
-        }
+        let secured = self.hold_behind(&mut state, self.0.bounds.headroom.saturating_add(more));
         self.hold_again(&mut state);
-        false
+        secured
     }
 
-    /// Bytes that are held behind the end of the file.
+    /// Bytes that are kept behind what redb has of the file.
     pub(super) fn held(&self) -> u64 {
-        self.state().held
+        let state = self.state();
+        state.end() - state.used()
     }
 
-    /// Length of the file in bytes.
+    /// Length in bytes of what redb has of the file.
     pub(super) fn solid(&self) -> u64 {
-        self.state().solid
+        self.state().used()
     }
 
     /// Forgets about growth that was refused before.
@@ -149,9 +168,9 @@ impl Ground {
         self.state().refused
     }
 
-    /// True when there is no headroom.
+    /// True when there is not all of the headroom.
     pub(super) fn tight(&self) -> bool {
-        self.state().held < self.0.bounds.headroom
+        self.held() < self.0.bounds.headroom
     }
 
     /// True when a sync has failed.
@@ -168,10 +187,26 @@ impl Ground {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps the headroom, or as much of it as can be had.
     fn hold_again(&self, state: &mut State) {
-        let Bounds { size_max, headroom } = self.0.bounds;
-        let held = state.solid.saturating_add(headroom) <= size_max && self.0.medium.hold(headroom).is_ok();
-        state.held = if held { headroom } else { 0 };
+        let headroom = self.0.bounds.headroom;
+        let mut bytes = headroom;
+        while bytes > 0 && bytes >= headroom / HEADROOM_PARTS && !self.hold_behind(state, bytes) {
+            bytes /= 2;
+        }
+    }
+
+    /// Keeps place for at least so many bytes behind what redb has. When it cannot be had, less may be left than there
+    /// was, and is counted as nothing until it is asked for.
+    fn hold_behind(&self, state: &mut State, bytes: u64) -> bool {
+        let end = state.used().saturating_add(bytes);
+        if end <= state.end() {
+            return true;
+        }
+        let held = end - state.solid;
+        let kept = end <= self.0.bounds.size_max && self.0.medium.hold(held).is_ok();
+        state.held = if kept { held } else { 0 };
+        kept
     }
 
     fn alive(&self) -> io::Result<&dyn Medium> {
@@ -202,26 +237,29 @@ impl StorageBackend for Ground {
         let medium = self.alive()?;
         let Bounds { size_max, headroom } = self.0.bounds;
         let mut state = self.state();
+        let with_headroom = len.saturating_add(headroom);
         if len > state.solid {
-            let grown = if len.saturating_add(headroom) <= size_max {
-                medium.grow(len)
-            } else {
-                Err(ErrorKind::StorageFull.into())
-            };
+            let grown =
+                if with_headroom <= size_max { medium.grow(len, headroom) } else { Err(ErrorKind::StorageFull.into()) };
             match grown {
-                Ok(()) => {
-                    state.solid = len;
+                Ok(()) => (state.solid, state.held) = (len, headroom),
+                Err(error) if is_full(&error) => {
+                    (state.refused, state.held) = (true, 0);
                     self.hold_again(&mut state);
                 }
-                Err(error) if is_full(&error) => state.refused = true,
                 Err(error) => return Err(error),
             }
-        } else if len < state.solid {
-            medium.set_len(len)?;
-            state.solid = len;
+            state.len = len;
+        } else {
+            // What is held behind the end of the file goes with its end, and comes again.
+            let kept = if state.held < headroom { with_headroom.min(state.solid) } else { len };
+            if len < state.len && kept < state.solid {
+                medium.set_len(kept)?;
+                (state.solid, state.held) = (kept, 0);
+            }
+            state.len = len;
             self.hold_again(&mut state);
         }
-        state.len = len;
         Ok(())
     }
 
@@ -264,8 +302,8 @@ mod tests {
     struct Small(InMemoryBackend, u64);
 
     impl Medium for Small {
-        fn grow(&self, len: u64) -> io::Result<()> {
-            if len > self.1 { Err(ErrorKind::StorageFull.into()) } else { self.0.set_len(len) }
+        fn grow(&self, len: u64, behind: u64) -> io::Result<()> {
+            if len + behind > self.1 { Err(ErrorKind::StorageFull.into()) } else { self.0.set_len(len) }
         }
 
         fn hold(&self, bytes: u64) -> io::Result<()> {
@@ -326,13 +364,54 @@ mod tests {
         assert_eq!(ground.held(), 10);
         assert!(ground.secure(30) && !ground.secure(31));
         assert_eq!(ground.held(), 10, "what could not be had leaves what was");
-        ground.settle(30).unwrap();
+        ground.settle(90).unwrap();
         assert_eq!((ground.len().unwrap(), ground.held()), (90, 10));
-        ground.settle(10).unwrap();
+        ground.settle(100).unwrap();
         assert_eq!((ground.len().unwrap(), ground.held()), (100, 0));
         assert!(ground.tight());
         ground.set_len(50).unwrap();
         assert!(!ground.tight(), "it is held again once there is place");
+    }
+
+    #[test]
+    fn growth_never_comes_out_of_the_headroom() {
+        for ground in [ground(100, u64::MAX), ground(1000, 100)] {
+            ground.settle(0).unwrap();
+            ground.set_len(80).unwrap();
+            ground.set_len(91).unwrap();
+            assert!(ground.refused() && !ground.tight());
+            ground.set_len(80).unwrap();
+            ground.start();
+            ground.set_len(90).unwrap();
+            assert!(!ground.refused() && !ground.tight());
+            assert_eq!((ground.solid(), ground.held()), (90, 10));
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_headroom_is_kept_where_there_is_not_all_of_it() {
+        let ground = ground(1000, 97);
+        ground.settle(90).unwrap();
+        assert_eq!(ground.held(), 5);
+        assert!(ground.tight() && !ground.secure(1));
+        assert_eq!(ground.held(), 5);
+    }
+
+    #[test]
+    fn without_headroom_what_redb_gives_up_is_kept_for_it() {
+        let ground = ground(100, u64::MAX);
+        ground.settle(100).unwrap();
+        let end = || ground.0.medium.len().unwrap();
+        ground.set_len(96).unwrap();
+        assert_eq!((ground.len().unwrap(), ground.held(), end()), (96, 4, 100));
+        assert!(ground.tight());
+        ground.set_len(60).unwrap();
+        assert_eq!((ground.len().unwrap(), ground.held(), end()), (60, 10, 70));
+        assert!(!ground.tight(), "and no more than that");
+        ground.set_len(65).unwrap();
+        ground.write(60, &[1; 5]).unwrap();
+        assert_eq!((ground.held(), end()), (10, 70), "the rest of it is on the disk");
+        assert!(!ground.tight());
     }
 
     #[test]

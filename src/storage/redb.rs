@@ -11,6 +11,7 @@
 //! [`ground`](super::ground) says what is there. A commit that would need more than the file has is aborted; then the
 //! file is made longer by what is needed and some, or, when nothing but the headroom is left, by that, and the commit
 //! is tried again. redb itself only doubles a file, which a small disk cannot give; an eighth at a time wastes less.
+//! Nothing else takes the headroom, and where there is none redb cannot give pages that are free back to the disk.
 //!
 //! From then on, until there is headroom again, a commit that adds rows or makes them longer must leave enough free
 //! pages for those that do not: that is tried out by writing that much into a table and deleting it again before the
@@ -18,12 +19,13 @@
 //! fragments. Deletes and updates in place need no such test and live on what is left.
 //!
 //! What they need, for rows of up to 256 kB, the largest that are stored: redb copies each page that changes, and frees
-//! the old ones behind the commit. A page holds whole rows, so the copy of a page that holds the largest has 512 kB in
-//! one piece; beside it come a page of 4 kB for each level of the tree, those of the list of what was freed, and those
-//! of the allocator's state. Measured in a store of 26 MB: deleting one row takes 5 to 11 pages, 100 neighbours 13, 64
-//! rows spread over all of it 139, 100 of them 209. The test asks for one piece of 512 kB, which is as good as 128
-//! pages where no row is large, and 64 pages. A batch that deletes more than 80 rows that are far from each other, or
-//! many large ones, may still be refused.
+//! the old ones behind the commit, or behind the next one where a snapshot keeps them; one that finds no room for that
+//! reason is tried once more when all snapshots are ended. A page holds whole rows, so the copy of a page that holds
+//! the largest has 512 kB in one piece; beside it come a page of 4 kB for each level of the tree, those of the list of
+//! what was freed, and those of the allocator's state. Measured in a store of 26 MB: deleting one row takes 5 to 11
+//! pages, 100 neighbours 13, 64 rows spread over all of it 139, 100 of them 209. The test asks for one piece of 512 kB,
+//! which is as good as 128 pages where no row is large, and 64 pages. A batch that deletes more than 80 rows that are
+//! far from each other, or many large ones, may still be refused.
 //!
 //! # Two syncs for a commit
 //!
@@ -204,11 +206,12 @@ impl State {
         })
     }
 
-    fn opened(&mut self, take: u64) -> Result<&Open, StoreError> {
+    /// The database, opened when it is not, in a file of at least `len` bytes.
+    fn opened(&mut self, len: u64) -> Result<&Open, StoreError> {
         match &mut self.open {
             Some(open) => Ok(open),
             empty => {
-                let open = self.home.open(take);
+                let open = self.home.open(len);
                 self.sync_failed |= open.as_ref().is_err_and(StoreError::is_fatal);
                 self.generation = self.generation.wrapping_add(1);
                 Ok(empty.insert(open?))
@@ -220,7 +223,8 @@ impl State {
     /// the headroom. False when there is nothing left to do.
     fn enlarge(&mut self, need: u64) -> Result<bool, StoreError> {
         let Open { ground, .. } = self.current()?;
-        let mut step = need.max(ground.solid() / 8);
+        let solid = ground.solid();
+        let mut step = need.max(solid / 8);
         let take = loop {
             step = step.next_multiple_of(4096);
             if ground.secure(step) {
@@ -235,7 +239,7 @@ impl State {
             return Ok(false);
         }
         self.close()?;
-        self.opened(take)?;
+        self.opened(solid.saturating_add(take))?;
         Ok(true)
     }
 

@@ -98,7 +98,7 @@ impl Place for InMemory {
 struct Pages(Arc<InMemoryBackend>);
 
 impl Medium for Pages {
-    fn grow(&self, len: u64) -> io::Result<()> {
+    fn grow(&self, len: u64, _behind: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
 

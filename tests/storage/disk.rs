@@ -318,12 +318,12 @@ impl Backend {
 }
 
 impl Medium for Backend {
-    fn grow(&self, len: u64) -> io::Result<()> {
+    fn grow(&self, len: u64, behind: u64) -> io::Result<()> {
         let mut inner = self.0.call()?;
-        inner.has_place(self.1, len)?;
+        inner.has_place(self.1, len + behind)?;
         let file = inner.files.get_mut(&self.1).unwrap();
         assert!(len > file.now.len);
-        file.held = file.held.saturating_sub(len - file.now.len);
+        file.held = behind.max(file.held.saturating_sub(len - file.now.len));
         file.change(Change::Len(len));
         Ok(())
     }

@@ -47,10 +47,10 @@ impl Home {
         guarded(&self.name, || self.open_known(probe).map(drop))
     }
 
-    /// Opens the file, made longer by `take` bytes before.
-    pub(super) fn open(&self, take: u64) -> Result<Open, StoreError> {
+    /// Opens the file, which has at least `len` bytes then.
+    pub(super) fn open(&self, len: u64) -> Result<Open, StoreError> {
         let ground = self.ground()?;
-        ground.settle(take).map_err(|error| io_error(&self.name, "cannot be made longer", error))?;
+        ground.settle(len).map_err(|error| io_error(&self.name, "cannot be made longer", error))?;
         let opened = guarded(&self.name, || {
             let (database, found) = self.open_known(ground.clone())?;
             let steps = MIGRATIONS.get(found as usize - 1..).unwrap_or_default();

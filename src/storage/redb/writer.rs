@@ -113,7 +113,8 @@ impl RedbWriter {
     fn put(&self, batches: &[Batch], durable: bool) -> Result<(), StoreError> {
         let mut tally = Tally::default();
         let mut need = STEP_BYTES_MIN;
-        for n in 0..TRIES {
+        let mut freed = false;
+        for _ in 0..TRIES {
             if let Tried::Done = self.try_to_put(batches, durable, &mut tally)? {
                 return Ok(());
             }
@@ -125,7 +126,7 @@ impl RedbWriter {
             if self.0.state().enlarge(need)? {
                 continue;
             }
-            if n > 0 || tally.spends() {
+            if std::mem::replace(&mut freed, true) || tally.spends() {
                 break;
             }
             self.0.state().free_what_snapshots_keep()?;
