@@ -63,7 +63,7 @@ fn run() -> Result<(), String> {
     let is_wanted = |kind: &Kind| wants("BENCH_SERVERS", kind.key());
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(is_wanted).filter(|kind| kind.is_installed()).collect();
     for kind in Kind::ALL.iter().filter(|kind| is_wanted(kind) && !kinds.contains(kind)) {
-        eprintln!("bench: {} is not installed; on Debian try `apt-get install {}`", kind.name(), kind.word());
+        eprintln!("bench: without {}: {}", kind.name(), kind.remedy());
     }
     let repeats = std::env::var("BENCH_REPEATS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
     let begin = std::time::Instant::now();

@@ -76,6 +76,14 @@ impl Kind {
         }
     }
 
+    /// What to do where it is not on this machine.
+    pub fn remedy(self) -> String {
+        match self {
+            Self::Sqlite => "the binary has no SQLite; build it with `--features balanced,sqlite`".into(),
+            _ => format!("not installed; on Debian try `apt-get install {}`", self.word()),
+        }
+    }
+
     /// Whether it is on this machine.
     pub fn is_installed(self) -> bool {
         match self {
