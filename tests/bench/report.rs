@@ -52,6 +52,7 @@ const ROWS: &[Row] = &[
     row("chat-sm-core", "messages in a second of CPU", 0, true, true),
     row("chat-sm-cpu", "**CPU per 1000 messages, ms**", 2, false, false),
     row("chat-sm-p99", "p99, ms", 1, false, false),
+    row("chat-sm-ack", "until the server acknowledges it, p99, ms", 1, false, false),
     row("room", "room of 100: deliveries a second", 0, true, false),
     row("room-core", "deliveries in a second of CPU", 0, true, true),
     row("room-cpu", "**CPU of a delivery, us**", 2, false, false),

@@ -2,11 +2,13 @@
 
 use super::{Tally, body, deaf, number, quantile};
 use crate::crowd::{Crowd, HOST, News, PATIENCE, Profile};
+use crate::frame::attribute;
 use crate::net::{Heard, Id, Net};
 use crate::process::Span;
 use crate::report::Sheet;
 use crate::seed::strangers;
 use crate::server::{Kind, Server};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -35,13 +37,26 @@ pub struct Pairs {
     peers: Peers,
     /// Who writes.
     senders: Vec<Id>,
-    /// To which pair a connection belongs that hears.
+    /// To which pair a connection belongs.
     pair_of: Vec<usize>,
+    /// What the server has acknowledged of each pair (XEP-0198).
+    acks: Vec<Acks>,
+    /// How long messages waited for that, in milliseconds.
+    ack_times: Vec<f64>,
     /// What stands around a message's number, for each pair: up to its `to`, and what follows the message.
     to: Vec<String>,
     after: &'static str,
     tally: Tally,
     sent: usize,
+}
+
+/// What one writes with stream management.
+#[derive(Default)]
+struct Acks {
+    /// The counter of what the server has; none until it has told it once.
+    counted: Option<u64>,
+    /// When those were written that it has not.
+    since: VecDeque<Instant>,
 }
 
 /// All of it, as the table shows it.
@@ -64,6 +79,14 @@ pub fn run(server: &mut Server, sheet: &mut Sheet<'_>) -> Result<(), String> {
     pairs.end(sheet)
 }
 
+impl Acks {
+    /// When those were written that the server has now, by its counter.
+    fn count(&mut self, h: u64) -> impl Iterator<Item = Instant> {
+        let more = h - self.counted.replace(h).unwrap_or(h);
+        self.since.drain(..self.since.len().min(more as usize))
+    }
+}
+
 impl Pairs {
     /// Logs them in: of each two users the first writes to the second.
     pub fn new(server: &Server, users: Range<usize>, managed: bool) -> Result<Self, String> {
@@ -72,6 +95,8 @@ impl Pairs {
             peers: Peers::Echo(Net::new(server.address)?),
             senders: Vec::new(),
             pair_of: Vec::new(),
+            acks: Vec::new(),
+            ack_times: Vec::new(),
             to: vec!["echo".into(); count],
             after: "",
             tally: Tally::default(),
@@ -99,10 +124,21 @@ impl Pairs {
         pairs.pair_of = vec![usize::MAX; ids.len()];
         for pair in 0..count {
             pairs.senders.push(ids[2 * pair]);
-            pairs.pair_of[ids[2 * pair + 1]] = pair;
+            (pairs.pair_of[ids[2 * pair]], pairs.pair_of[ids[2 * pair + 1]]) = (pair, pair);
             pairs.to[pair] = format!("u{}@{HOST}", users.start + 2 * pair + 1);
         }
         pairs.peers = Peers::Xmpp(crowd);
+        if !pairs.after.is_empty() {
+            pairs.acks.resize_with(count, Acks::default);
+            let (begin, ask) = (Instant::now(), pairs.after);
+            for pair in 0..count {
+                let id = pairs.senders[pair];
+                pairs.net().say(id, ask);
+            }
+            while pairs.acks.iter().any(|acks| acks.counted.is_none()) && begin.elapsed() < PATIENCE {
+                pairs.step(Duration::from_millis(100), &mut |_, _, _| {})?;
+            }
+        }
         Ok(pairs)
     }
 
@@ -120,9 +156,14 @@ impl Pairs {
 
     /// Waits; hands on the number of each message with its pair, once.
     fn step(&mut self, wait: Duration, hear: &mut dyn FnMut(&mut Net, usize, usize)) -> Result<(), String> {
-        let Self { peers, pair_of, tally, .. } = self;
+        let Self { peers, pair_of, tally, acks, ack_times, .. } = self;
         let mut take = |net: &mut Net, id: Id, stanza: &[u8]| {
-            if let (Some(number), Some(pair)) = (number(stanza), pair_of.get(id))
+            if stanza.starts_with(b"<a ") {
+                let acks = pair_of.get(id).and_then(|pair| acks.get_mut(*pair));
+                if let (Some(acks), Some(h)) = (acks, attribute(stanza, "h").and_then(|h| h.parse().ok())) {
+                    ack_times.extend(acks.count(h).map(|since| since.elapsed().as_secs_f64() * 1000.0));
+                }
+            } else if let (Some(number), Some(pair)) = (number(stanza), pair_of.get(id))
                 && tally.hear(number) == 1
             {
                 hear(net, *pair, number);
@@ -179,7 +220,11 @@ impl Pairs {
     pub fn flat_out(&mut self, server: &Server, sheet: &mut Sheet<'_>, name: &'static str) -> Result<(), String> {
         let first = self.sent;
         let mut due = Vec::new();
+        let managed = !self.acks.is_empty();
         for pair in 0..self.senders.len() {
+            if managed {
+                self.acks[pair].since.resize(WINDOW, Instant::now());
+            }
             let text: String = (self.sent..self.sent + WINDOW).map(|n| self.message(pair, n)).collect();
             let id = self.senders[pair];
             due.resize((self.sent + WINDOW - first).div_ceil(TIMED), Instant::now());
@@ -201,10 +246,14 @@ impl Pairs {
                 if (self.sent - first).is_multiple_of(TIMED) {
                     due.push(Instant::now());
                 }
+                if managed {
+                    self.acks[pair].since.push_back(Instant::now());
+                }
                 self.net().say(id, &text);
                 self.sent += 1;
             }
             if !warm && begin.elapsed() > WARM_UP {
+                self.ack_times.clear();
                 (span, begin, heard, warm) = (Span::new(server.pid()), Instant::now(), 0, true);
             } else if begin.elapsed() > FLAT_TIME {
                 break;
@@ -214,6 +263,9 @@ impl Pairs {
         sheet.rate(name, heard as f64, &spent);
         sheet.cpu(&format!("{name}-cpu"), heard as f64 / 1000.0, &spent);
         sheet.note(&format!("{name}-p99"), quantile(&mut times, 0.99), &spent);
+        if managed {
+            sheet.note(&format!("{name}-ack"), quantile(&mut self.ack_times, 0.99), &spent);
+        }
         Ok(())
     }
 
