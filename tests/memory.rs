@@ -9,13 +9,14 @@ use couplet::budget::{Kind, State};
 use couplet::clock::Now;
 use couplet::core::admin::{Command, NewInvite};
 use couplet::core::io::{ConnId, Input, Output, Role, Transport};
+use couplet::core::rates::Rate;
 use couplet::engine::{Engine, Settings};
 use couplet::limits::Limits;
-use couplet::storage::{Batch, Writer, memory};
+use couplet::storage::{Batch, COMMIT_BYTES_MAX, Writer, memory};
 use couplet::stream::sasl::keys::HashJob;
 use couplet::stream::{TlsFacts, sasl};
 use seeded::Seeded;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use zeroize::Zeroizing;
 
@@ -32,6 +33,8 @@ struct World {
     /// What each connection was told since it was looked at last.
     said: BTreeMap<ConnId, String>,
     closed: Vec<ConnId>,
+    /// Who is not read.
+    paused: BTreeSet<ConnId>,
     /// Sockets that take nothing, and what waits for them.
     stuck: BTreeMap<ConnId, usize>,
     told: String,
@@ -53,9 +56,15 @@ impl World {
     }
 
     fn with(users: &[&str], bound: impl FnOnce(&mut Limits)) -> Self {
+        Self::under(MAX, users, bound)
+    }
+
+    /// With another ceiling.
+    fn under(max_bytes: usize, users: &[&str], bound: impl FnOnce(&mut Limits)) -> Self {
         let mut settings = Settings::default();
         settings.core.iterations = 1;
-        settings.core.memory.max_bytes = MAX;
+        settings.core.memory.max_bytes = max_bytes;
+        settings.core.rates.c2s = Rate::UNLIMITED;
         bound(&mut settings.core.limits);
         settings.core.memory.modules = vec![("muc".to_string(), 20_000)];
         let (reader, writer) = memory::Memory::new().open();
@@ -67,6 +76,7 @@ impl World {
             now_ms: 1000,
             said,
             closed: Vec::new(),
+            paused: BTreeSet::new(),
             stuck,
             told: String::new(),
             shrunk: 0,
@@ -102,6 +112,8 @@ impl World {
                         inputs.push(Input::Wrote { conn, waiting_bytes });
                     }
                     Output::Close { conn } => self.closed.push(conn),
+                    Output::PauseRead { conn } => _ = self.paused.insert(conn),
+                    Output::ResumeRead { conn } => _ = self.paused.remove(&conn),
                     Output::Commit(batch) if self.stands_still => self.commits.push(batch),
                     Output::Hash(job) if self.stands_still => self.jobs.push(job),
                     Output::Commit(batch) => {
@@ -502,6 +514,25 @@ fn so_much_waits_for_the_disk() {
     let (stored, refused) = (told("type='result'"), told("<resource-constraint "));
     assert!((4..=6).contains(&stored) && stored + refused == 8, "{stored} stored, {refused} refused");
     assert!(world.send(romeo, &set(9)).contains("type='result'"));
+}
+
+#[test]
+fn the_disk_is_never_far_behind_who_writes() {
+    let mut world = World::under(64 * MAX, &["romeo"], |_| {});
+    let romeo = world.log_in("romeo");
+    let text = "x".repeat(50_000);
+    world.stands_still = true;
+    let mut sent = 0;
+    while !world.paused.contains(&romeo) {
+        sent += 1;
+        assert!(sent < 100, "it may write as much as it likes");
+        let set = format!("<iq type='set' id='i{sent}'><query xmlns='jabber:iq:private'><a xmlns='n'>{text}");
+        world.send(romeo, &(set + "</a></query></iq>"));
+    }
+    let waits: usize = world.commits.iter().map(Batch::bytes).sum();
+    assert!((2 * COMMIT_BYTES_MAX..4 * COMMIT_BYTES_MAX).contains(&waits), "{waits} bytes wait for the disk");
+    world.go_on();
+    assert!(world.paused.is_empty() && world.is_served(romeo));
 }
 
 #[test]
