@@ -35,7 +35,10 @@ use crate::budget::allocated;
 use crate::stream::{PeerCert, TlsFacts};
 
 /// The largest record on the wire: 2^14 bytes of plaintext, 2048 of expansion (RFC 5246 section 6.2.3), the header.
-pub const RECORD_BYTES_MAX: usize = 16_384 + 2_048 + 5;
+pub const RECORD_BYTES_MAX: usize = 16_384 + 2_048 + HEADER_BYTES;
+
+/// What stands before a record.
+const HEADER_BYTES: usize = 5;
 
 /// An incomplete handshake message is kept up to this size; a longer one is refused. It is one record for a peer
 /// without a certificate of its own, which needs no more.
@@ -332,15 +335,25 @@ impl TlsConn {
 
     /// Reads what there is and keeps the rest.
     fn absorb(&mut self, incoming: &mut [u8], plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), TlsError> {
-        if self.kept.is_empty() {
-            let used = self.process(incoming, plain, out)?;
-            self.kept.extend_from_slice(incoming.get(used..).unwrap_or_default());
-        } else {
-            let mut held = mem::take(&mut self.kept);
-            held.extend_from_slice(incoming);
+        let (mut held, mut incoming) = (mem::take(&mut self.kept), incoming);
+        while !held.is_empty() && !incoming.is_empty() {
+            // No more than its record needs: what follows is read where it lies.
+            let (more, rest) = incoming.split_at_mut(lacks(&held).min(incoming.len()));
+            held.reserve_exact(more.len());
+            held.extend_from_slice(more);
             let used = self.process(&mut held, plain, out)?;
-            // The buffer itself is kept only while it grows towards one record.
-            self.kept = if used == 0 { held } else { held.get(used..).unwrap_or_default().to_vec() };
+            held.drain(..used.min(held.len()));
+            incoming = rest;
+        }
+        if !incoming.is_empty() {
+            let used = self.process(incoming, plain, out)?;
+            let rest = incoming.get(used..).unwrap_or_default();
+            held.reserve_exact(rest.len());
+            held.extend_from_slice(rest);
+        }
+        // Between records there is no buffer; what one was in serves for the start of the next.
+        if !held.is_empty() {
+            self.kept = held;
         }
         if self.kept.len() > self.kept_bytes_max { Err(TlsError::TooLong) } else { Ok(()) }
     }
@@ -348,6 +361,9 @@ impl TlsConn {
     /// Lets rustls read the records of `buffer` and does what each state asks for. Gives the number of bytes that are
     /// done with.
     fn process(&mut self, buffer: &mut [u8], plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<usize, TlsError> {
+        if self.phase == Phase::PeerClosed {
+            return Ok(buffer.len());
+        }
         with_either!(&mut self.tls, tls => process(tls, &mut self.phase, buffer, plain, out))
     }
 
@@ -383,6 +399,18 @@ impl TlsConn {
         if new.peer.is_some() {
             seen.peer = new.peer;
         }
+    }
+}
+
+/// How many bytes the record at the start lacks, or its header; any number when it is complete, and something that
+/// began in it is not.
+fn lacks(kept: &[u8]) -> usize {
+    match kept {
+        [_, _, _, high, low, rest @ ..] => match usize::from(u16::from_be_bytes([*high, *low])) {
+            len if len > rest.len() => len - rest.len(),
+            _ => usize::MAX,
+        },
+        _ => HEADER_BYTES.saturating_sub(kept.len()),
     }
 }
 

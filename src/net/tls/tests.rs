@@ -275,6 +275,27 @@ fn many_records_at_once_and_data_longer_than_a_record() {
     }
 }
 
+/// However reads cut records, no more than one is kept, and nothing is lost.
+#[test]
+fn records_may_be_cut_in_any_way_and_one_is_kept_at_most() {
+    for version in [&TLS12, &TLS13] {
+        for step in [1, 2, 4, 7, 1000, 16_400, 16_405, 18_432, 40_000] {
+            let (mut client, mut server) = World::new(&[version], &[]).pair();
+            client.set_buffer_limit(None);
+            let text: Vec<u8> = (0..70_000_u32).map(|i| (i / 7) as u8).collect();
+            let mut plain = Vec::new();
+            for part in [&text[..30_000], &text[30_000..30_003], &text[30_003..]] {
+                client.writer().write_all(part).unwrap();
+            }
+            for piece in outgoing(&mut client).chunks_mut(step) {
+                server.receive(piece, &mut plain, &mut Vec::new()).unwrap();
+                assert!(server.held_bytes() <= RECORD_BYTES_MAX, "{step}: {}", server.held_bytes());
+            }
+            assert!(plain == text && server.held_bytes() == 0, "{step}");
+        }
+    }
+}
+
 #[test]
 fn what_follows_the_handshake_in_the_same_bytes_is_not_lost() {
     let world = World::new(&[&TLS13], &[]);
