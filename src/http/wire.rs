@@ -72,9 +72,14 @@ impl Default for Wire {
 
 impl Wire {
     /// Takes bytes of the client.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        if !matches!(self.state, State::Over) {
-            self.input.extend_from_slice(bytes);
+    pub fn feed(&mut self, bytes: Vec<u8>) {
+        if matches!(self.state, State::Over) {
+            return;
+        }
+        if self.input.is_empty() {
+            self.input = bytes;
+        } else {
+            self.input.extend_from_slice(&bytes);
         }
     }
 
@@ -84,8 +89,10 @@ impl Wire {
             State::Head => self.next_head(),
             State::Content(body, asked) => match body.next(&self.input) {
                 Ok(Piece::Bytes(skip, len)) => {
-                    let content = self.input.get(skip..skip + len).unwrap_or_default().to_vec();
-                    self.drop_input(skip + len);
+                    // What came last is most often all content: that is not copied.
+                    let rest = self.input.split_off((skip + len).min(self.input.len()));
+                    let mut content = std::mem::replace(&mut self.input, rest);
+                    content.drain(..skip);
                     Ok(Some(Event::Content(content)))
                 }
                 Ok(Piece::Wait(skip)) => {
@@ -258,7 +265,9 @@ mod tests {
     fn requests_that_come_together_are_answered_in_their_order() {
         let mut wire = Wire::default();
         assert_eq!(wire.turn(), Turn::Idle);
-        wire.feed(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /3");
+        wire.feed(
+            b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /3".to_vec(),
+        );
         assert_eq!(path(wire.poll()), "/1");
         assert!(wire.poll().is_none() && wire.has_more());
         assert!(!answer(&mut wire, "x").contains("close"));
@@ -271,14 +280,14 @@ mod tests {
     #[test]
     fn contents_are_passed_on_when_they_are_wanted() {
         let mut wire = Wire::default();
-        wire.feed(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+        wire.feed(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n".to_vec());
         assert_eq!(path(wire.poll()), "/");
         assert_eq!(wire.turn(), Turn::Answer);
         let mut out = Vec::new();
         wire.take_content(3, &mut out).unwrap();
         assert_eq!(out, b"HTTP/1.1 100 Continue\r\n\r\n");
         assert!(wire.poll().is_none() && wire.turn() == Turn::Content);
-        wire.feed(b"abcGET");
+        wire.feed(b"abcGET".to_vec());
         assert!(matches!(wire.poll(), Some(Event::Content(piece)) if piece == b"abc"));
         assert!(matches!(wire.poll(), Some(Event::End)));
         assert!(!answer(&mut wire, "").contains("close"));
@@ -288,7 +297,7 @@ mod tests {
     #[test]
     fn a_content_that_nobody_reads_ends_the_connection() {
         let mut wire = Wire::default();
-        wire.feed(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\nGET /smuggled HTTP/1.1\r\n");
+        wire.feed(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\nGET /smuggled HTTP/1.1\r\n".to_vec());
         assert_eq!(path(wire.poll()), "/");
         assert_eq!(wire.take_content(3, &mut Vec::new()), Err(Status::ContentTooLarge));
         assert!(answer(&mut wire, "").contains("Connection: close"));
@@ -298,17 +307,20 @@ mod tests {
     #[test]
     fn what_is_wrong_is_refused_and_ends_the_connection() {
         let mut wire = Wire::default();
-        wire.feed(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET");
+        wire.feed(
+            b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET"
+                .to_vec(),
+        );
         assert!(matches!(wire.poll(), Some(Event::Refused(Status::BadRequest))));
         assert!(answer(&mut wire, "").contains("Connection: close"));
-        wire.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec());
         assert!(wire.poll().is_none());
     }
 
     #[test]
     fn an_answer_that_comes_in_pieces_is_as_long_as_it_said() {
         let mut wire = Wire::default();
-        wire.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec());
         wire.poll();
         let mut out = Vec::new();
         wire.answer(&Answer { content: Content::Later(5), ..Answer::empty(Status::Ok) }, 0, &mut out);

@@ -52,8 +52,8 @@ pub enum Job {
 
 /// What came of it.
 pub enum Outcome {
-    /// More can come.
-    Ready,
+    /// More can come, in this buffer.
+    Ready(Vec<u8>),
     /// The file is on the disk.
     Done,
     /// The file is open.
@@ -163,7 +163,7 @@ impl Keeper {
     fn take(&mut self, job: Job) -> Option<(ConnId, Outcome)> {
         let (conn, done) = match job {
             Job::Create(conn, id, size, label, total_max) => (conn, self.create(conn, id, size, &label, total_max)),
-            Job::Write(conn, bytes) => (conn, self.write(conn, &bytes)),
+            Job::Write(conn, bytes) => (conn, self.write(conn, bytes)),
             Job::Finish(conn) => (conn, self.finish(conn)),
             Job::Open(conn, id) => (conn, self.open(conn, &id)),
             Job::Read(conn, at, len) => (conn, self.read(conn, at, len)),
@@ -213,14 +213,14 @@ impl Keeper {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(label)?;
         self.open.insert(conn, Open::Writing { file, id, size });
-        Ok(Outcome::Ready)
+        Ok(Outcome::Ready(Vec::new()))
     }
 
-    fn write(&mut self, conn: ConnId, bytes: &[u8]) -> io::Result<Outcome> {
-        match self.open.get_mut(&conn) {
-            Some(Open::Writing { file, .. }) => file.write_all(bytes).map(|()| Outcome::Ready),
-            _ => Ok(Outcome::Failed),
-        }
+    fn write(&mut self, conn: ConnId, mut bytes: Vec<u8>) -> io::Result<Outcome> {
+        let Some(Open::Writing { file, .. }) = self.open.get_mut(&conn) else { return Ok(Outcome::Failed) };
+        file.write_all(&bytes)?;
+        bytes.clear();
+        Ok(Outcome::Ready(bytes))
     }
 
     /// What is told to be there survives a power cut from then on.
@@ -340,10 +340,10 @@ mod tests {
         let (one, two, three) = (conn(), conn(), conn());
         let mut keeper = Keeper::new(folder.clone());
         assert!(matches!(keeper.take(Job::Open(one, ID.to_owned())), Some((_, Outcome::Missing))));
-        assert!(matches!(create(&mut keeper, one, ID, 40), Outcome::Ready));
+        assert!(matches!(create(&mut keeper, one, ID, 40), Outcome::Ready(_)));
         assert!(matches!(create(&mut keeper, two, ID, 100), Outcome::Exists), "under way");
         assert!(matches!(create(&mut keeper, two, "bbcdefghijklmnopqrstuv-_", 40), Outcome::Full), "both together");
-        assert!(matches!(keeper.take(Job::Write(one, b"abcde".to_vec())), Some((_, Outcome::Ready))));
+        assert!(matches!(keeper.take(Job::Write(one, b"abcde".to_vec())), Some((_, Outcome::Ready(_)))));
         assert!(matches!(keeper.take(Job::Open(three, ID.to_owned())), Some((_, Outcome::Missing))));
         assert!(matches!(keeper.take(Job::Finish(one)), Some((_, Outcome::Done))));
         assert_eq!(keeper.total_bytes, 27);
@@ -353,7 +353,7 @@ mod tests {
         let read = keeper.take(Job::Read(three, found.start + 1, 3));
         assert!(matches!(read, Some((_, Outcome::Piece(piece))) if piece == b"bcd"));
         // Cut off: nothing is left of it, and of what a crash has left behind neither.
-        assert!(matches!(create(&mut keeper, two, "bbcdefghijklmnopqrstuv-_", 100), Outcome::Ready));
+        assert!(matches!(create(&mut keeper, two, "bbcdefghijklmnopqrstuv-_", 100), Outcome::Ready(_)));
         keeper.take(Job::Leave(two));
         fs::write(folder.join("cbcdefghijklmnopqrstuv-_.part"), "x").unwrap();
         fs::write(folder.join("notes.txt"), "x").unwrap();

@@ -65,7 +65,7 @@ impl Shell {
         }
         #[cfg(feature = "http")]
         if live && has_role && (is_web || received.facts.as_ref().is_some_and(web::speaks_http)) {
-            let got = web::Got::new(received);
+            let got = self.web.take(id, received);
             return self.attend_web(id, got, now);
         }
         if live {

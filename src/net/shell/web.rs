@@ -97,14 +97,6 @@ pub struct Got {
     end: Option<End>,
 }
 
-impl Got {
-    /// The same, not in the shell's buffers.
-    pub fn new(received: Received<'_>) -> Self {
-        let Received { facts, from, data, end } = received;
-        Self { facts, from, data: data.to_vec(), end }
-    }
-}
-
 /// True when both ends have agreed on HTTP.
 pub fn speaks_http(facts: &TlsFacts) -> bool {
     facts.alpn.as_deref() == Some(ALPN_HTTP)
@@ -130,6 +122,15 @@ impl Web {
         };
         web.configure(tuning, now);
         web
+    }
+
+    /// What a connection has brought, not in the shell's buffers.
+    pub fn take(&mut self, id: ConnId, received: Received<'_>) -> Got {
+        let Received { facts, from, data, end } = received;
+        let file = self.guests.get_mut(&id).and_then(|guest| guest.file.as_mut());
+        let mut buffer = file.map(|file| file.take_buffer()).unwrap_or_default();
+        buffer.extend_from_slice(data);
+        Got { facts, from, data: buffer, end }
     }
 
     /// Takes over a changed configuration.
@@ -265,7 +266,7 @@ impl Shell {
             guest.moved_bytes += data.len();
             match &mut guest.socket {
                 Some(socket) => socket.feed(&data),
-                None => guest.wire.feed(&data),
+                None => guest.wire.feed(data),
             }
         }
         self.drive_web(id, now);

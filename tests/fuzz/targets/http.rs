@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
 fn requests(data: &[u8], step: usize) -> Vec<String> {
     let (mut wire, mut seen, mut out) = (Wire::default(), Vec::new(), Vec::new());
     for piece in data.chunks(step) {
-        wire.feed(piece);
+        wire.feed(piece.to_vec());
         let mut content = 0;
         while let Some(event) = wire.poll() {
             let status = match event {

@@ -35,6 +35,8 @@ pub struct Transfer {
     kind: Kind,
     /// The thread has a job for it.
     waits: bool,
+    /// What the next piece will lie in: that the same is taken for all spares the allocator the trouble.
+    buffer: Vec<u8>,
     /// What the request asked for, until it is answered; sites that may see the answer are told by that.
     head: Head,
 }
@@ -52,7 +54,12 @@ impl Transfer {
     /// Bytes that it holds, those that the thread has of it among them.
     pub fn held_bytes(&self) -> usize {
         let piece = if self.waits { READ_BYTES } else { 0 };
-        allocated(size_of::<Self>()) + self.head.heap_bytes() + allocated(piece)
+        allocated(size_of::<Self>()) + self.head.heap_bytes() + allocated(piece + self.buffer.capacity())
+    }
+
+    /// The buffer for the next piece.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
     }
 
     /// Nothing may be read from the connection for now.
@@ -148,7 +155,7 @@ impl Shell {
         }
         self.web.files.open += 1;
         if let Some(guest) = self.web.guests.get_mut(&id) {
-            guest.file = Some(Box::new(Transfer { kind, waits: true, head }));
+            guest.file = Some(Box::new(Transfer { kind, waits: true, buffer: Vec::new(), head }));
         }
     }
 
@@ -180,7 +187,10 @@ impl Shell {
         let Some(file) = self.web.guests.get_mut(&id).and_then(|guest| guest.file.as_mut()) else { return };
         file.waits = false;
         match outcome {
-            Outcome::Ready => self.go_on_with_file(id, now),
+            Outcome::Ready(buffer) => {
+                file.buffer = buffer;
+                self.go_on_with_file(id, now);
+            }
             Outcome::Done => self.end_file(id, Status::Created, now),
             Outcome::Found(found) => self.send_file(id, &found, now),
             Outcome::Piece(bytes) => self.pass_piece(id, &bytes, now),
