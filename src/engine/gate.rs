@@ -11,6 +11,7 @@ use crate::core::rates::{Rate, judged};
 use crate::stream::{C2s, Event, Options, StreamError};
 use ring::hmac;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 /// How long the same is not said again of those who are turned away, in milliseconds.
@@ -27,8 +28,20 @@ pub(super) struct Doors {
     scores: Flat<u64, i8>,
     /// Logins that wait, and until when.
     held: BTreeMap<ConnId, (u64, Event)>,
-    /// Why somebody was turned away, when that was said last, and how often it has happened since.
+    /// What is said once in a while, when it was said last, and how often it was not since then.
     said: Vec<(&'static str, u64, u32)>,
+}
+
+/// How often something was not said.
+struct More(u32);
+
+impl fmt::Display for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            n => write!(f, "; {n} more since that was last said"),
+        }
+    }
 }
 
 impl Doors {
@@ -36,6 +49,25 @@ impl Doors {
         match role {
             Role::Client | Role::Web | Role::Authority => &mut self.clients,
             Role::Server | Role::Component => &mut self.servers,
+        }
+    }
+
+    /// Whether something is said that many could make us say, which must not cost more than it costs them: how often it
+    /// was not, since it was said last.
+    fn says(&mut self, what: &'static str, now_ms: u64) -> Option<u32> {
+        match self.said.iter_mut().find(|(said, ..)| *said == what) {
+            Some((_, said_ms, since)) if now_ms < *said_ms + QUIET_MS => {
+                *since = since.saturating_add(1);
+                None
+            }
+            Some((_, said_ms, since)) => {
+                *said_ms = now_ms;
+                Some(std::mem::take(since))
+            }
+            None => {
+                self.said.push((what, now_ms, 0));
+                Some(0)
+            }
         }
     }
 
@@ -171,25 +203,11 @@ impl Engine {
         self.budget.settle(Held::Addresses, &mut self.doors.charge, held);
     }
 
-    /// Says why somebody is not let in, once in a while: that must not cost more than he does.
+    /// Says why somebody is not let in, once in a while.
     pub(super) fn turn_away<T>(&mut self, peer: IpAddr, why: &'static str) -> Option<T> {
-        let now_ms = self.core.now.mono_ms;
         self.core.counters.turned_away = self.core.counters.turned_away.wrapping_add(1);
-        let said = &mut self.doors.said;
-        let at = said.iter().position(|(reason, ..)| *reason == why).unwrap_or_else(|| {
-            said.push((why, 0, 0));
-            said.len() - 1
-        });
-        if let Some((_, said_ms, since)) = said.get_mut(at) {
-            if *said_ms > 0 && now_ms < *said_ms + QUIET_MS {
-                *since += 1;
-            } else {
-                match *since {
-                    0 => log::warn!(target: LOG, "{peer} turned away: {why}"),
-                    n => log::warn!(target: LOG, "{peer} turned away: {why}; {n} more since that was last said"),
-                }
-                (*said_ms, *since) = (now_ms, 0);
-            }
+        if let Some(since) = self.doors.says(why, self.core.now.mono_ms) {
+            log::warn!(target: LOG, "{peer} turned away: {why}{}", More(since));
         }
         None
     }
@@ -274,10 +292,17 @@ impl Engine {
 
     /// Somebody says to be a component, and its secret is another.
     pub(super) fn secret_guessed(&mut self, peer: IpAddr, domain: &str) {
-        log::warn!(target: LOG, "failed login from {peer} as {domain}");
         self.core.counters.logins_failed = self.core.counters.logins_failed.wrapping_add(1);
-        if !self.core.settings.is_exempt(peer) {
-            self.doors.servers.guessed(Place::of(peer), self.core.now.mono_ms, &self.core.settings.limits);
+        let now_ms = self.core.now.mono_ms;
+        let since = if self.core.settings.is_exempt(peer) {
+            // Nothing slows it down, and nobody shuts it out.
+            self.doors.says("the secret of a component", now_ms)
+        } else {
+            self.doors.servers.guessed(Place::of(peer), now_ms, &self.core.settings.limits);
+            Some(0)
+        };
+        if let Some(since) = since {
+            log::warn!(target: LOG, "failed login from {peer} as {domain}{}", More(since));
         }
     }
 
