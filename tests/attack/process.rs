@@ -29,9 +29,17 @@ pub fn cpu(pid: u32) -> io::Result<Duration> {
 }
 
 /// How long the thread that serves everybody has waited for a processor while it could have worked: what others on this
-/// machine took from it, those who flood among them.
+/// machine took from it, those who flood among them, and what the machine's host took from all its processors.
 pub fn waited(pid: u32) -> io::Result<Duration> {
-    schedstat(Path::new(&format!("/proc/{pid}/task/{pid}")), 1)
+    Ok(schedstat(Path::new(&format!("/proc/{pid}/task/{pid}")), 1)? + stolen()?)
+}
+
+/// Processor time that the host of a virtual machine gave to others.
+fn stolen() -> io::Result<Duration> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let ticks = text.lines().next().and_then(|all| all.split_ascii_whitespace().nth(8)?.parse::<u64>().ok());
+    let ticks = ticks.ok_or_else(|| io::Error::other("no /proc/stat"))?;
+    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
 }
 
 /// A time that the system counts of a thread: 0 is what it ran, 1 what it waited to run.

@@ -104,10 +104,11 @@ impl Tally {
         }
     }
 
-    /// Counts the errors in what has come, and forgets it.
+    /// Counts the errors in what has come, and forgets it. A tag that is not complete yet stays.
     fn look(&mut self, wire: &mut Wire) {
         while wire.wait(Duration::ZERO) {}
-        let text = String::from_utf8_lossy(&wire.got);
+        let whole = wire.got.iter().rposition(|byte| *byte == b'>').map_or(0, |at| at + 1);
+        let text = String::from_utf8_lossy(&wire.got[..whole]);
         let mut count = |name: Option<&str>| {
             if let Some(name) = name.filter(|name| *name != "text") {
                 *self.errors.entry(name.to_owned()).or_default() += 1;
@@ -119,7 +120,8 @@ impl Tally {
         for (_, rest) in text.match_indices(FAILURE).map(|(at, _)| text.split_at(at + FAILURE.len())) {
             count(rest.split('/').next());
         }
-        wire.got.clear();
+        drop(text);
+        wire.got.drain(..whole);
     }
 
     /// Says something again and again until the flood is over or nobody listens.
