@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use xml::common::is_name_start_char;
 use xml::name::OwnedName;
+use xml::namespace::Namespace;
 use xml::reader::{EventReader, ParserConfig, XmlEvent};
 
 use super::element::{Builder, Element};
@@ -183,11 +184,11 @@ impl Reader {
             return Err(ReadError::NotWellFormed);
         }
         let mut declared = Declared { content_ns: String::new(), prefixes: Vec::new() };
+        check_prefixes(&namespace)?;
         for (prefix, uri) in namespace.0 {
-            match (prefix.as_str(), uri.as_str()) {
-                ("xml" | "xmlns", _) => {}
-                (_, ns::XML | ns::XMLNS) => return Err(ReadError::NotWellFormed),
-                ("", _) => declared.content_ns = uri,
+            match prefix.as_str() {
+                "xml" | "xmlns" => {}
+                "" => declared.content_ns = uri,
                 _ => declared.prefixes.push((prefix, uri)),
             }
         }
@@ -381,7 +382,8 @@ fn build(
     let mut event = first;
     loop {
         match (event, &mut builder) {
-            (XmlEvent::StartElement { name, attributes, .. }, _) => {
+            (XmlEvent::StartElement { name, attributes, namespace }, _) => {
+                check_prefixes(&namespace)?;
                 let (ns, name) = checked_name(name)?;
                 let ns = if content_ns == Some(ns.as_str()) { ns::CLIENT } else { ns.as_str() };
                 let builder = match &mut builder {
@@ -416,6 +418,19 @@ fn build(
         }
         event = parser.next().map_err(|_| ReadError::NotWellFormed)?;
     }
+}
+
+/// Checks the prefixes in force, as far as the parser does not: each is a name (Namespaces in XML 1.0, section 4), and
+/// none but their own stand for the two namespaces that have one (section 3).
+fn check_prefixes(declared: &Namespace) -> Result<(), ReadError> {
+    let is_sound = |(prefix, uri): (&String, &String)| match prefix.as_str() {
+        "xml" | "xmlns" => true,
+        prefix => {
+            (prefix.is_empty() || prefix.starts_with(is_name_start_char))
+                && !matches!(uri.as_str(), ns::XML | ns::XMLNS)
+        }
+    };
+    if declared.0.iter().all(is_sound) { Ok(()) } else { Err(ReadError::NotWellFormed) }
 }
 
 /// Namespace and local name of an element. The parser checks the character behind a prefix as if it stood in the
@@ -492,6 +507,8 @@ mod tests {
             ("<a b='' b=''>", NotWellFormed),
             ("<a xmlns:b='http://www.w3.org/XML/1998/namespace'>", NotWellFormed),
             ("<a xmlns:b='http://www.w3.org/2000/xmlns/'>", NotWellFormed),
+            ("<a xmlns:3b='u'>", NotWellFormed),
+            ("<a xmlns:-b='u'>", NotWellFormed),
         ] {
             assert_eq!(reader().stream_header(frame.as_bytes()), Err(error), "{frame}");
         }
@@ -599,6 +616,10 @@ mod tests {
             "</a>",
             "<a><![CDATA[</a>",
             "<a><!DOCTYPE b></a>",
+            "<a xmlns:3b='u'/>",
+            "<a><c xmlns:.b='u'/></a>",
+            "<a xmlns:b='http://www.w3.org/2000/xmlns/'/>",
+            "<a><c xmlns='http://www.w3.org/XML/1998/namespace'/></a>",
         ] {
             assert_eq!(read(frame), Err(NotWellFormed), "{frame}");
         }
