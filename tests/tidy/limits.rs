@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 /// Where words are that no test is about.
 const NO_TESTS: [&str; 3] = ["tests/fuzz/", "tests/bench/", "tests/tidy"];
 
-/// What a file has that is a test: all of it, or what stands behind `#[cfg(test)]`.
+/// What a file has that is a test: all of it, as its name or folder says, or what stands behind `#[cfg(test)]`.
 fn tests(file: &File) -> &str {
     let path = file.path.as_str();
     if NO_TESTS.iter().any(|folder| path.starts_with(folder)) {
         return "";
     }
     let of_source = || file.text.split_once("#[cfg(test)]").map_or("", |(_, behind)| behind);
-    if path.starts_with("tests/") && !path.ends_with(".md") { &file.text } else { of_source() }
+    let is_test = path.starts_with("tests/") && !path.ends_with(".md") || path.ends_with("tests.rs");
+    if is_test { &file.text } else { of_source() }
 }
 
 /// Limits that nothing shows, and those that are in the list without need.
