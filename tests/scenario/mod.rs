@@ -116,6 +116,7 @@ pub fn perform(play: &Play, stage: &mut dyn Stage) -> Result<(), String> {
         captures: BTreeMap::new(),
         log: VecDeque::new(),
         barriers: 0,
+        unheard: None,
         token: None,
     };
     for line in &play.lines {
@@ -139,12 +140,15 @@ struct Troupe<'a> {
     captures: Captures,
     log: VecDeque<String>,
     barriers: u32,
+    /// Who spoke last, where nobody has heard anything since and no answer need come.
+    unheard: Option<usize>,
     /// Of the operator's last invitation.
     token: Option<String>,
 }
 
 impl Troupe<'_> {
     fn act(&mut self, play: &Play, action: &Action) -> Result<(), String> {
+        self.take_turns(action)?;
         match action {
             Action::Accept(who) => server::accept(&mut self.clients[*who], &play.clients[*who], self.stage),
             Action::Dialed(who, tls) => self.clients[*who].dialed(&play.clients[*who], *tls, self.stage),
@@ -325,6 +329,32 @@ impl Troupe<'_> {
             && matching::check(expected.root(), e.root(), &mut self.captures).is_ok()
         {
             self.hear(who)?;
+        }
+        Ok(())
+    }
+
+    /// Who speaks behind somebody else is heard behind him, too: a server of its own process reads connections in any
+    /// order.
+    fn take_turns(&mut self, action: &Action) -> Result<(), String> {
+        let speaker = match action {
+            Action::Send(who, _) | Action::SendRaw(who, _) => Some(*who),
+            Action::Connect(who) | Action::Drop(who) | Action::Disconnect(who) => Some(*who),
+            Action::OperatorRuns(..) => None,
+            _ => {
+                self.unheard = None;
+                return Ok(());
+            }
+        };
+        if let Some(before) = self.unheard.take_if(|before| speaker != Some(*before))
+            && !self.stage.knows_silence()
+        {
+            self.barriers += 1;
+            self.clients[before].wait_for_answer(self.stage, self.barriers, true)?;
+        }
+        if let Action::Send(_, stanza) = action
+            && matches!(stanza.root().name(), "message" | "presence")
+        {
+            self.unheard = speaker;
         }
         Ok(())
     }
