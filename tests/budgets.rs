@@ -426,6 +426,26 @@ fn what_is_stored_costs_one_commit() {
 }
 
 #[test]
+fn a_full_box_is_not_read_for_each_message() {
+    let (mut world, conns) = World::online(2);
+    let mut bill = Bill::default();
+    let text = message(1).replace("/r'", "'");
+    world.send(conns[1], "<presence type='unavailable'/><enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    let room = Settings::default().core.limits.offline_messages_max as usize;
+    world.send(conns[0], &text.repeat(room));
+    let cost = world.cost_of(|w| w.send(conns[0], &text.repeat(50)));
+    bill.exactly("commits of 50 messages to a full box", cost.commits, 0);
+    bill.at_most("allocations of 50 messages to a full box", cost.allocations, 1514);
+    // What is in the queue of a session does not count, and is not read either.
+    world.send(conns[0], &message(1).repeat(20));
+    world.input(Input::Closed { conn: conns[1] });
+    let cost = world.cost_of(|w| w.send(conns[0], &text.repeat(50)));
+    bill.exactly("commits of 50 messages to a full box beside a queue", cost.commits, 0);
+    bill.at_most("allocations of 50 messages to a full box beside a queue", cost.allocations, 1963);
+    bill.settle();
+}
+
+#[test]
 fn a_bill_sees_what_is_dearer_and_what_is_cheaper() {
     let complains = |counted, budget| {
         let mut bill = Bill::default();

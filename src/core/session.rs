@@ -211,11 +211,6 @@ impl Sessions {
         self.of_where(account, |s| s.resume_id.as_deref() == Some(resume_id)).pop()
     }
 
-    /// True when any session of an account waits to be resumed, or has a name for that.
-    pub fn any_resumable(&self, account: &Jid) -> bool {
-        self.of(account).iter().any(|id| self.get(*id).is_some_and(|session| session.resume_id.is_some()))
-    }
-
     /// All sessions, collected.
     pub fn ids(&self) -> Vec<SessionId> {
         self.slab.keys().into_iter().map(SessionId).collect()

@@ -67,6 +67,7 @@ pub struct Rows;
 impl Table for Rows {
     const ID: u8 = 16;
     const NAME: &'static str = "spool";
+    const MARKS: Option<fn(&Stored) -> u8> = Some(|stored| (!stored.holder.is_empty()).into());
     type Value = Stored;
 }
 
@@ -268,10 +269,21 @@ impl Core {
         Ok(rows)
     }
 
-    /// True when all rows of an account are in no queue, which is known without reading them.
-    pub fn spool_is_free(&self, account: &Jid) -> bool {
-        let all = (account.bare_str().into(), 0)..=(account.bare_str().into(), u64::MAX);
-        !self.sessions.any_resumable(account) && self.spool.held.range(all).next().is_none()
+    /// How many rows of an account are in queues, or were when their session was lost, or are about to go: no more than
+    /// its sessions may have. It is known without reading them, so that who writes to a full box does not have it read
+    /// each time.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn spool_queued(&mut self, account: &Jid) -> Result<usize, StoreError> {
+        let (marked, mut at) = (self.view.marked::<Rows>(account.bare_str())?, 0);
+        let mut queued: BTreeSet<u64> =
+            std::iter::from_fn(|| marked.next(&mut at).map(|(_, sub)| number(sub))).collect();
+        if !self.spool.held.is_empty() {
+            let of_account = (account.bare_str().into(), 0)..=(account.bare_str().into(), u64::MAX);
+            queued.extend(self.spool.held.range(of_account).map(|(_, row)| *row));
+        }
+        Ok(queued.len())
     }
 
     /// Rows that a parked session has on disk alone, in the order of its queue.

@@ -35,29 +35,21 @@ impl Module for Offline {
             Worth::Nothing(reason) => return Ok(Undelivered::Dropped(reason)),
         }
         let Some(to) = flight.stanza.to.clone() else { return Ok(Undelivered::NotMine) };
+        // Rows of sessions are among all that there are. They do not count, and may have what sessions may.
+        let queued = core.spool_queued(&to)?;
+        let sessions = if queued > 0 { core.sessions.of(&to).len().max(1) } else { 0 };
+        let all = core.view.extent::<spool::Rows>(to.bare_str())?;
         let limits = &core.settings.limits;
         // What a session leaves behind was accepted before.
         let (more, more_bytes) = if flight.is_copy { (limits.sm_unacked_max, limits.out_bytes_max) } else { (0, 0) };
-        let messages_max = limits.offline_messages_max as usize + more as usize;
-        let bytes_max = limits.offline_bytes_max as usize + more_bytes as usize;
-        let full = Undelivered::Refused(Condition::ServiceUnavailable.because("Too many messages wait already."));
-        // Rows of sessions are among these and do not count, so that there is room where these leave some.
-        let all = core.view.extent::<spool::Rows>(to.bare_str())?;
+        let messages_max = limits.offline_messages_max as usize + more as usize + queued;
+        let bytes_max =
+            limits.offline_bytes_max as usize + more_bytes as usize + sessions * limits.out_bytes_max as usize;
         let left = bytes_max.saturating_sub(all.bytes);
         if all.rows < messages_max && core.spool_message(&to, flight.stanza.clone(), left)? {
             return Ok(Undelivered::Kept("offline"));
         }
-        // Whoever writes to a full box must not have it read each time.
-        if core.spool_is_free(&to) {
-            return Ok(full);
-        }
-        let rows = core.spool_free(&to)?;
-        let held: usize = rows.iter().map(|(_, stored)| stored.xml.len()).sum();
-        let bytes_max = bytes_max.saturating_sub(held);
-        if rows.len() >= messages_max || !core.spool_message(&to, flight.stanza.clone(), bytes_max)? {
-            return Ok(full);
-        }
-        Ok(Undelivered::Kept("offline"))
+        Ok(Undelivered::Refused(Condition::ServiceUnavailable.because("Too many messages wait already.")))
     }
 
     fn session(&mut self, core: &mut Core, id: SessionId, event: SessionEvent) -> Result<(), StanzaError> {
