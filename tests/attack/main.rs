@@ -63,12 +63,25 @@ fn said_no_bug(target: &Target) -> String {
     said
 }
 
+/// Whether the program that is attacked has this module, by its own word.
+fn has_module(name: &str) -> bool {
+    let about = std::process::Command::new(server::binary()).arg("about").output().unwrap().stdout;
+    let about = String::from_utf8(about).unwrap();
+    let row = about.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+    !row.unwrap_or_else(|| panic!("`couplet about` does not know {name}:\n{about}")).contains("not in this build")
+}
+
 /// Performs all inputs; what is wrong with them.
 fn inputs(target: &Target) -> Vec<String> {
     let (mut wrong, mut all) = (Vec::new(), 0);
     for (stage, table) in STAGES {
-        // That of another build, as COUPLET_BINARY may name.
-        if *stage == "http" && target.port("HTTP").is_err() {
+        // COUPLET_BINARY may name another build than this test is of.
+        let is_there = match *stage {
+            "http" => target.port("HTTP").is_ok(),
+            "commands" => has_module("commands"),
+            _ => true,
+        };
+        if !is_there {
             println!("{stage}: skipped: this server has none");
             continue;
         }

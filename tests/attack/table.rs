@@ -14,9 +14,9 @@ pub const STAGES: &[(&str, &str)] = &[
     ("SASL", include_str!("inputs/sasl.txt")),
     ("logged in", include_str!("inputs/logged-in.txt")),
     ("bound", include_str!("inputs/bound.txt")),
+    ("commands", include_str!("inputs/commands.txt")),
     ("federation", include_str!("inputs/federation.txt")),
     ("components", include_str!("inputs/components.txt")),
-    #[cfg(feature = "http")]
     ("http", include_str!("inputs/http.txt")),
 ];
 
