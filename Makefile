@@ -120,6 +120,12 @@ ship:
 size: ship
 	@cross/size $(TARGET) $(SHIPPED)
 
+#: make order    where functions stand in the binary, learned anew; when much of the code has moved (ten minutes, valgrind)
+.PHONY: order
+order:
+	CARGO_PROFILE_SHIP_STRIP=none cross/build x86_64-unknown-linux-musl --features balanced
+	cross/learn target/cross/x86_64-unknown-linux-musl/x86_64-unknown-linux-musl/ship/couplet
+
 #: make measure  the figures of the README: size, memory, start-up
 measure: ship
 	tests/interop/run --measure --binary $(SHIPPED)
