@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::floods::{self, HEAVY, Kind, LEFT_MAX_BYTES, MEMORY_MAX, REST, RSS_MAX_BYTES, heavy_cpu_max};
-use crate::process::{Peak, cpu, rss_bytes, waited};
+use crate::process::{Peak, cpu, own_bytes, rss_bytes, waited};
 use crate::script;
 use crate::seen::{Outcome, look};
 use crate::stages::Stage;
@@ -44,7 +44,7 @@ pub fn measure(
     let target = Target::start("figures", &[MEMORY_MAX, DEADLINE, WAITS])?;
     let pid = target.server.pid().ok_or(io::ErrorKind::NotFound)?;
     let peak = Peak::watch(pid);
-    let start_bytes = rss_bytes(pid)?;
+    let (start_bytes, start_own_bytes) = (rss_bytes(pid)?, own_bytes(pid)?);
     println!("memory.max {}, resident at the start: {} MB", MEMORY_MAX.1, mb(start_bytes));
     if wanted("silent") {
         wrong.extend(silent(&target)?);
@@ -79,7 +79,14 @@ pub fn measure(
     std::thread::sleep(REST);
     let end_bytes = rss_bytes(pid)?;
     let more = end_bytes.saturating_sub(start_bytes);
-    println!("\nresident at the end: {} MB, {} MB more than at the start", mb(end_bytes), mb(more));
+    // The rest is code that had not run before.
+    let own = own_bytes(pid)?.saturating_sub(start_own_bytes);
+    println!(
+        "\nresident at the end: {} MB, {} MB more than at the start, {} MB of it not pages of the program",
+        mb(end_bytes),
+        mb(more),
+        mb(own)
+    );
     let said = target.server.said();
     if said.contains(" ERROR ") || said.contains("panic") {
         wrong.push(said);

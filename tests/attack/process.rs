@@ -12,10 +12,19 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Resident memory, in bytes.
 pub fn rss_bytes(pid: u32) -> io::Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// What of that is not pages of files, as the program's code is.
+pub fn own_bytes(pid: u32) -> io::Result<u64> {
+    status_bytes(pid, "RssAnon:")
+}
+
+fn status_bytes(pid: u32, row: &str) -> io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(row)).unwrap_or_default();
     let kib = line.trim().split(' ').next().and_then(|kib| kib.parse::<u64>().ok());
-    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS"))
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other(format!("no {row}")))
 }
 
 /// Processor time of all its threads so far.

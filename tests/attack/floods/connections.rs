@@ -12,6 +12,9 @@ use crate::wire::Wire;
 const TURNED_AWAY: &[&str] =
     &["turned away", "connection-timeout", "policy-violation", "resource-constraint", "not-authorized", "conflict"];
 
+/// And to a server whose keys cannot be verified in time (XEP-0220 section 2.5).
+const UNVERIFIED: &[&str] = &["turned away", "policy-violation", "resource-constraint", "remote-server-timeout"];
+
 pub const FLOODS: &[Flood] = &[
     flood("connections that come and go", 2, come_and_go),
     flood("silent connections", 1, silent),
@@ -26,7 +29,7 @@ pub const FLOODS: &[Flood] = &[
     flood("resources", 2, resources),
     flood("streams of servers", 2, servers),
     flood("proved servers", 2, proved),
-    flood("dialback keys", 2, keys),
+    Flood { errors: UNVERIFIED, ..flood("dialback keys", 2, keys) },
     flood("components that guess", 2, components),
 ];
 
