@@ -33,6 +33,9 @@ const MANY: u64 = 120;
 /// of them; a message that is alone needs one, or two when async-io's own thread comes first.
 const WAITING: [&str; 6] = ["epoll_pwait2", "epoll_wait", "epoll_ctl", "timerfd_settime", "read", "write"];
 
+/// How often it is counted how a server waits that waits too often: what else the machine does can only add to it.
+const LOOKS: u32 = 5;
+
 /// How a commit is written. It may be one for several who have not waited for each other.
 const COMMITTING: [&str; 2] = ["fdatasync", "pwrite64"];
 
@@ -110,10 +113,17 @@ impl Bill {
         (waiting_max, budget): (i64, &[(&str, i64)]),
         act: &mut dyn FnMut() -> io::Result<()>,
     ) {
-        let Some(mut calls) = of_a_hundred(server, act).unwrap() else { return };
-        println!("{what}, a hundred: {calls:?}");
-        calls.retain(|name, n| name != "futex" && *n >= 50);
-        let waiting: i64 = WAITING.iter().filter_map(|name| calls.remove(*name)).sum();
+        let (mut calls, mut waiting) = (BTreeMap::new(), i64::MAX);
+        for _ in 0..LOOKS {
+            let Some(seen) = of_a_hundred(server, act).unwrap() else { return };
+            println!("{what}, a hundred: {seen:?}");
+            calls = seen;
+            calls.retain(|name, n| name != "futex" && *n >= 50);
+            waiting = waiting.min(WAITING.iter().filter_map(|name| calls.remove(*name)).sum());
+            if waiting <= waiting_max {
+                break;
+            }
+        }
         if waiting > waiting_max {
             self.0.push_str(&format!("a hundred {what}: {waiting} calls to wait, at most {waiting_max}\n"));
         }
