@@ -323,6 +323,9 @@ impl Engine {
             peer.verifies.swap_remove(at);
         }
         peer.verifies.push(Verify { conn, id, key, sent: false });
+        if let Some(link) = self.remotes.links.get_mut(conn.0) {
+            link.claims = true;
+        }
         self.charge_peer(peer_id);
         self.send_verifies(peer_id);
         self.connect(peer_id);
@@ -377,6 +380,9 @@ impl Engine {
 
     /// A link is gone, and with it the keys that have come on it.
     pub(super) fn forget_claims(&mut self, conn: ConnId) {
+        if !self.remotes.links.get(conn.0).is_some_and(|link| link.claims) {
+            return;
+        }
         for key in self.remotes.peers.keys() {
             if let Some(peer) = self.remotes.peers.get_mut(key).filter(|p| p.verifies.iter().any(|v| v.conn == conn)) {
                 peer.verifies.retain(|verify| verify.conn != conn);

@@ -61,6 +61,8 @@ impl Engine {
             heard: false,
             dialing: false,
             peer: None,
+            serves: Vec::new(),
+            claims: false,
             room: None,
         };
         let conn = ConnId(self.remotes.links.insert(link));

@@ -99,6 +99,10 @@ struct Link {
     dialing: bool,
     /// For whom it was opened, of one that we have opened.
     peer: Option<PeerId>,
+    /// Those whose stanzas it takes ([`Peer::via`]).
+    serves: Vec<PeerId>,
+    /// Keys have come on it that others are asked about ([`Verify::conn`]).
+    claims: bool,
     /// Clients that wait for room in its queue.
     room: Option<Box<room::Room>>,
 }

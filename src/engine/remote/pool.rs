@@ -181,6 +181,9 @@ impl Engine {
         self.unshelve(id);
         let Some(peer) = self.remotes.peers.get_mut(id.0) else { return };
         peer.via = Some(conn);
+        if let Some(link) = self.remotes.links.get_mut(conn.0) {
+            link.serves.push(id);
+        }
         (peer.failures, peer.retry_ms, peer.condemned) = (0, 0, None);
         let waiting = std::mem::take(&mut peer.out).into_parcels();
         self.charge_peer(id);
@@ -209,14 +212,12 @@ impl Engine {
         } else if armed(Fault::WayUnordered) {
             parcels.reverse();
         }
+        let mut peers = std::mem::take(&mut link.serves);
         self.forget_room(conn);
-        let mut peers = Vec::new();
-        for key in self.remotes.peers.keys() {
-            if let Some(peer) = self.remotes.peers.get_mut(key).filter(|peer| peer.via == Some(conn)) {
-                peer.via = None;
-                peers.push(PeerId(key));
-            }
-        }
+        peers.retain(|id| {
+            let peer = self.remotes.peers.get_mut(id.0).filter(|peer| peer.via == Some(conn));
+            peer.map(|peer| peer.via = None).is_some()
+        });
         for mut parcel in parcels {
             if let Some(keep) = &mut parcel.keep {
                 keep.end = 0;
@@ -547,8 +548,8 @@ impl Engine {
 impl Peer {
     /// Bytes that it takes, its places in tables and what waits for it among them.
     fn held_bytes(&self) -> usize {
-        /// Its share of a node of the tree of pairs, the queue's first places, timers.
-        const PLACES_BYTES: usize = 2 * size_of::<(Pair, PeerId)>() + allocated(4 * size_of::<Item>()) + 48;
+        /// Its share of a node of the tree of pairs, the queue's first places, timers, its place in the list of a link.
+        const PLACES_BYTES: usize = 2 * size_of::<(Pair, PeerId)>() + allocated(4 * size_of::<Item>()) + 64;
         /// An addressee.
         const ADDRESS_BYTES: usize = 48;
         let text = |text: &str| 2 * allocated(text.len());
