@@ -442,9 +442,10 @@ impl Engine {
                 > (limits.tick_bytes_max as usize).min((self.budget.spare_bytes() / 4).max(TICK_BYTES_MIN))
     }
 
-    /// True when a connection has more to say than this tick could take: the next is due at once.
+    /// True when a connection has more to say than this tick could take, or more goes back for want of memory: the next
+    /// is due at once.
     pub fn has_more(&self) -> bool {
-        !self.later.is_empty() || !self.due.is_empty()
+        !self.later.is_empty() || !self.due.is_empty() || self.parts.has_more
     }
 
     /// A connection has more to say than this tick can take: it goes on with the next, and nothing is read meanwhile.

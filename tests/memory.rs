@@ -452,6 +452,41 @@ fn what_waits_for_servers_out_of_reach_goes_back_unless_it_was_acknowledged() {
     assert_eq!(world.engine.budget().used_by(Kind::Servers), 0);
 }
 
+#[test]
+fn of_thousands_that_go_back_at_once_a_tick_takes_some() {
+    const SERVERS: usize = 700;
+    const AT_ONCE: usize = 256;
+    let mut world = World::under(10 * MAX, &["romeo"], |limits| limits.fair_bytes = u32::MAX);
+    let romeo = world.log_in("romeo");
+    for n in 0..SERVERS {
+        let to = format!("a@s{n}.example");
+        assert_eq!(world.send(romeo, &format!("<message type='chat' to='{to}'><body>x</body></message>")), "");
+    }
+    world.input(Input::Weighed { rss_bytes: 500_000 });
+    world.engine.handle(at(world.now_ms), Input::Weighed { rss_bytes: 20 * MAX });
+    let (mut told, mut ticks) = (0, 0);
+    loop {
+        world.engine.end_tick(at(world.now_ms));
+        while let Some(output) = world.engine.poll_output() {
+            if let Output::Write { conn, bytes } = output {
+                told += std::str::from_utf8(&bytes).unwrap().matches("<resource-constraint ").count();
+                world.engine.handle(at(world.now_ms), Input::Wrote { conn, waiting_bytes: 0 });
+            }
+        }
+        ticks += 1;
+        if !world.engine.has_more() {
+            break;
+        }
+    }
+    assert_eq!(ticks, SERVERS.div_ceil(AT_ONCE));
+    while told < SERVERS {
+        world.said.clear();
+        world.input(Input::Wake);
+        told += world.said[&romeo].matches("<resource-constraint ").count();
+    }
+    assert!(world.is_served(romeo), "{:?}", world.closed);
+}
+
 const ABROAD: &str = "<message type='chat' id='abroad' to='a@abroad.test'><body>x</body></message>";
 
 #[test]

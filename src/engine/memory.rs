@@ -51,6 +51,8 @@ pub(super) struct Parts {
     storage: Charge,
     /// There is a [`Timer::Weigh`].
     pub weighs: bool,
+    /// More must be given up than this tick could take.
+    pub has_more: bool,
     /// When caches were last given up.
     swept_ms: u64,
     /// What was given up since the state changed.
@@ -92,6 +94,7 @@ impl Engine {
         }
         let state = self.budget.state();
         self.core.sheds = state == State::Shedding;
+        self.parts.has_more = false;
         if state == State::Shedding {
             self.shed();
         }
@@ -154,7 +157,7 @@ impl Engine {
             self.shed_unfair();
         }
         if !self.is_light() {
-            self.shed_peers();
+            self.parts.has_more = self.shed_peers();
         }
     }
 

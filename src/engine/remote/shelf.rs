@@ -10,6 +10,9 @@ use crate::jid::Jid;
 use crate::storage::Ticket;
 use std::cmp::Reverse;
 
+/// After how many stanzas that go back others are served: each takes some ten microseconds.
+const BACK_MAX: usize = 256;
+
 /// A stanza that is on the disk alone.
 pub(super) struct Shelved {
     /// Its row in the spool.
@@ -30,16 +33,22 @@ impl Engine {
     }
 
     /// What waits for servers that no link reaches and was not acknowledged goes back to its senders, the longest queue
-    /// first, until there is room.
-    pub(in crate::engine) fn shed_peers(&mut self) {
+    /// first, until there is room. True when there is more of it than one tick takes.
+    pub(in crate::engine) fn shed_peers(&mut self) -> bool {
+        let mut has_more = false;
         for id in self.longest_peers() {
             if self.budget.excess_bytes() == 0 {
+                break;
+            }
+            has_more = self.remotes.returned.len() >= BACK_MAX;
+            if has_more {
                 break;
             }
             self.give_up(id, FULL, &|keep| keep.row.is_none());
             self.arm_peer(id);
         }
         self.bring_all_back();
+        has_more
     }
 
     /// Peers for which something waits here, by what they hold.
