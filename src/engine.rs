@@ -227,6 +227,8 @@ pub struct Engine {
     line: archive::Line,
     /// When there is a [`Timer::Modules`].
     modules_due_ms: Option<u64>,
+    /// More timers were due than one tick takes.
+    overdue: bool,
     shutting_down: bool,
     exited: bool,
     panics: VecDeque<u64>,
@@ -319,6 +321,7 @@ impl Engine {
             #[cfg(feature = "mam")]
             line: archive::Line::default(),
             modules_due_ms: None,
+            overdue: false,
             shutting_down: false,
             exited: false,
             panics: VecDeque::new(),
@@ -442,10 +445,10 @@ impl Engine {
                 > (limits.tick_bytes_max as usize).min((self.budget.spare_bytes() / 4).max(TICK_BYTES_MIN))
     }
 
-    /// True when a connection has more to say than this tick could take, or more goes back for want of memory: the next
-    /// is due at once.
+    /// True when a connection has more to say than this tick could take, more timers were due, or more goes back for want
+    /// of memory: the next is due at once.
     pub fn has_more(&self) -> bool {
-        !self.later.is_empty() || !self.due.is_empty() || self.parts.has_more
+        !self.later.is_empty() || !self.due.is_empty() || self.overdue || self.parts.has_more
     }
 
     /// A connection has more to say than this tick can take: it goes on with the next, and nothing is read meanwhile.

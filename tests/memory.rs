@@ -487,6 +487,27 @@ fn of_thousands_that_go_back_at_once_a_tick_takes_some() {
     assert!(world.is_served(romeo), "{:?}", world.closed);
 }
 
+#[test]
+fn of_thousands_that_have_waited_too_long_a_tick_takes_some() {
+    const SERVERS: usize = 300;
+    let mut world = World::under(10 * MAX, &["romeo"], |limits| limits.s2s_queue_timeout_s = 5);
+    let romeo = world.log_in("romeo");
+    for n in 0..SERVERS {
+        let to = format!("a@s{n}.example");
+        assert_eq!(world.send(romeo, &format!("<message type='chat' to='{to}'><body>x</body></message>")), "");
+    }
+    world.now_ms += 5000;
+    let (mut most, mut all) = (0, 0);
+    while all < SERVERS {
+        assert!(world.engine.next_deadline().is_some_and(|at| at <= world.now_ms), "{all} of {SERVERS}");
+        world.said.insert(romeo, String::new());
+        world.input(Input::Wake);
+        let told = world.said[&romeo].matches("<remote-server-timeout ").count();
+        (most, all) = (most.max(told), all + told);
+    }
+    assert!(most <= 128, "{most} in one tick");
+}
+
 const ABROAD: &str = "<message type='chat' id='abroad' to='a@abroad.test'><body>x</body></message>";
 
 #[test]

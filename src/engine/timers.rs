@@ -4,15 +4,21 @@ use super::{Engine, LOG, Met, Output, StreamError, Timer};
 use crate::core::io::ConnId;
 use crate::fault::{Fault, trip};
 
+/// After how many timers others are served: thousands of stanzas for servers out of reach may have waited long enough at
+/// once, and each that goes back takes some ten microseconds.
+const DUE_MAX: usize = 128;
+
 impl Engine {
     /// The moment of the first timer has come.
     pub(super) fn wake(&mut self) {
         // Nobody has two turns in one tick.
         self.turns.append(&mut self.due);
-        while let Some(&(at, timer)) = self.timers.first_key() {
-            if at > self.core.now.mono_ms {
+        self.overdue = true;
+        for _ in 0..DUE_MAX {
+            let Some(&(at, timer)) = self.timers.first_key().filter(|(at, _)| *at <= self.core.now.mono_ms) else {
+                self.overdue = false;
                 return;
-            }
+            };
             self.timers.pop_first();
             match timer {
                 Timer::Conn(conn) => self.guard("a deadline", Met::Conn(conn), &mut |engine| engine.conn_due(conn, at)),
