@@ -124,6 +124,8 @@ enum Timer {
     Retry,
     /// Memory is short: the process is weighed again.
     Weigh,
+    /// Little may have happened for a while.
+    Rest,
     /// Archives are swept.
     #[cfg(feature = "mam")]
     Archive,
@@ -445,8 +447,8 @@ impl Engine {
                 > (limits.tick_bytes_max as usize).min((self.budget.spare_bytes() / 4).max(TICK_BYTES_MIN))
     }
 
-    /// True when a connection has more to say than this tick could take, more timers were due, or more goes back for want
-    /// of memory: the next is due at once.
+    /// True when a connection has more to say than this tick could take, more timers were due, or more goes back for
+    /// want of memory: the next is due at once.
     pub fn has_more(&self) -> bool {
         !self.later.is_empty() || !self.due.is_empty() || self.overdue || self.parts.has_more
     }

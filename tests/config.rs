@@ -436,13 +436,26 @@ fn each_profile_is_a_configuration() {
         assert_eq!((config.rates.preset, config.limits.connections_max), (preset, clients), "{name}");
         assert_eq!(config.memory.max, Bytes(megabytes * 1_000_000), "{name}");
         // A client holds 8 kB while nothing happens, and the program and its pages are there before any.
-        let needed = u64::from(clients) * 8000 + 8_000_000 + u64::from(config.storage.cache.0);
+        let needed = u64::from(clients) * 8000 + 8_000_000 + config.storage.cache_bytes(config.memory.max) as u64;
         assert!(needed < u64::from(config.memory.max.0), "{name}: {needed}");
         // The environment goes over it, as over any other.
         let changed = load(&folder.join(format!("{name}.toml")), &[("COUPLET_HOSTS", "a.example")]).unwrap();
         assert_eq!(changed.server.hosts, ["a.example"], "{name}");
     }
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), known.len(), "each has its row here");
+}
+
+#[test]
+fn pages_of_the_data_file_have_a_share_of_all_memory() {
+    let bytes = |text: &str| {
+        let config = load_text(text, &[]).unwrap();
+        config.storage.cache_bytes(config.memory.max)
+    };
+    assert_eq!(bytes("[memory]\nmax = \"8 MB\""), 125_000);
+    assert_eq!(bytes(""), 256_000);
+    assert_eq!(bytes("[memory]\nmax = \"8 MB\"\n[storage]\ncache = \"1 MB\""), 1_000_000);
+    let error = load_text("[storage]\ncache = \"63 kB\"", &[]).unwrap_err().join(" ");
+    assert!(error.contains("\"63 kB\" is too small; write \"64 kB\" or more"), "{error}");
 }
 
 #[test]

@@ -412,6 +412,27 @@ fn a_tick_takes_no_more_than_there_is_room_for() {
 }
 
 #[test]
+fn what_is_known_of_the_store_goes_when_the_server_comes_to_rest() {
+    let mut world = World::new(&["romeo"]);
+    let romeo = world.log_in("romeo");
+    let caches = |world: &World| world.engine.budget().used_by(Kind::Caches);
+    world.pass(10_000);
+    let at_rest = caches(&world);
+    world.send(romeo, &message("juliet", "x"));
+    let known = caches(&world);
+    assert!(known > at_rest + 50_000, "{known}, {at_rest} at rest");
+    for _ in 0..5 {
+        // Somebody talks: what is known is of use.
+        (0..100).for_each(|_| _ = world.send(romeo, &message("juliet", "x")));
+        world.pass(3999);
+        assert!(caches(&world) >= known);
+    }
+    world.pass(8000);
+    assert_eq!(caches(&world), at_rest);
+    assert_eq!(world.engine.next_deadline(), None, "nobody wakes it");
+}
+
+#[test]
 fn what_waits_for_servers_out_of_reach_goes_back_unless_it_was_acknowledged() {
     const SERVERS: usize = 10;
     let mut world = World::new(&["romeo", "juliet"]);

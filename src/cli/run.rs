@@ -443,7 +443,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     #[cfg(feature = "sqlite")]
     compare("sqlite.preset or sqlite.pragmas", old.sqlite == new.sqlite);
     let (old_store, new_store) = (old.store(), new.store());
-    compare("storage.cache", old_store.options.cache_bytes == new_store.options.cache_bytes);
+    compare("storage.cache", old.storage.cache == new.storage.cache);
     compare("storage.size_max", old_store.options.size_max == new_store.options.size_max);
     compare("storage.durability or what belongs to it", old_store.plan.mode == new_store.plan.mode);
     compare("storage.compact_free or storage.compact_idle", old_store.plan.compact == new_store.plan.compact);

@@ -224,7 +224,7 @@ impl Config {
 
     /// Where the store is, and how it is used.
     pub fn store(&self) -> StoreOptions {
-        let Storage { cache, size_max, backend, durability, promises, .. } = self.storage;
+        let Storage { size_max, backend, durability, promises, .. } = self.storage;
         let milliseconds = |time: Seconds| u64::from(time.0) * 1000;
         let folder = self.data_folder();
         let [redb, snapshot, sqlite] = FILES.map(|name| folder.join(name));
@@ -253,7 +253,8 @@ impl Config {
         let free_percent = u8::try_from(self.storage.compact_free).unwrap_or_default();
         let idle_ms = milliseconds(self.storage.compact_idle);
         let compact = (free_percent > 0).then_some(WhenIdle { idle_ms, free_percent });
-        let options = RedbOptions { cache_bytes: cache.0 as usize, size_max: size_max.0.into() };
+        let options =
+            RedbOptions { cache_bytes: self.storage.cache_bytes(self.memory.max), size_max: size_max.0.into() };
         StoreOptions { kept, options, plan: Plan { mode, compact } }
     }
 

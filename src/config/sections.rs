@@ -91,8 +91,8 @@ section! {
         /// built in (enterprise has it); "memory" forgets everything when the server stops. `couplet backup create`
         /// with one and `couplet backup restore FILE --replace` with the other takes all from one to the other.
         pub backend: Backend = Backend::Redb,
-        /// Memory for pages of the data file.
-        pub cache: Bytes = Bytes(256_000) => |size| at_least_bytes(*size, 64_000),
+        /// Memory for pages of the data file; 0 is a sixty-fourth of memory.max, but no more than 256 kB.
+        pub cache: Bytes = Bytes(0) => |size| cache(*size),
         /// Bytes that the data file may have, 1 MB of reserve included; 0 is as many as the disk has. When they are
         /// used up, new data is refused with an error and deleting still works. For what comes next the server gives up
         /// what it has promised to nobody: how much it had got of sessions that are over (XEP-0198), then the older
@@ -360,12 +360,33 @@ fn not_empty(text: &str) -> Result<(), String> {
     if text.is_empty() { Err("this is empty; write a path".to_string()) } else { Ok(()) }
 }
 
+/// Less pages of the data file than that are read again and again.
+const CACHE_MIN: u32 = 64_000;
+
+/// What is enough for the pages that a small server needs.
+const CACHE_ENOUGH: u32 = 256_000;
+
+/// Of so many bytes of memory, pages of the data file take one where nothing was said.
+const CACHE_SHARE: u32 = 64;
+
+impl Storage {
+    /// Memory for pages of the data file, in bytes, where the whole process may have `max`.
+    pub fn cache_bytes(&self, max: Bytes) -> usize {
+        let of_all = (max.0 / CACHE_SHARE).clamp(CACHE_MIN, CACHE_ENOUGH);
+        (if self.cache.0 == 0 { of_all } else { self.cache.0 }) as usize
+    }
+}
+
 fn at_least_bytes(size: Bytes, min: u32) -> Result<(), String> {
     if size.0 >= min {
         Ok(())
     } else {
         Err(format!("{} is too small; write {} or more", size.show(), Bytes(min).show()))
     }
+}
+
+fn cache(size: Bytes) -> Result<(), String> {
+    if size.0 == 0 { Ok(()) } else { at_least_bytes(size, CACHE_MIN) }
 }
 
 fn at_least_a_second(time: Seconds) -> Result<(), String> {

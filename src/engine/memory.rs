@@ -28,6 +28,7 @@ use crate::core::flight::Sender;
 use crate::core::io::Output;
 use crate::core::session::SessionId;
 use crate::jid::Jid;
+use crate::metrics::Counters;
 use crate::stanza::Stanza;
 use crate::storage::Ticket;
 use crate::stream::StreamError;
@@ -38,6 +39,10 @@ const LOG: &str = "couplet::memory";
 
 /// How often the process is weighed while memory is short, in milliseconds.
 const WEIGH_MS: u64 = 1000;
+
+/// After how long without much to do what is known of the store is forgotten, in milliseconds, and how many stanzas are
+/// not much in that time. It would be read again within some microseconds, and takes up to a twentieth of all memory.
+const REST: (u64, u32) = (4000, 100);
 
 /// What somebody takes who has just come: a connection, and a TLS handshake.
 const STRANGER_BYTES: usize = 16_384;
@@ -53,6 +58,8 @@ pub(super) struct Parts {
     pub weighs: bool,
     /// More must be given up than this tick could take.
     pub has_more: bool,
+    /// There is a [`Timer::Rest`], set when so many stanzas had been routed.
+    rest: Option<u32>,
     /// When caches were last given up.
     swept_ms: u64,
     /// What was given up since the state changed.
@@ -102,6 +109,23 @@ impl Engine {
             self.parts.weighs = true;
             self.timers.insert((self.core.now.mono_ms + WEIGH_MS, Timer::Weigh), ());
         }
+        if self.parts.rest.is_none() && self.core.view.known_bytes() > 0 {
+            self.parts.rest = Some(self.routed());
+            self.timers.insert((self.core.now.mono_ms + REST.0, Timer::Rest), ());
+        }
+    }
+
+    /// The server may have come to rest: what is known of the store goes then.
+    pub(super) fn rest_due(&mut self) {
+        let before = self.parts.rest.take();
+        if before.is_some_and(|before| self.routed().wrapping_sub(before) < REST.1) {
+            self.core.view.forget_known();
+        }
+    }
+
+    fn routed(&self) -> u32 {
+        let Counters { messages, presences, iqs, .. } = self.core.counters;
+        messages.wrapping_add(presences).wrapping_add(iqs)
     }
 
     fn parts_bytes(&self) -> [(Kind, usize); 4] {

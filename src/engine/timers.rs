@@ -4,8 +4,8 @@ use super::{Engine, LOG, Met, Output, StreamError, Timer};
 use crate::core::io::ConnId;
 use crate::fault::{Fault, trip};
 
-/// After how many timers others are served: thousands of stanzas for servers out of reach may have waited long enough at
-/// once, and each that goes back takes some ten microseconds.
+/// After how many timers others are served: thousands of stanzas for servers out of reach may have waited long enough
+/// at once, and each that goes back takes some ten microseconds.
 const DUE_MAX: usize = 128;
 
 impl Engine {
@@ -31,6 +31,7 @@ impl Engine {
                 Timer::Retry => self.retry(),
                 // The tick ends with that.
                 Timer::Weigh => self.parts.weighs = false,
+                Timer::Rest => self.rest_due(),
                 #[cfg(feature = "mam")]
                 Timer::Archive => self.archive_due(at),
                 Timer::Modules => self.modules_due(),
