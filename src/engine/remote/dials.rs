@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 /// What an attempt takes: its task, questions to name servers, sockets.
 pub(super) const DIAL_BYTES: usize = 8192;
 
+/// After how many of those who wait others are served: where all connections are taken, each fails at once.
+const LOOKS_MAX: usize = 64;
+
 /// Attempts under way, and who waits for one. A peer that is gone may be among these.
 #[derive(Default)]
 pub(super) struct Dials {
@@ -55,10 +58,17 @@ impl Engine {
         let Some(link) = self.remotes.links.get_mut(conn.0).filter(|link| link.dialing) else { return };
         link.dialing = false;
         self.remotes.dials.under_way -= 1;
+        self.dial_next();
+    }
+
+    /// Begins attempts for those who wait for one, while there is memory for that: they wait on where there is none. True
+    /// when there are more than one tick takes.
+    pub(in crate::engine) fn dial_next(&mut self) -> bool {
         let max = self.core.settings.limits.s2s_dials_max.max(1) as usize;
-        while self.remotes.dials.under_way < max
-            && let Some(id) = self.remotes.dials.waiting.pop_front()
-        {
+        let (mut looks, has_room) = (0, self.has_room_for_strangers());
+        while has_room && looks < LOOKS_MAX && self.remotes.dials.under_way < max {
+            let Some(id) = self.remotes.dials.waiting.pop_front() else { break };
+            looks += 1;
             if let Some(peer) = self.remotes.peers.get_mut(id.0) {
                 peer.queued = false;
                 self.connect(id);
@@ -66,5 +76,6 @@ impl Engine {
             }
         }
         crate::core::flat::relax(&mut self.remotes.dials.waiting);
+        looks == LOOKS_MAX && !self.remotes.dials.waiting.is_empty()
     }
 }
