@@ -120,7 +120,7 @@ ship:
 size: ship
 	@cross/size $(TARGET) $(SHIPPED)
 
-#: make order    where functions stand in the binary, learned anew; when much of the code has moved (ten minutes, valgrind)
+#: make order    where functions stand in the binary, learned anew; when much of the code has moved (a quarter of an hour, valgrind)
 .PHONY: order
 order:
 	CARGO_PROFILE_SHIP_STRIP=none cross/build x86_64-unknown-linux-musl --features balanced
