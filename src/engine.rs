@@ -447,8 +447,8 @@ impl Engine {
                 > (limits.tick_bytes_max as usize).min((self.budget.spare_bytes() / 4).max(TICK_BYTES_MIN))
     }
 
-    /// True when a connection has more to say than this tick could take, more timers were due, or more goes back for
-    /// want of memory: the next is due at once.
+    /// True when a connection has more to say than this tick could take, more timers were due, more servers wait to be
+    /// dialed, or more goes back for want of memory: the next is due at once.
     pub fn has_more(&self) -> bool {
         !self.later.is_empty() || !self.due.is_empty() || self.overdue || self.parts.has_more
     }

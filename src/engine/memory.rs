@@ -56,7 +56,7 @@ pub(super) struct Parts {
     storage: Charge,
     /// There is a [`Timer::Weigh`].
     pub weighs: bool,
-    /// More must be given up than this tick could take.
+    /// More must be given up, or dialed, than this tick could take.
     pub has_more: bool,
     /// There is a [`Timer::Rest`], set when so many stanzas had been routed.
     rest: Option<u32>,
