@@ -170,9 +170,15 @@ impl OutQueue {
     pub fn make_obsolete(&mut self, by: &Parcel) {
         let is_news =
             |p: &Parcel| matches!(p.kind, Kind::Presence(PresenceType::Available | PresenceType::Unavailable));
-        if is_news(by) {
-            self.items.retain(|item| !matches!(item, Item::Stanza(p) if is_news(p) && p.from == by.from));
-            self.unsent = self.items.iter().filter(|item| matches!(item, Item::Stanza(_))).count() as u32;
+        if !is_news(by) {
+            return;
+        }
+        let before = self.items.len();
+        self.items.retain(|item| !matches!(item, Item::Stanza(p) if is_news(p) && p.from == by.from));
+        // Most often there was none, and the queue may be long.
+        let gone = before - self.items.len();
+        if gone > 0 {
+            self.unsent -= gone as u32;
             self.recount();
         }
     }
