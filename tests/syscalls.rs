@@ -34,7 +34,7 @@ const MANY: u64 = 120;
 const WAITING: [&str; 6] = ["epoll_pwait2", "epoll_wait", "epoll_ctl", "timerfd_settime", "read", "write"];
 
 /// How often it is counted how a server waits that waits too often: what else the machine does can only add to it.
-const LOOKS: u32 = 5;
+const LOOKS: u32 = 20;
 
 /// How a commit is written. It may be one for several who have not waited for each other.
 const COMMITTING: [&str; 2] = ["fdatasync", "pwrite64"];
