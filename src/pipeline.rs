@@ -273,10 +273,7 @@ fn to_account(
         }
     }
     let is_elsewhere = flight.stanza.from.as_ref().is_some_and(|from| !core.is_ours(from));
-    if exists
-        && is_elsewhere
-        && matches!(flight.stanza.kind, Kind::Presence(PresenceType::Available | PresenceType::Unavailable))
-    {
+    if exists && is_elsewhere && flight.stanza.kind.is_availability() {
         modules.contact(core, &to.bare(), &flight.stanza)?;
     }
     // What a session leaves behind was accepted before, and is not returned.

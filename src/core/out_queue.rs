@@ -5,7 +5,7 @@ use crate::budget::allocated;
 use crate::fault::{Fault, armed};
 use crate::jid::Jid;
 use crate::metrics::Left;
-use crate::stanza::{IqType, Kind, MessageType, PresenceType};
+use crate::stanza::{IqType, Kind, MessageType};
 use crate::storage::Ticket;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -168,17 +168,13 @@ impl OutQueue {
 
     /// Drops presence that waits and that the presence of this parcel replaces.
     pub fn make_obsolete(&mut self, by: &Parcel) {
-        let is_news =
-            |p: &Parcel| matches!(p.kind, Kind::Presence(PresenceType::Available | PresenceType::Unavailable));
-        if !is_news(by) {
-            return;
-        }
         let before = self.items.len();
-        self.items.retain(|item| !matches!(item, Item::Stanza(p) if is_news(p) && p.from == by.from));
+        if by.kind.is_availability() {
+            self.items.retain(|item| !matches!(item, Item::Stanza(p) if p.kind.is_availability() && p.from == by.from));
+        }
         // Most often there was none, and the queue may be long.
-        let gone = before - self.items.len();
-        if gone > 0 {
-            self.unsent -= gone as u32;
+        if self.items.len() < before {
+            self.unsent -= (before - self.items.len()) as u32;
             self.recount();
         }
     }
@@ -445,9 +441,8 @@ impl OutQueue {
     pub fn append_waiting(&mut self, mut other: Self) {
         other.parcels_mut().for_each(|parcel| parcel.read_ms = 0);
         self.set_spools(other.spools());
-        let is_news = |kind| matches!(kind, Kind::Presence(PresenceType::Available | PresenceType::Unavailable));
         for item in other.items {
-            if !matches!(&item, Item::Stanza(parcel) if is_news(parcel.kind)) {
+            if !matches!(&item, Item::Stanza(parcel) if parcel.kind.is_availability()) {
                 self.push(item);
             }
         }
@@ -499,9 +494,7 @@ impl OutQueue {
         for (item, (place, subject)) in items.into_iter().zip(subjects) {
             match item {
                 Item::Stanza(parcel) if parcel.after > durable => {
-                    if let (Kind::Presence(PresenceType::Available | PresenceType::Unavailable), Some(from)) =
-                        (parcel.kind, &parcel.from)
-                    {
+                    if let Some(from) = parcel.from.as_ref().filter(|_| parcel.kind.is_availability()) {
                         withdrawn.presence_of.insert(from.bare());
                     }
                     withdrawn.parcels.push(*parcel);

@@ -25,6 +25,13 @@ pub enum Kind {
     Iq(IqType),
 }
 
+impl Kind {
+    /// True for presence that says that somebody is available, or not any more (RFC 6121 section 4).
+    pub fn is_availability(self) -> bool {
+        matches!(self, Self::Presence(PresenceType::Available | PresenceType::Unavailable))
+    }
+}
+
 macro_rules! types {
     ($(#[$doc:meta])* $name:ident { $( $variant:ident = $text:literal, )* }) => {
         $(#[$doc])*

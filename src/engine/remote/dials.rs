@@ -61,8 +61,8 @@ impl Engine {
         self.dial_next();
     }
 
-    /// Begins attempts for those who wait for one, while there is memory for that: they wait on where there is none. True
-    /// when there are more than one tick takes.
+    /// Begins attempts for those who wait for one, while there is memory for that: they wait on where there is none.
+    /// True when there are more than one tick takes.
     pub(in crate::engine) fn dial_next(&mut self) -> bool {
         let max = self.core.settings.limits.s2s_dials_max.max(1) as usize;
         let (mut looks, has_room) = (0, self.has_room_for_strangers());
